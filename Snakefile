@@ -1,0 +1,45 @@
+"""Gradus: raw rows in, a fine-tuned model that runs in Ollama out, with the evidence that it works.
+
+`snakemake --cores all` runs what config/config.yaml describes and reruns exactly what changed.
+The plan of the house is docs/architecture.md.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+
+
+config = checked(config)
+
+
+wildcard_constraints:
+    run="|".join(map(re.escape, [config["run"]])),
+    arm="|".join(config["curriculum"]["arms"]),
+    seed=r"\d+",
+    phase="easy|medium|hard",
+    model=r"base|[a-z]+-\d+",
+    quant=r"[A-Z0-9_]+|bf16",
+    split="test|eval-hard|eval-unseen",
+
+
+include: "rules/data.smk"
+include: "rules/curriculum.smk"
+include: "rules/train.smk"
+include: "rules/export.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    """Everything: metrics, report, and the folder for Ollama."""
+    default_target: True
+    input:
+        expand("results/{run}/metrics.json", run=config["run"]),
+        expand("results/{run}/report.html", run=config["run"]),
+        expand("results/{run}/ollama", run=config["run"]),

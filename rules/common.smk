@@ -1,0 +1,84 @@
+"""Helpers that rules call: the checked config, paths, lookups. No rules."""
+
+import os
+import re
+import sys
+
+sys.path.insert(0, workflow.basedir)
+# what every job's Python sees: our modules, and no network after the fetch stage
+os.environ["PYTHONPATH"] = workflow.basedir
+os.environ["PYTHONHASHSEED"] = "0"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"})
+
+from scripts.common.config import check_config
+from scripts.common.errors import GradusError
+from scripts.common.hashing import code_fingerprint
+from scripts.common.records import LEVELS
+
+PHASES = LEVELS
+
+
+def checked(raw):
+    """The config with defaults filled in; a fault ends the run here, before any job, with file and line."""
+    try:
+        return check_config(raw, workflow.configfiles)
+    except GradusError as error:
+        raise WorkflowError(str(error))
+
+
+def source_folder(source):
+    """Where the fetch rule puts a source; for path: the user's own folder."""
+    if source.startswith("path:"):
+        return source.removeprefix("path:")
+    return "data/raw/" + re.sub(r"[^A-Za-z0-9.@+-]+", "-", source)
+
+
+def row_files(wildcards):
+    """The rows that ingest reads: the user's files, or what the converter made of the package."""
+    if config["data"]["files"]:
+        return config["data"]["files"]
+    converter = config["data"]["package"]["converter"]
+    return f"results/{wildcards.run}/data/{converter}.jsonl"
+
+
+def previous_phase(wildcards):
+    """The folder of the phase before; nothing for the first."""
+    before = PHASES[: PHASES.index(wildcards.phase)]
+    if not before:
+        return []
+    return f"results/{wildcards.run}/train/{wildcards.arm}/seed{wildcards.seed}/{before[-1]}/trained"
+
+
+def model_folder(wildcards):
+    """The checkpoint that a model name stands for: the base, or a merged one."""
+    if wildcards.model == "base":
+        return f"results/{wildcards.run}/base"
+    return f"results/{wildcards.run}/export/{wildcards.model}/merged"
+
+
+def last_phase(wildcards):
+    """The last phase's folder of the arm and seed that a model name (<arm>-<seed>) stands for."""
+    arm, _, seed = wildcards.model.rpartition("-")
+    return f"results/{wildcards.run}/train/{arm}/seed{seed}/{PHASES[-1]}/trained"
+
+
+def served_model():
+    """The model that goes to Ollama: the first trained one of evaluate.models."""
+    return next(model for model in config["evaluate"]["models"] if model != "base")
+
+
+def served_gguf(wildcards):
+    """Its GGUF, in the quant that is evaluated."""
+    return f"results/{wildcards.run}/export/{served_model()}/{config['export']['quant']}.gguf"
+
+
+def graded(kind):
+    """Every model's and split's grade file of one kind, models first."""
+    return expand(
+        "results/{{run}}/evaluate/{model}/{quant}/{split}.{kind}",
+        model=config["evaluate"]["models"],
+        quant=config["export"]["quant"],
+        split=config["evaluate"]["splits"],
+        kind=kind,
+    )

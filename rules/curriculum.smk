@@ -1,0 +1,54 @@
+"""score → phase."""
+
+
+rule score:
+    """Give each record its difficulty."""
+    input:
+        records="results/{run}/data/split.jsonl",
+        ingested="results/{run}/data/records.jsonl",
+    output:
+        train="results/{run}/curriculum/train.jsonl",
+        valid="results/{run}/curriculum/valid.jsonl",
+        test="results/{run}/curriculum/test.jsonl",
+        eval_hard="results/{run}/curriculum/eval-hard.jsonl",
+        eval_unseen="results/{run}/curriculum/eval-unseen.jsonl",
+        counts="results/{run}/curriculum/score.json",
+    log:
+        "results/{run}/logs/score.log",
+    benchmark:
+        "results/{run}/benchmarks/score.tsv"
+    resources:
+        mem_mb=1000,
+    params:
+        scorer=config["score"]["scorer"],
+        settings=config["score"][config["score"]["scorer"]],
+        code=code_fingerprint("curriculum/score"),
+    message:
+        "Scoring difficulty"
+    script:
+        "../scripts/curriculum/score.py"
+
+
+# A checkpoint not because the plan is unknown before it (phases are static), but because Snakemake compares
+# inputs anew after one: a phase whose rows came out the same is then not trained again. See docs/architecture.md.
+checkpoint phase:
+    """Lay out the rows that an arm sees in each phase, in order."""
+    input:
+        records="results/{run}/curriculum/train.jsonl",
+    output:
+        easy="results/{run}/curriculum/{arm}/seed{seed}/easy.jsonl",
+        medium="results/{run}/curriculum/{arm}/seed{seed}/medium.jsonl",
+        hard="results/{run}/curriculum/{arm}/seed{seed}/hard.jsonl",
+        schedule="results/{run}/curriculum/{arm}/seed{seed}/schedule.json",
+    log:
+        "results/{run}/logs/phase/{arm}-{seed}.log",
+    resources:
+        mem_mb=1000,
+    params:
+        rows=config["curriculum"]["rows"],
+        batch_size=config["train"]["batch_size"],
+        code=code_fingerprint("curriculum/phase"),
+    message:
+        "Laying out the phases: {wildcards.arm}, seed {wildcards.seed}"
+    script:
+        "../scripts/curriculum/phase.py"

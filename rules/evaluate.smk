@@ -1,0 +1,71 @@
+"""answer → grade → compare. One rule each for every model; a baseline is a name in the config."""
+
+
+rule answer:
+    """Let one model answer one split, greedily, through llama.cpp."""
+    input:
+        gguf="results/{run}/export/{model}/{quant}.gguf",
+        records="results/{run}/curriculum/{split}.jsonl",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        answers="results/{run}/evaluate/{model}/{quant}/{split}.answers.jsonl",
+        speed="results/{run}/evaluate/{model}/{quant}/{split}.speed.json",
+    log:
+        "results/{run}/logs/answer/{model}-{quant}-{split}.log",
+    benchmark:
+        "results/{run}/benchmarks/answer-{model}-{quant}-{split}.tsv"
+    threads: config["evaluate"]["threads"]
+    resources:
+        mem_mb=1500,
+        runtime=120,
+    params:
+        answer=lambda w: {
+            "max_rows": config["evaluate"]["max_rows"][w.split],
+            **{key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads")},
+        },
+        code=code_fingerprint("evaluate/answer"),
+    message:
+        "{wildcards.model} ({wildcards.quant}) answers {wildcards.split}"
+    script:
+        "../scripts/evaluate/answer.py"
+
+
+rule grade:
+    """Grade one model's answers to one split."""
+    input:
+        answers="results/{run}/evaluate/{model}/{quant}/{split}.answers.jsonl",
+        records="results/{run}/curriculum/{split}.jsonl",
+    output:
+        grades="results/{run}/evaluate/{model}/{quant}/{split}.grades.jsonl",
+        metrics="results/{run}/evaluate/{model}/{quant}/{split}.metrics.json",
+    log:
+        "results/{run}/logs/grade/{model}-{quant}-{split}.log",
+    resources:
+        mem_mb=1000,
+    params:
+        task=config["data"]["task"],
+        code=code_fingerprint("evaluate/grade"),
+    message:
+        "Grading {wildcards.model} ({wildcards.quant}) on {wildcards.split}"
+    script:
+        "../scripts/evaluate/grade.py"
+
+
+rule compare:
+    """Put the models side by side."""
+    input:
+        metrics=graded("metrics.json"),
+        grades=graded("grades.jsonl"),
+    output:
+        metrics="results/{run}/metrics.json",
+        comparison="results/{run}/comparison.json",
+    log:
+        "results/{run}/logs/compare.log",
+    params:
+        models=config["evaluate"]["models"],
+        splits=config["evaluate"]["splits"],
+        code=code_fingerprint("evaluate/compare"),
+    message:
+        "Comparing the models"
+    script:
+        "../scripts/evaluate/compare.py"

@@ -1,0 +1,84 @@
+"""figures → report."""
+
+
+def training_files(kind):
+    """Every arm's, seed's and phase's file of one kind."""
+    return expand(
+        "results/{{run}}/train/{arm}/seed{seed}/{phase}/{kind}",
+        arm=config["curriculum"]["arms"],
+        seed=config["curriculum"]["seeds"],
+        phase=PHASES,
+        kind=kind,
+    )
+
+
+rule figures:
+    """Draw what people would rather look at than read."""
+    input:
+        score="results/{run}/curriculum/score.json",
+        histories=training_files("history.jsonl"),
+        metrics="results/{run}/metrics.json",
+        comparison="results/{run}/comparison.json",
+    output:
+        difficulty="results/{run}/figures/difficulty.svg",
+        loss="results/{run}/figures/loss.svg",
+        metrics="results/{run}/figures/metrics.svg",
+    log:
+        "results/{run}/logs/figures.log",
+    params:
+        batch_size=config["train"]["batch_size"],
+        code=code_fingerprint("report/figures"),
+    message:
+        "Drawing the figures"
+    script:
+        "../scripts/report/figures.py"
+
+
+rule report:
+    """Write the report: one HTML file that needs no network."""
+    input:
+        template=workflow.source_path("../scripts/report/report.html.j2"),
+        figures=rules.figures.output,
+        converted=(
+            []
+            if config["data"]["files"]
+            else f"results/{{run}}/data/{config['data']['package']['converter']}.counts.json"
+        ),
+        ingest="results/{run}/data/ingest.json",
+        split="results/{run}/data/split.json",
+        score="results/{run}/curriculum/score.json",
+        summaries=training_files("summary.json"),
+        metrics="results/{run}/metrics.json",
+        comparison="results/{run}/comparison.json",
+        speeds=graded("speed.json"),
+        answers=expand(
+            "results/{{run}}/evaluate/{model}/{quant}/{split}.answers.jsonl",
+            model=config["evaluate"]["models"],
+            quant=config["export"]["quant"],
+            split=config["evaluate"]["splits"][0],
+        ),
+        grades=expand(
+            "results/{{run}}/evaluate/{model}/{quant}/{split}.grades.jsonl",
+            model=config["evaluate"]["models"],
+            quant=config["export"]["quant"],
+            split=config["evaluate"]["splits"][0],
+        ),
+        records=f"results/{{run}}/curriculum/{config['evaluate']['splits'][0]}.jsonl",
+        ggufs=expand(
+            "results/{{run}}/export/{model}/{quant}.gguf",
+            model=config["evaluate"]["models"],
+            quant=["bf16", config["export"]["quant"]],
+        ),
+        base="results/{run}/base",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        report="results/{run}/report.html",
+    log:
+        "results/{run}/logs/report.log",
+    params:
+        config=config,
+        code=code_fingerprint("report/report"),
+    message:
+        "Writing the report"
+    script:
+        "../scripts/report/report.py"

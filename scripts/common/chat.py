@@ -1,0 +1,61 @@
+"""The chat contract: what turns a request into a prompt, the same in training, evaluation, GGUF and Modelfile."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scripts.common.errors import GradusError
+from scripts.common.hashing import sha256_json
+from scripts.common.io import read_json, write_json
+
+
+@dataclass(frozen=True)
+class ChatContract:
+    """System prompt, chat template (Jinja) and the tokens that matter.
+
+    It holds no fingerprint of the dataset: a contract that changed with every row would retrain phases
+    that never saw the row.
+    """
+
+    system_prompt: str  # empty: no system message
+    chat_template: str
+    end_of_turn: str  # the token that ends an answer; trained, and the stop token when served
+    end_of_turn_id: int
+    pad_token: str  # never the end-of-turn token: a masked end is never learned
+    pad_token_id: int
+
+    @property
+    def hash(self) -> str:
+        """Return the contract's sha256."""
+        return sha256_json(asdict(self))
+
+    def messages(self, prompt: str) -> list[dict[str, str]]:
+        """Return the conversation that asks `prompt`."""
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        return [*system, {"role": "user", "content": prompt}]
+
+    def require(self, place: str, chat_template: str | None, end_of_turn_id: int | None) -> None:
+        """Raise GradusError unless the model file `place` has this contract's template and end-of-turn token."""
+        for what, found, expected in (
+            ("chat template", chat_template, self.chat_template),
+            ("end-of-turn token id", end_of_turn_id, self.end_of_turn_id),
+        ):
+            if found != expected:
+                raise GradusError(
+                    f"{place}: its {what} is not the chat contract's.\n  found:    {found!r}\n  contract: {expected!r}\n"
+                    "The model would be asked otherwise than it was trained. Delete the file and run again."
+                )
+
+
+def write_contract(path: str | Path, contract: ChatContract) -> None:
+    """Write a contract with its hash."""
+    write_json(path, {**asdict(contract), "hash": contract.hash})
+
+
+def read_contract(path: str | Path) -> ChatContract:
+    """Read a contract; raise GradusError if its hash does not fit, that is, if it was edited by hand."""
+    fields = read_json(path)
+    expected = fields.pop("hash", None)
+    contract = ChatContract(**fields)
+    if contract.hash != expected:
+        raise GradusError(f"{path}: edited by hand; delete it, change the config and run again")
+    return contract

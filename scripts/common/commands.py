@@ -1,0 +1,63 @@
+"""Read an `aws …` command line the way a shell would, without running anything."""
+
+import re
+import shlex
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A parsed command. `options` holds (name, values) pairs in the order given, names with their dashes."""
+
+    service: str
+    operation: str  # "create-user"; waiters read "wait instance-running"
+    positionals: tuple[str, ...]
+    options: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def name(self) -> str:
+        """Return service and operation, as typed."""
+        return f"{self.service} {self.operation}"
+
+    @property
+    def normal(self) -> tuple[object, ...]:
+        """Return a form in which two commands are equal if only quoting, spacing or option order differ."""
+        return (self.service, self.operation, self.positionals, tuple(sorted(self.options)))
+
+
+def join_lines(text: str) -> str:
+    """Return a command without line continuations, runs of blanks outside quotes left to the shell's rules."""
+    return re.sub(r"[ \t]*\\[ \t]*\n[ \t]*", " ", text).strip()
+
+
+def parse_command(text: str) -> Command:
+    """Parse `aws <service> <operation> …`.
+
+    An option takes every token up to the next one that starts with two dashes; `--name=value` is read as
+    `--name value`. Options before the service belong to the command as well.
+
+    Raises ValueError with a short reason: what a shell would not run as one aws command.
+    """
+    tokens = shlex.split(join_lines(text))
+    if not tokens or tokens[0] != "aws":
+        raise ValueError("does not start with aws")
+    if any(token in {"|", ">", ">>", "<", "&&", "||", ";", "&"} for token in tokens):
+        raise ValueError("more than one command, or a redirection")
+    positionals: list[str] = []
+    options: list[tuple[str, list[str]]] = []
+    for token in tokens[1:]:
+        if re.match(r"--[A-Za-z]", token):
+            name, equals, value = token.partition("=")
+            options.append((name, [value] if equals else []))
+        elif options and len(positionals) >= 2:
+            options[-1][1].append(token)
+        elif options and not options[-1][1]:
+            options[-1][1].append(token)  # a global option before the service
+        else:
+            positionals.append(token)
+    if len(positionals) < 2:
+        raise ValueError("no service and operation")
+    service, operation, *rest = positionals
+    if operation == "wait" and rest:
+        operation = f"wait {rest.pop(0)}"
+    return Command(service, operation, tuple(rest), tuple((name, tuple(values)) for name, values in options))

@@ -1,0 +1,146 @@
+"""The config checked against config/schema.yaml, with the file and line of each fault.
+
+`python -m scripts.common.config` writes config/README.md, the table of every key, from the schema.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, validators
+from jsonschema.exceptions import ValidationError
+
+from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
+from scripts.common.io import atomic_open
+
+SCHEMA = ROOT / "config" / "schema.yaml"
+
+
+def load_schema() -> dict[str, Any]:
+    """Return config/schema.yaml."""
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+
+
+def _with_defaults(validator_class: Any) -> Any:
+    """Return a validator that fills in each missing key's default, parents before children."""
+    check_properties = validator_class.VALIDATORS["properties"]
+
+    def properties(validator: Any, schema: Any, instance: Any, whole: Any) -> Iterator[ValidationError]:
+        if isinstance(instance, dict):
+            for key, part in schema.items():
+                if "default" in part:
+                    instance.setdefault(key, json.loads(json.dumps(part["default"])))
+        yield from check_properties(validator, schema, instance, whole)
+
+    return validators.extend(validator_class, {"properties": properties})
+
+
+Validator = _with_defaults(Draft202012Validator)
+
+
+def find_line(file: str | Path, path: Sequence[Any]) -> int | None:
+    """Return the line, from 1, at which the key or item at `path` stands in a YAML file; None if it does not."""
+    node = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    line = None
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(step)), None)
+            if found is None:
+                return None
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            return None
+    return line
+
+
+def _where(path: Sequence[Any], files: Sequence[str | Path]) -> str:
+    for file in reversed(files):  # a later file overrides an earlier one
+        if line := find_line(file, path):
+            return f"{file}:{line}"
+    return "--config or config defaults"
+
+
+def _explain(error: ValidationError, files: Sequence[str | Path]) -> list[str]:
+    path = list(error.absolute_path)
+    name = ".".join(map(str, path))
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        lines = []
+        for key in sorted(set(error.instance) - set(known)):
+            close = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+            full = ".".join([*map(str, path), str(key)])
+            lines.append(f"{_where([*path, key], files)}: {full}: no such key; {hint}")
+        return lines
+    meaning = " ".join(error.schema.get("description", "").split())
+    if error.validator == "required":
+        missing = error.message.split("'")[1]
+        return [f"{_where(path, files)}: {name + '.' if name else ''}{missing}: required, but missing"]
+    return [f"{_where(path, files)}: {name}: {error.message}" + (f"; it means: {meaning}" if meaning else "")]
+
+
+def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[str, Any]:
+    """Return the config with defaults filled in.
+
+    `files` are those it was read from, later ones overriding; they serve to name file and line.
+    Raises GradusError that lists every fault: unknown key, wrong type, value out of range, and what
+    a schema cannot say (a phase of an unknown difficulty, a model that no arm trains).
+    """
+    config = json.loads(json.dumps(config))  # plain values, and a copy of our own
+    faults = [line for error in Validator(load_schema()).iter_errors(config) for line in _explain(error, files)]
+    if not faults:
+        faults = list(_cross_check(config, files))
+    if faults:
+        raise GradusError("the config cannot be used:\n  " + "\n  ".join(sorted(set(faults))))
+    return config
+
+
+def _cross_check(config: dict[str, Any], files: Sequence[str | Path]) -> Iterator[str]:
+    trained = {f"{arm}-{seed}" for arm in config["curriculum"]["arms"] for seed in config["curriculum"]["seeds"]}
+    for number, model in enumerate(config["evaluate"]["models"]):
+        if model != "base" and model not in trained:
+            options = ", ".join(["base", *sorted(trained)])
+            where = _where(["evaluate", "models", number], files)
+            yield f"{where}: evaluate.models: {model!r} is not trained by this config; there are: {options}"
+    shares = [config["split"][key] for key in ("valid_share", "test_share", "unseen_share")]
+    if sum(shares) > 0.6:
+        where = _where(["split"], files)
+        yield f"{where}: split: valid, test and unseen shares add up to {sum(shares):g}; leave 0.4 to train on"
+    if not config["data"]["files"] and not config["data"]["package"]["source"]:
+        yield f"{_where(['data'], files)}: data: give data.files, or data.package.source"
+
+
+def render_table(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield one Markdown table row for each key of the schema."""
+    for key, part in schema.get("properties", {}).items():
+        name = f"{prefix}{key}"
+        if "properties" in part:
+            yield f"| **`{name}`** | | {' '.join(part.get('description', '').split())} |"
+            yield from render_table(part, f"{name}.")
+        else:
+            default = json.dumps(part["default"], ensure_ascii=False) if "default" in part else "required"
+            default = default if len(default) <= 60 else "see the schema"
+            meaning = " ".join(part.get("description", "").split())
+            limits = [str(part[k]) for k in ("minimum", "exclusiveMinimum") if k in part]
+            limits += [str(part[k]) for k in ("maximum", "exclusiveMaximum") if k in part]
+            bounds = f" ({' to '.join(limits) if len(limits) == 2 else f'from {limits[0]}'})" if limits else ""
+            choice = f" One of: {', '.join(f'`{c}`' for c in part['enum'])}." if "enum" in part else ""
+            yield f"| `{name}` | `{default}` | {meaning}{bounds}{choice} |".replace("||", "\\|\\|")
+
+
+def main() -> None:
+    """Write config/README.md."""
+    head = (ROOT / "config" / "README.head.md").read_text(encoding="utf-8")
+    with atomic_open(ROOT / "config" / "README.md") as handle:
+        handle.write(head + "\n".join(render_table(load_schema())) + "\n")
+
+
+if __name__ == "__main__":
+    main()

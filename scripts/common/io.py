@@ -1,0 +1,88 @@
+"""Files that appear whole or not at all, and JSON that is the same bytes every time."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from scripts.common.errors import GradusError
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a path beside `path` to write a file or folder at; sync it and move it into place at the end.
+
+    If the block raises, what it wrote is removed and `path` is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    part = scratch / path.name
+    try:
+        yield part
+        for file in sorted(part.rglob("*")) if part.is_dir() else [part]:
+            if file.is_file():
+                _sync(file)
+        if part.is_dir():
+            os.chmod(part, 0o755)
+            if path.is_dir():
+                shutil.rmtree(path)
+        os.replace(part, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def atomic_open(path: str | Path) -> Iterator[TextIO]:
+    """Open a UTF-8 text file for writing that replaces `path` only when the block ends well."""
+    with atomic_path(path) as part, open(part, "w", encoding="utf-8", newline="\n") as handle:
+        yield handle
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as JSON with sorted keys and a final newline."""
+    with atomic_open(path) as handle:
+        json.dump(value, handle, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read one JSON document."""
+    with open(path, encoding="utf-8") as handle:
+        return json.load(handle)
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Any]) -> int:
+    """Write one JSON object a line, keys sorted; return how many."""
+    count = 0
+    with atomic_open(path) as handle:
+        for row in rows:
+            handle.write(json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+            count += 1
+    return count
+
+
+def read_jsonl(path: str | Path) -> Iterator[Any]:
+    """Yield the JSON value of each line.
+
+    Raises GradusError with file and line if a line is not JSON.
+    """
+    with open(path, encoding="utf-8") as handle:
+        for number, line in enumerate(handle, 1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise GradusError(f"{path}:{number}: not JSON ({error}); each line must hold one JSON object") from None

@@ -1,0 +1,33 @@
+"""Pin how the model is asked: the config's system prompt with the base's own chat template.
+
+In: the prepared base (its tokenizer files only), the system prompt. Out: the chat contract.
+"""
+
+from pathlib import Path
+
+from scripts.common.chat import ChatContract, write_contract
+from scripts.common.errors import GradusError
+from scripts.common.io import read_json
+from scripts.common.logs import logging_to
+
+
+def make_contract(base: str | Path, system_prompt: str) -> ChatContract:
+    """Return the contract for a base checkpoint folder as prepare_base leaves it.
+
+    Raises GradusError if a literal of the system prompt would be read as one of the model's control tokens.
+    """
+    base = Path(base)
+    config = read_json(base / "tokenizer_config.json")
+    vocabulary = {token["content"]: token["id"] for token in read_json(base / "tokenizer.json")["added_tokens"]}
+    for token in vocabulary:
+        if token.strip() and token in system_prompt:
+            raise GradusError(f"chat.system_prompt holds {token!r}, a control token of the base model; take it out")
+    template = (base / "chat_template.jinja").read_text(encoding="utf-8")
+    end, pad = config["eos_token"], config["pad_token"]
+    return ChatContract(system_prompt.strip(), template, end, vocabulary[end], pad, vocabulary[pad])
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        write_contract(job.output.contract, make_contract(job.input.base, job.params.system_prompt))

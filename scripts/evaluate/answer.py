@@ -1,0 +1,72 @@
+"""Let one model answer one split, through llama.cpp, greedily, with the GGUF's own chat template.
+
+In: a GGUF, the split's records, the chat contract. Out: one answer a line (id, answer, stopped, token counts),
+and how fast it went.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+from scripts.common.chat import ChatContract, read_contract
+from scripts.common.gguf_info import require_contract
+from scripts.common.hashing import sha256_file
+from scripts.common.io import write_json, write_jsonl
+from scripts.common.isolate import run_isolated
+from scripts.common.logs import logging_to
+from scripts.common.records import Record, read_records
+from scripts.evaluate.decode import answer_all
+
+
+def render_prompts(gguf: str | Path, contract: ChatContract, prompts: Sequence[str]) -> list[str]:
+    """Return each prompt as the template inside the GGUF writes it; raise GradusError if that is not the contract's."""
+    template = require_contract(gguf, contract)["chat_template"]
+    formatter = Jinja2ChatFormatter(template=template, eos_token=contract.end_of_turn, bos_token="")
+    return [formatter(messages=contract.messages(prompt)).prompt for prompt in prompts]  # type: ignore[arg-type]
+
+
+def answer(
+    gguf: str | Path,
+    records: Sequence[Record],
+    contract: ChatContract,
+    max_rows: int,
+    max_tokens: int,
+    sequences: int,
+    threads: int,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the answers and a summary (rows, tokens, seconds).
+
+    At most `max_rows` records are asked: those with the smallest ids, which are hashes, so a fair and stable sample.
+    """
+    asked = sorted(records, key=lambda record: record.id)[:max_rows]
+    prompts = render_prompts(gguf, contract, [record.prompt for record in asked])
+    began = time.monotonic()
+    answers = run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, max_tokens, sequences, threads)
+    seconds = time.monotonic() - began
+    rows = [{"id": record.id, **asdict(given)} for record, given in zip(asked, answers, strict=True)]
+    summary = {
+        "gguf_sha256": sha256_file(gguf),
+        "rows": len(rows),
+        "prompt_tokens": sum(row["prompt_tokens"] for row in rows),
+        "tokens": sum(row["tokens"] for row in rows),
+        "seconds": round(seconds, 2),
+        "tokens_per_s": round(sum(row["tokens"] for row in rows) / seconds, 1),
+    }
+    return rows, summary
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        given, speed = answer(
+            job.input.gguf,
+            list(read_records(job.input.records)),
+            read_contract(job.input.contract),
+            **job.params.answer,
+        )
+        write_jsonl(job.output.answers, given)
+        write_json(job.output.speed, speed)

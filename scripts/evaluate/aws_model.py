@@ -1,0 +1,66 @@
+"""What botocore's service models say of an `aws …` command."""
+
+import re
+from functools import cache
+
+from botocore import xform_name
+from botocore.exceptions import UnknownServiceError
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+from botocore.waiter import WaiterModel
+
+from scripts.common.commands import Command
+
+# services whose name in the command line is not botocore's (awscli's own renamings)
+RENAMED = {"s3api": "s3", "deploy": "codedeploy", "configservice": "config"}
+
+# https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-options.html, and those every operation has
+GLOBAL_OPTIONS = frozenset(
+    """--debug --endpoint-url --no-verify-ssl --no-paginate --output --query --profile --region --version --color
+    --no-sign-request --ca-bundle --cli-read-timeout --cli-connect-timeout --cli-binary-format --no-cli-pager
+    --cli-input-json --generate-cli-skeleton""".split()  # noqa: SIM905
+)
+PAGING_OPTIONS = frozenset({"--starting-token", "--page-size", "--max-items"})
+
+
+def to_cli(name: str) -> str:
+    """Return a botocore name as the command line writes it: CreateUser → create-user."""
+    return xform_name(name, "-")
+
+
+@cache
+def operations(service: str) -> dict[str, frozenset[str]] | None:
+    """Return {operation: its option names} of a service as typed; None if botocore does not know it."""
+    loader, name = Loader(include_default_search_paths=True), RENAMED.get(service, service)
+    try:
+        model = ServiceModel(loader.load_service_model(name, "service-2"), name)
+    except UnknownServiceError:
+        return None
+    table: dict[str, frozenset[str]] = {}
+    for operation in model.operation_names:
+        shape = model.operation_model(operation).input_shape
+        options = set()
+        for member, value in shape.members.items() if shape else ():
+            options.add(f"--{to_cli(member)}")
+            if value.type_name == "boolean":
+                options.add(f"--no-{to_cli(member)}")
+        table[to_cli(operation)] = frozenset(options)
+    try:
+        waiters = WaiterModel(loader.load_service_model(name, "waiters-2"))
+    except (UnknownServiceError, ValueError):
+        return table
+    for waiter in waiters.waiter_names:
+        table[f"wait {to_cli(waiter)}"] = table.get(to_cli(waiters.get_waiter(waiter).operation), frozenset())
+    return table
+
+
+def is_valid(command: Command) -> bool:
+    """Say whether the operation exists and every option is one of its parameters or a global option.
+
+    The CLI's own commands that are no operation of a service model (such as `aws s3 cp`) count as unknown.
+    """
+    known = operations(command.service) if re.fullmatch(r"[a-z0-9-]+", command.service) else None
+    if known is None or command.operation not in known:
+        return False
+    allowed = known[command.operation] | GLOBAL_OPTIONS | PAGING_OPTIONS
+    return all(name in allowed for name, _ in command.options)

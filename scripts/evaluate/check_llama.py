@@ -1,0 +1,86 @@
+"""`python -m scripts.evaluate.check_llama`: does the llama.cpp in this environment work here?
+
+Some builds crash, on prompts of 32 tokens or more only (ggml-org/llama.cpp#20824), so this runs 200 tokens
+through a small random model, and refuses a build with AVX512 or AMX code: it would not run on other machines.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from scripts.common.errors import GradusError
+from scripts.common.isolate import run_isolated
+
+WIDTH, LAYERS, VOCABULARY = 256, 2, 512
+
+
+def write_random_model(path: Path) -> None:
+    """Write a llama of 2 layers with random Q4_0 weights and no vocabulary."""
+    numbers = np.random.default_rng(1)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_vocab_size(VOCABULARY)
+    writer.add_tokenizer_model("no_vocab")
+    writer.add_context_length(512)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(2 * WIDTH)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+
+    def add(name: str, rows: int, columns: int) -> None:
+        weight = numbers.normal(0, 0.05, (rows, columns)).astype(np.float32)
+        packed = gguf.quants.quantize(weight, gguf.GGMLQuantizationType.Q4_0)
+        writer.add_tensor(f"{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+
+    add("token_embd", VOCABULARY, WIDTH)
+    add("output", VOCABULARY, WIDTH)
+    writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
+    for layer in range(LAYERS):
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            add(f"blk.{layer}.{name}", WIDTH, WIDTH)
+        add(f"blk.{layer}.ffn_gate", 2 * WIDTH, WIDTH)
+        add(f"blk.{layer}.ffn_up", 2 * WIDTH, WIDTH)
+        add(f"blk.{layer}.ffn_down", WIDTH, 2 * WIDTH)
+        writer.add_tensor(f"blk.{layer}.attn_norm.weight", np.ones(WIDTH, np.float32))
+        writer.add_tensor(f"blk.{layer}.ffn_norm.weight", np.ones(WIDTH, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def run_prompt(path: str) -> str:
+    """Decode 200 tokens; return what llama.cpp says it was built with."""
+    import llama_cpp
+
+    from scripts.evaluate.decode import Decoder
+
+    decoder = Decoder(path, threads=1, sequences=1, length=256)
+    decoder.wave([[i % VOCABULARY for i in range(200)]], max_tokens=4)
+    decoder.close()
+    return llama_cpp.llama_print_system_info().decode()
+
+
+def check() -> str:
+    """Return a line that says all is well; raise GradusError that says what is not."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "random.gguf"
+        write_random_model(path)
+        built = run_isolated("checking llama.cpp with a prompt of 200 tokens", run_prompt, str(path))
+    for code in ("AVX512 = 1", "AMX_INT8 = 1"):
+        if code in built:
+            raise GradusError(
+                f"llama.cpp was built with {code.split()[0]} code, which runs on some machines only ({built})"
+            )
+    return f"llama.cpp works ({built.strip()})"
+
+
+if __name__ == "__main__":
+    try:
+        print(f"Gradus: {check()}")
+    except GradusError as fault:
+        sys.exit(f"Gradus: {fault}")

@@ -1,0 +1,73 @@
+"""Put the models side by side.
+
+In: every model's metrics and grades. Out: metrics.json, {model: {split: {metric: {value, n}}}}, and
+comparison.json: each model against the first, row by row, with intervals.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scipy.stats import binomtest
+
+from scripts.common.io import read_json, read_jsonl, write_json
+from scripts.common.logs import logging_to
+
+
+def interval(hits: int, n: int) -> list[float]:
+    """Return the 95 % Wilson score interval of a share (Wilson 1927), as [low, high]."""
+    found = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return [round(float(found.low), 4), round(float(found.high), 4)]
+
+
+def compare_rows(first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
+    """Compare two models' grades on the same rows for a metric of zeros and ones.
+
+    `only_first` and `only_other` count rows that one model has right and the other not; `p` is the exact
+    two-sided McNemar test on them (McNemar 1947): how likely so unequal a division is if both were equally good.
+    """
+    pairs = {row["id"]: row[metric] for row in first}
+    both = [(pairs[row["id"]], row[metric]) for row in other if row["id"] in pairs]
+    lost = sum(a == 1 and b < 1 for a, b in both)
+    won = sum(a < 1 and b == 1 for a, b in both)
+    hits = sum(b == 1 for _, b in both)
+    return {
+        "n": len(both),
+        "right": hits,
+        "interval": interval(hits, len(both)) if both else None,
+        "first_right": sum(a == 1 for a, _ in both),
+        "only_first": lost,
+        "only_other": won,
+        "p": float(f"{binomtest(won, won + lost).pvalue:.3g}") if won + lost else 1.0,
+    }
+
+
+def compare(
+    models: Sequence[str], splits: Sequence[str], metrics: Mapping[str, Any], grades: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return both tables; `metrics` and `grades` are keyed "model/split"."""
+    table = {model: {split: metrics[f"{model}/{split}"] for split in splits} for model in models}
+    against: dict[str, Any] = {"first": models[0], "models": {}}
+    for model in models[1:]:
+        against["models"][model] = {
+            split: {
+                name: compare_rows(grades[f"{models[0]}/{split}"], grades[f"{model}/{split}"], name)
+                for name in table[model][split]
+                if all(row[name] in (0, 1) for row in grades[f"{model}/{split}"])
+            }
+            for split in splits
+        }
+    return table, against
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        keys = [f"{model}/{split}" for model in job.params.models for split in job.params.splits]
+        result, versus = compare(
+            job.params.models,
+            job.params.splits,
+            dict(zip(keys, map(read_json, job.input.metrics), strict=True)),
+            dict(zip(keys, (list(read_jsonl(path)) for path in job.input.grades), strict=True)),
+        )
+        write_json(job.output.metrics, result)
+        write_json(job.output.comparison, versus)

@@ -1,0 +1,141 @@
+"""Greedy decoding of many prompts by llama.cpp, several sequences at a time.
+
+llama-cpp-python's `Llama` class decodes one sequence only; this uses its low-level functions. Prompts go in
+waves of a fixed composition, because which sequences share a batch can change the last bits of the logits.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import llama_cpp
+import numpy as np
+from tqdm import tqdm
+
+from scripts.common.llama import quiet
+
+
+@dataclass
+class Answer:
+    """What the model said: the text, whether it ended by itself, tokens of the prompt and of the answer."""
+
+    text: str
+    stopped: bool
+    prompt_tokens: int
+    tokens: int
+
+
+class Decoder:
+    """A loaded GGUF with room for `sequences` sequences of `length` tokens each."""
+
+    def __init__(self, path: str, threads: int, sequences: int, length: int) -> None:
+        """Load the model on the CPU. Raises RuntimeError if llama.cpp cannot."""
+        quiet()
+        options = llama_cpp.llama_model_default_params()
+        options.n_gpu_layers = 0
+        options.use_extra_bufts = False  # the repacked weights crash on machines with AMX (ggml-org/llama.cpp#20824)
+        self.model = llama_cpp.llama_model_load_from_file(path.encode(), options)
+        if not self.model:
+            raise RuntimeError(f"llama.cpp cannot load {path}")
+        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
+        self.size = llama_cpp.llama_vocab_n_tokens(self.vocab)
+        room = llama_cpp.llama_context_default_params()
+        room.n_ctx, room.n_batch, room.n_ubatch = sequences * length, 512, 512
+        room.n_seq_max, room.kv_unified = sequences, True
+        room.n_threads = room.n_threads_batch = threads
+        self.context = llama_cpp.llama_init_from_model(self.model, room)
+        if not self.context:
+            raise RuntimeError(f"llama.cpp cannot make a context of {sequences} sequences of {length} tokens")
+        self.memory = llama_cpp.llama_get_memory(self.context)
+        self.batch = llama_cpp.llama_batch_init(512, 0, 1)
+        self.sequences, self.length = sequences, length
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the token ids of a rendered prompt: control tokens are read as such, nothing is added."""
+        raw = text.encode()
+        ids = (llama_cpp.llama_token * (len(raw) + 8))()
+        count = llama_cpp.llama_tokenize(self.vocab, raw, len(raw), ids, len(ids), False, True)
+        return list(ids[:count])
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, control tokens left out."""
+        pieces = b""
+        buffer = (llama_cpp.ctypes.c_char * 256)()
+        for token in ids:
+            count = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
+            pieces += buffer.raw[: max(0, count)]
+        return pieces.decode(errors="replace")
+
+    def _feed(self, entries: Sequence[tuple[int, int, int, bool]]) -> list[int]:
+        """Decode (token, position, sequence, wanted) entries; return the likeliest next token after each wanted one."""
+        best = []
+        for start in range(0, len(entries), 512):
+            part = entries[start : start + 512]
+            self.batch.n_tokens = len(part)
+            for i, (token, position, sequence, wanted) in enumerate(part):
+                self.batch.token[i], self.batch.pos[i] = token, position
+                self.batch.n_seq_id[i], self.batch.logits[i] = 1, wanted
+                self.batch.seq_id[i][0] = sequence
+            if code := llama_cpp.llama_decode(self.context, self.batch):
+                raise RuntimeError(f"llama_decode failed with code {code}")
+            for i, (_, _, _, wanted) in enumerate(part):
+                if wanted:
+                    logits = llama_cpp.llama_get_logits_ith(self.context, i)
+                    best.append(int(np.ctypeslib.as_array(logits, shape=(self.size,)).argmax()))
+        return best
+
+    def wave(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[tuple[list[int], bool]]:
+        """Return (answer ids, stopped by itself) for up to `sequences` prompts, decoded together."""
+        llama_cpp.llama_memory_clear(self.memory, True)
+        shared = min(len(os.path.commonprefix([list(p) for p in prompts])), min(map(len, prompts)) - 1)
+        self._feed([(token, i, 0, False) for i, token in enumerate(prompts[0][:shared])])
+        for sequence in range(1, len(prompts)):
+            llama_cpp.llama_memory_seq_cp(self.memory, 0, sequence, 0, shared)
+        entries = [
+            (token, position, sequence, position == len(prompt) - 1)
+            for sequence, prompt in enumerate(prompts)
+            for position, token in enumerate(prompt)
+            if position >= shared
+        ]
+        following = dict(enumerate(self._feed(entries)))
+        answers: list[list[int]] = [[] for _ in prompts]
+        stopped = [False] * len(prompts)
+        while following:
+            entries = []
+            for sequence, token in following.items():
+                if llama_cpp.llama_vocab_is_eog(self.vocab, token):
+                    stopped[sequence] = True
+                    continue
+                answers[sequence].append(token)
+                if len(answers[sequence]) < max_tokens:
+                    position = len(prompts[sequence]) + len(answers[sequence]) - 1
+                    entries.append((token, position, sequence, True))
+            following = dict(zip([entry[2] for entry in entries], self._feed(entries), strict=True))
+        return list(zip(answers, stopped, strict=True))
+
+    def close(self) -> None:
+        """Free what llama.cpp holds."""
+        llama_cpp.llama_batch_free(self.batch)
+        llama_cpp.llama_free(self.context)
+        llama_cpp.llama_model_free(self.model)
+
+
+def answer_all(path: str, prompts: Sequence[str], max_tokens: int, sequences: int, threads: int) -> list[Answer]:
+    """Return the model's greedy answers to rendered prompts, in order, at most `max_tokens` tokens each.
+
+    Prompts are taken by length, `sequences` at a time, so that those of a wave end together.
+    """
+    probe = Decoder(path, threads, 1, 512)
+    encoded = [probe.tokenize(prompt) for prompt in prompts]
+    probe.close()
+    decoder = Decoder(path, threads, sequences, max(map(len, encoded)) + max_tokens)
+    order = sorted(range(len(prompts)), key=lambda i: (len(encoded[i]), i))
+    answers: dict[int, Answer] = {}
+    with tqdm(total=len(prompts), desc="answers", unit="answer", mininterval=1) as progress:
+        for start in range(0, len(order), sequences):
+            rows = order[start : start + sequences]
+            for row, (ids, stopped) in zip(rows, decoder.wave([encoded[i] for i in rows], max_tokens), strict=True):
+                answers[row] = Answer(decoder.detokenize(ids), stopped, len(encoded[row]), len(ids))
+            progress.update(len(rows))
+    decoder.close()
+    return [answers[i] for i in range(len(prompts))]

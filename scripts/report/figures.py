@@ -1,0 +1,121 @@
+"""Draw the report's figures as SVG, the same bytes each time.
+
+In: difficulty counts, loss histories in the order of training, metrics, comparison. Out: three SVG files.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+matplotlib.rcParams.update({"svg.hashsalt": "gradus", "svg.fonttype": "none", "font.family": "sans-serif"})
+
+from matplotlib import pyplot  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from scripts.common.io import atomic_path, read_json, read_jsonl  # noqa: E402
+from scripts.common.logs import logging_to  # noqa: E402
+from scripts.common.records import LEVELS, SPLITS  # noqa: E402
+
+COLOURS = ["#7fb069", "#e6aa3c", "#c8553d", "#457b9d", "#6d597a"]
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure without the clock that matplotlib would put in."""
+    with atomic_path(path) as part:
+        figure.savefig(part, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    pyplot.close(figure)
+
+
+def draw_difficulty(mix: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Return stacked bars: rows of each difficulty, per split."""
+    figure, axes = pyplot.subplots(figsize=(7, 2.6))
+    splits = [split for split in SPLITS if split in mix]
+    left = [0] * len(splits)
+    for level, colour in zip(LEVELS, COLOURS, strict=False):
+        counts = [mix[split].get(level, 0) for split in splits]
+        axes.barh(splits, counts, left=left, color=colour, label=level)
+        left = [a + b for a, b in zip(left, counts, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel("rows")
+    axes.legend(frameon=False, ncols=3, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def smooth(values: Sequence[float], window: int) -> list[float]:
+    """Return the mean over each value and up to `window` - 1 before it."""
+    return [sum(values[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(values))]
+
+
+def draw_loss(histories: Mapping[str, Sequence[tuple[str, list[float]]]]) -> Figure:
+    """Return the training loss over optimizer steps; {training: [(phase, losses), …]}."""
+    figure, axes = pyplot.subplots(figsize=(7, 3))
+    for number, (name, phases) in enumerate(histories.items()):
+        start = 0
+        for level, (phase, losses) in enumerate(phases):
+            colour = COLOURS[level] if len(histories) == 1 else COLOURS[number % len(COLOURS)]
+            steps = range(start + 1, start + len(losses) + 1)
+            axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
+            label = phase if len(histories) == 1 else name if level == 0 else None
+            axes.plot(steps, smooth(losses, 20), color=colour, label=label)
+            start += len(losses)
+            axes.axvline(start + 0.5, color="#bbbbbb", linewidth=0.6)
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("loss per completion token (nats)")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_metrics(metrics: Mapping[str, Any], comparison: Mapping[str, Any]) -> Figure:
+    """Return grouped bars, one panel a split: every metric of every model, with 95 % intervals where they are known."""
+    models, splits = list(metrics), list(next(iter(metrics.values())))
+    figure, panels = pyplot.subplots(1, len(splits), figsize=(3.4 * len(splits), 3), sharey=True, squeeze=False)
+    for axes, split in zip(panels[0], splits, strict=True):
+        names = list(metrics[models[0]][split])
+        for number, model in enumerate(models):
+            values = [metrics[model][split][name]["value"] or 0 for name in names]
+            places = [i + (number - (len(models) - 1) / 2) * 0.8 / len(models) for i in range(len(names))]
+            ranges = [
+                comparison["models"].get(model, {}).get(split, {}).get(name, {}).get("interval") for name in names
+            ]
+            errors = [
+                (max(0, v - r[0]), max(0, r[1] - v)) if r else (0, 0) for v, r in zip(values, ranges, strict=True)
+            ]
+            axes.bar(
+                places,
+                values,
+                0.8 / len(models),
+                label=model,
+                color="#b0b0b0" if number == 0 else COLOURS[2 + number],
+                yerr=list(zip(*errors, strict=True)),
+                error_kw={"linewidth": 0.8},
+            )
+        axes.set_title(f"{split} (n = {metrics[models[0]][split][names[0]]['n']})", fontsize=10)
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylim(0, 1)
+    panels[0][0].legend(frameon=False, loc="upper left")
+    return figure
+
+
+def group_histories(paths: Sequence[str]) -> dict[str, list[tuple[str, list[float]]]]:
+    """Return {"arm-seed": [(phase, losses), …]} of files …/train/<arm>/seed<seed>/<phase>/history.jsonl."""
+    groups: dict[str, list[tuple[str, list[float]]]] = {}
+    for path in paths:
+        arm, seed, phase = Path(path).parts[-4:-1]
+        losses = [line["loss"] for line in read_jsonl(path)]
+        groups.setdefault(f"{arm}-{seed.removeprefix('seed')}", []).append((phase, losses))
+    return groups
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        save(draw_difficulty(read_json(job.input.score)["mix"]), job.output.difficulty)
+        save(draw_loss(group_histories(job.input.histories)), job.output.loss)
+        save(draw_metrics(read_json(job.input.metrics), read_json(job.input.comparison)), job.output.metrics)

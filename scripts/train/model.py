@@ -1,0 +1,101 @@
+"""The model that training works on: NF4 base, LoRA adapter, and what guards the two."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import torch
+from bitsandbytes.nn import Linear4bit
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+
+@dataclass
+class LoraParams:
+    """Shape of the adapter; see config/schema.yaml, `train.lora`."""
+
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: str | list[str]
+
+
+def load_base(base: str | Path, device: str, attention: str, unpack: bool) -> Any:
+    """Return the base with its linear layers rounded to NF4 (double quantisation), bf16 compute.
+
+    With `unpack` the NF4 weights are expanded to bf16 once and kept: the same numbers as expanding them in each
+    forward, faster, at 2 bytes a weight. Without it the packed weights stay.
+    """
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype=torch.bfloat16,
+        quantization_config=four_bit,
+        device_map={"": device},
+        attn_implementation=attention,
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    if unpack:
+        unpack_nf4(model)
+    else:
+        keep_autograd_path(model)
+    return model
+
+
+def keep_autograd_path(model: torch.nn.Module) -> int:
+    """Stop bitsandbytes from repacking 4-bit weights in an evaluation; return how many layers this concerns.
+
+    On CPUs with AVX512-BF16 a forward without gradients repacks the weights for a kernel that has no backward,
+    and training afterwards goes on with wrong gradients and no error. See docs/training.md.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    return len(layers)
+
+
+def unpack_nf4(model: torch.nn.Module) -> None:
+    """Replace each 4-bit layer by a plain linear layer with the weights that the 4-bit layer stands for."""
+    for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, Linear4bit)]:
+        packed: Any = layer.weight
+        weight = bnb.functional.dequantize_4bit(packed.data, packed.quant_state).to(torch.bfloat16)
+        plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+        plain.weight = torch.nn.Parameter(weight, requires_grad=False)
+        if layer.bias is not None:
+            plain.bias = torch.nn.Parameter(layer.bias.data, requires_grad=False)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, plain)
+    # the model is a plain bf16 one now; libraries must not take it for a packed one
+    model.is_loaded_in_4bit = model.is_quantized = False  # type: ignore[assignment]
+    for attribute in ("hf_quantizer", "quantization_method"):
+        if hasattr(model, attribute):
+            delattr(model, attribute)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+
+
+def attach_adapter(model: Any, lora: LoraParams, previous: str | Path | None, seed: int) -> Any:
+    """Return the model with a trainable adapter: a fresh one, or the previous phase's to go on with.
+
+    Adapter weights are bf16, the type they compute in.
+    """
+    if previous is not None:
+        logging.info("going on from %s", previous)
+        return PeftModel.from_pretrained(model, previous, is_trainable=True, autocast_adapter_dtype=False)
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=False)
