@@ -6,10 +6,14 @@ import sys
 
 sys.path.insert(0, workflow.basedir)
 # what every job's Python sees: our modules, and no network after the fetch stage
-os.environ["PYTHONPATH"] = workflow.basedir
-os.environ["PYTHONHASHSEED"] = "0"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"})
+os.environ.update(
+    PYTHONPATH=workflow.basedir,
+    PYTHONHASHSEED="0",
+    TOKENIZERS_PARALLELISM="false",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+)
 
 from scripts.common.config import check_config
 from scripts.common.errors import GradusError
@@ -31,7 +35,8 @@ def source_folder(source):
     """Where the fetch rule puts a source; for path: the user's own folder."""
     if source.startswith("path:"):
         return source.removeprefix("path:")
-    return "data/raw/" + re.sub(r"[^A-Za-z0-9.@+-]+", "-", source)
+    name = re.sub(r"[^A-Za-z0-9.@+-]+", "-", source)
+    return f"data/raw/{name}"
 
 
 def row_files(wildcards):
@@ -80,5 +85,16 @@ def graded(kind):
         model=config["evaluate"]["models"],
         quant=config["export"]["quant"],
         split=config["evaluate"]["splits"],
+        kind=kind,
+    )
+
+
+def training_files(kind):
+    """Every arm's, seed's and phase's file of one kind."""
+    return expand(
+        "results/{{run}}/train/{arm}/seed{seed}/{phase}/{kind}",
+        arm=config["curriculum"]["arms"],
+        seed=config["curriculum"]["seeds"],
+        phase=PHASES,
         kind=kind,
     )

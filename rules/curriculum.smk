@@ -17,6 +17,8 @@ rule score:
         "results/{run}/logs/score.log",
     benchmark:
         "results/{run}/benchmarks/score.tsv"
+    conda:
+        "../envs/gradus.yaml"
     resources:
         mem_mb=1000,
     params:
@@ -42,6 +44,8 @@ checkpoint phase:
         schedule="results/{run}/curriculum/{arm}/seed{seed}/schedule.json",
     log:
         "results/{run}/logs/phase/{arm}-{seed}.log",
+    conda:
+        "../envs/gradus.yaml"
     resources:
         mem_mb=1000,
     params:

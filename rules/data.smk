@@ -16,6 +16,8 @@ rule fetch:
     wildcard_constraints:
         source="|".join(map(re.escape, SOURCES)) or "none",
     retries: 2
+    conda:
+        "../envs/gradus.yaml"
     resources:
         runtime=30,
     params:
@@ -39,6 +41,8 @@ rule convert_awscli:
         "results/{run}/logs/convert_awscli.log",
     benchmark:
         "results/{run}/benchmarks/convert_awscli.tsv"
+    conda:
+        "../envs/gradus.yaml"
     resources:
         mem_mb=500,
     params:
@@ -62,6 +66,8 @@ rule ingest:
         "results/{run}/logs/ingest.log",
     benchmark:
         "results/{run}/benchmarks/ingest.tsv"
+    conda:
+        "../envs/gradus.yaml"
     resources:
         mem_mb=1000,
     params:
@@ -86,6 +92,8 @@ rule split:
         "results/{run}/logs/split.log",
     benchmark:
         "results/{run}/benchmarks/split.tsv"
+    conda:
+        "../envs/gradus.yaml"
     resources:
         mem_mb=1000,
     params:
@@ -106,6 +114,8 @@ rule chat_contract:
         contract="results/{run}/data/chat_contract.json",
     log:
         "results/{run}/logs/chat_contract.log",
+    conda:
+        "../envs/gradus.yaml"
     params:
         system_prompt=config["chat"]["system_prompt"],
         code=code_fingerprint("data/chat_contract"),

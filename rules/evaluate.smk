@@ -14,6 +14,8 @@ rule answer:
         "results/{run}/logs/answer/{model}-{quant}-{split}.log",
     benchmark:
         "results/{run}/benchmarks/answer-{model}-{quant}-{split}.tsv"
+    conda:
+        "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=1500,
@@ -40,6 +42,8 @@ rule grade:
         metrics="results/{run}/evaluate/{model}/{quant}/{split}.metrics.json",
     log:
         "results/{run}/logs/grade/{model}-{quant}-{split}.log",
+    conda:
+        "../envs/gradus.yaml"
     resources:
         mem_mb=1000,
     params:
@@ -61,6 +65,8 @@ rule compare:
         comparison="results/{run}/comparison.json",
     log:
         "results/{run}/logs/compare.log",
+    conda:
+        "../envs/gradus.yaml"
     params:
         models=config["evaluate"]["models"],
         splits=config["evaluate"]["splits"],

@@ -12,6 +12,8 @@ rule merge:
         "results/{run}/logs/merge/{model}.log",
     benchmark:
         "results/{run}/benchmarks/merge-{model}.tsv"
+    conda:
+        "../envs/gradus.yaml"
     resources:
         mem_mb=4000,
     params:
@@ -34,6 +36,8 @@ rule convert_gguf:
         "results/{run}/logs/convert_gguf/{model}.log",
     benchmark:
         "results/{run}/benchmarks/convert_gguf-{model}.tsv"
+    conda:
+        "../envs/gradus.yaml"
     resources:
         mem_mb=3000,
     params:
@@ -58,6 +62,8 @@ rule quantize:
         "results/{run}/benchmarks/quantize-{model}-{quant}.tsv"
     wildcard_constraints:
         quant="(?!bf16)[A-Z0-9_]+",
+    conda:
+        "../envs/gradus.yaml"
     resources:
         mem_mb=2000,
     params:
@@ -78,6 +84,8 @@ rule ollama:
         folder=directory("results/{run}/ollama"),
     log:
         "results/{run}/logs/ollama.log",
+    conda:
+        "../envs/gradus.yaml"
     params:
         context=config["train"]["max_length"],
         code=code_fingerprint("export/ollama"),

@@ -1,17 +1,6 @@
 """figures → report."""
 
 
-def training_files(kind):
-    """Every arm's, seed's and phase's file of one kind."""
-    return expand(
-        "results/{{run}}/train/{arm}/seed{seed}/{phase}/{kind}",
-        arm=config["curriculum"]["arms"],
-        seed=config["curriculum"]["seeds"],
-        phase=PHASES,
-        kind=kind,
-    )
-
-
 rule figures:
     """Draw what people would rather look at than read."""
     input:
@@ -25,6 +14,8 @@ rule figures:
         metrics="results/{run}/figures/metrics.svg",
     log:
         "results/{run}/logs/figures.log",
+    conda:
+        "../envs/gradus.yaml"
     params:
         batch_size=config["train"]["batch_size"],
         code=code_fingerprint("report/figures"),
@@ -75,6 +66,8 @@ rule report:
         report="results/{run}/report.html",
     log:
         "results/{run}/logs/report.log",
+    conda:
+        "../envs/gradus.yaml"
     params:
         config=config,
         code=code_fingerprint("report/report"),

@@ -11,6 +11,8 @@ rule prepare_base:
         "results/{run}/logs/prepare_base.log",
     benchmark:
         "results/{run}/benchmarks/prepare_base.tsv"
+    conda:
+        "../envs/gradus.yaml"
     resources:
         mem_mb=3000,
     params:
@@ -41,6 +43,8 @@ rule train_phase:
         "results/{run}/logs/train_phase/{arm}-{seed}-{phase}.log",
     benchmark:
         "results/{run}/benchmarks/train_phase-{arm}-{seed}-{phase}.tsv"
+    conda:
+        "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
         mem_mb=6000,

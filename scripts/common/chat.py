@@ -34,7 +34,7 @@ class ChatContract:
         return [*system, {"role": "user", "content": prompt}]
 
     def require(self, place: str, chat_template: str | None, end_of_turn_id: int | None) -> None:
-        """Raise GradusError unless the model file `place` has this contract's template and end-of-turn token."""
+        """Raise GradusError unless the model file `place` has the contract's template and end of turn."""
         for what, found, expected in (
             ("chat template", chat_template, self.chat_template),
             ("end-of-turn token id", end_of_turn_id, self.end_of_turn_id),
