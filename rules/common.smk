@@ -32,7 +32,7 @@ def checked(raw):
 
 
 def source_folder(source):
-    """Where the fetch rule puts a source; for path: the user's own folder."""
+    """The folder of a fetched source, or the local one that a path source names."""
     if source.startswith("path:"):
         return source.removeprefix("path:")
     name = re.sub(r"[^A-Za-z0-9.@+-]+", "-", source)
@@ -44,7 +44,7 @@ def row_files(wildcards):
     if config["data"]["files"]:
         return config["data"]["files"]
     converter = config["data"]["package"]["converter"]
-    return f"results/{wildcards.run}/data/{converter}.jsonl"
+    return [f"results/{wildcards.run}/data/{converter}.jsonl"]
 
 
 def previous_phase(wildcards):

@@ -41,7 +41,7 @@ class ChatContract:
         ):
             if found != expected:
                 raise GradusError(
-                    f"{place}: its {what} is not the chat contract's.\n  found:    {found!r}\n  contract: {expected!r}\n"
+                    f"{place}: its {what} is not the chat contract's.\n  found: {found!r}\n  contract: {expected!r}\n"
                     "The model would be asked otherwise than it was trained. Delete the file and run again."
                 )
 

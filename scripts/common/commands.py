@@ -45,16 +45,17 @@ def parse_command(text: str) -> Command:
         raise ValueError("more than one command, or a redirection")
     positionals: list[str] = []
     options: list[tuple[str, list[str]]] = []
+    taking = False  # whether the last option may take another value
     for token in tokens[1:]:
         if re.match(r"--[A-Za-z]", token):
             name, equals, value = token.partition("=")
             options.append((name, [value] if equals else []))
-        elif options and len(positionals) >= 2:
+            taking = True
+        elif taking and (len(positionals) >= 2 or not options[-1][1]):
             options[-1][1].append(token)
-        elif options and not options[-1][1]:
-            options[-1][1].append(token)  # a global option before the service
-        else:
+        else:  # before the operation an option takes one value at most: these are global ones
             positionals.append(token)
+            taking = False
     if len(positionals) < 2:
         raise ValueError("no service and operation")
     service, operation, *rest = positionals

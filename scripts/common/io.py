@@ -34,6 +34,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield part
         for file in sorted(part.rglob("*")) if part.is_dir() else [part]:
             if file.is_file():
+                file.chmod(0o644)  # some libraries write for the owner only
                 _sync(file)
         if part.is_dir():
             os.chmod(part, 0o755)

@@ -1,0 +1,68 @@
+"""A fault in the config is named with file, line and a way out."""
+
+import pytest
+import yaml
+
+from scripts.common.config import check_config, load_schema, render_table
+from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
+
+DEFAULT = ROOT / "config" / "config.yaml"
+
+
+def check(tmp_path, text):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    return check_config(yaml.safe_load(text), [file])
+
+
+GOOD = "run: r\nbase_model:\n  source: path:base\ndata:\n  files: [rows.jsonl]\n"
+
+
+def test_defaults_are_filled_in(tmp_path):
+    config = check(tmp_path, GOOD)
+    assert config["train"]["lora"]["rank"] == 16
+    assert config["score"]["rules"]["words_per_point"] == 40
+
+
+def test_the_default_config_is_good():
+    config = check_config(yaml.safe_load(DEFAULT.read_text()), [DEFAULT])
+    assert config["run"] == "aws-cli"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (GOOD + "trian:\n  threads: 1\n", 6, ["trian: no such key", "did you mean train?"]),
+        (GOOD + "train:\n  learning_rate: -1\n", 7, ["train.learning_rate", "-1", "Peak learning rate"]),
+        (GOOD + "train:\n  lora: {rnk: 8}\n", 7, ["train.lora.rnk: no such key", "did you mean rank?"]),
+        (GOOD.replace("path:base", "somewhere"), 3, ["base_model.source", "somewhere"]),
+        (GOOD + "evaluate:\n  models:\n    - base\n    - shuffled-1\n", 9, ["shuffled-1", "curriculum-1"]),
+        (GOOD.replace("run: r", "run: a/b"), 1, ["run", "a/b"]),
+    ],
+)
+def test_faults_name_file_line_and_remedy(tmp_path, text, line, words):
+    with pytest.raises(GradusError) as fault:
+        check(tmp_path, text)
+    message = str(fault.value)
+    assert f"config.yaml:{line}:" in message
+    for word in words:
+        assert word in message
+
+
+def test_a_missing_key_is_named(tmp_path):
+    with pytest.raises(GradusError, match="base_model: required"):
+        check(tmp_path, "run: r\n")
+
+
+def test_every_fault_is_listed_at_once(tmp_path):
+    with pytest.raises(GradusError) as fault:
+        check(tmp_path, GOOD + "seed: -1\nchat: {sytem_prompt: x}\n")
+    assert "seed" in str(fault.value)
+    assert "sytem_prompt" in str(fault.value)
+
+
+def test_every_key_is_described_and_the_readme_is_current():
+    table = "\n".join(render_table(load_schema()))
+    assert (ROOT / "config" / "README.md").read_text().endswith(table + "\n"), "run `make docs`"
+    assert "|  |" not in table.replace("| |", "")

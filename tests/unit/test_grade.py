@@ -1,0 +1,75 @@
+"""Grades are what their names say."""
+
+import pytest
+
+from scripts.common.errors import GradusError
+from scripts.common.records import Record
+from scripts.evaluate.compare import compare_rows, interval
+from scripts.evaluate.grade import grade
+
+REFERENCE = Record("make Bob", "aws iam create-user --user-name Bob --path /a/", "command")
+
+
+def grades(answer, stopped=True, record=REFERENCE, task="command"):
+    rows, _ = grade([record], [{"id": record.id, "text": answer, "stopped": stopped}], task)
+    return {name: round(value, 3) for name, value in rows[0].items() if name != "id"}
+
+
+ALL = {"exact": 1, "operation": 1, "option_f1": 1, "stopped": 1, "valid": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("aws iam create-user --path '/a/' --user-name Bob", ALL),
+        ("aws iam create-user --user-name Bob", {**ALL, "exact": 0, "option_f1": 0.667}),
+        ("aws iam create-user --user-name Eve --path /a/", {**ALL, "exact": 0}),
+        ("aws iam create-user --nickname Bob", {**ALL, "exact": 0, "option_f1": 0, "valid": 0}),
+        ("aws iam delete-user --user-name Bob", {**ALL, "exact": 0, "operation": 0, "option_f1": 0}),
+        ("aws iam create-person --user-name Bob", {**ALL, "exact": 0, "operation": 0, "option_f1": 0, "valid": 0}),
+        ("aws nosuch create-user", {**ALL, "exact": 0, "operation": 0, "option_f1": 0, "valid": 0}),
+        ("You could try aws iam", {"exact": 0, "operation": 0, "option_f1": 0, "stopped": 1, "valid": 0}),
+        ("aws iam create-user --path 'open", {"exact": 0, "operation": 0, "option_f1": 0, "stopped": 1, "valid": 0}),
+    ],
+)
+def test_commands(answer, expected):
+    assert grades(answer) == expected
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "aws s3api list-objects --bucket b --max-items 3 --query Contents --region eu-west-1",
+        "aws ec2 wait instance-running --instance-ids i-1",
+        "aws ec2 run-instances --image-id ami-1 --no-dry-run",
+    ],
+)
+def test_botocore_knows_renamed_services_paging_waiters_and_negated_flags(answer):
+    assert grades(answer)["valid"] == 1
+
+
+def test_an_answer_that_was_cut_off_did_not_stop_by_itself():
+    assert grades("aws iam create-user", stopped=False)["stopped"] == 0
+
+
+def test_checks_of_other_tasks():
+    record = Record("q", "Paris, France", "qa", checks=["Paris", "France"])
+    assert grades("It is Paris", record=record, task="qa") == {"checks": 0.5, "exact": 0, "stopped": 1}
+
+
+def test_an_answer_to_nothing_is_an_error():
+    with pytest.raises(GradusError, match="belongs to no record"):
+        grade([REFERENCE], [{"id": "0", "text": "", "stopped": True}], "command")
+
+
+def test_paired_comparison():
+    first = [{"id": n, "exact": float(n < 2)} for n in range(20)]
+    other = [{"id": n, "exact": float(n >= 1)} for n in range(20)]
+    found = compare_rows(first, other, "exact")
+    assert (found["first_right"], found["right"], found["only_first"], found["only_other"]) == (2, 19, 1, 18)
+    assert found["p"] == pytest.approx(2 * (1 + 19) / 2**19, rel=0.01)
+
+
+def test_wilson_interval_of_a_published_example():
+    # 15 of 148: 0.0624 to 0.1605 (Newcombe 1998, table I, method 3)
+    assert interval(15, 148) == pytest.approx([0.0624, 0.1605], abs=1e-4)
