@@ -25,8 +25,10 @@ PHASES = LEVELS
 
 def checked(raw):
     """The config with defaults filled in; a fault ends the run here, before any job, with file and line."""
+    given = list(map(str, workflow.overwrite_configfiles))  # by --configfile: they override the default's
+    default = [str(file) for file in workflow.configfiles if str(file) not in given]
     try:
-        return check_config(raw, workflow.configfiles)
+        return check_config(raw, [os.path.relpath(file) for file in default + given])
     except GradusError as error:
         raise WorkflowError(str(error))
 

@@ -9,6 +9,7 @@ import bitsandbytes as bnb
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 
@@ -85,17 +86,34 @@ def unpack_nf4(model: torch.nn.Module) -> None:
 def attach_adapter(model: Any, lora: LoraParams, previous: str | Path | None, seed: int) -> Any:
     """Return the model with a trainable adapter: a fresh one, or the previous phase's to go on with.
 
-    Adapter weights are bf16, the type they compute in.
+    Adapter weights are fp32 and compute in bf16 by autocast; see `keep_adapter_fp32`.
     """
     if previous is not None:
         logging.info("going on from %s", previous)
-        return PeftModel.from_pretrained(model, previous, is_trainable=True, autocast_adapter_dtype=False)
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+        adapted = PeftModel.from_pretrained(model, previous, is_trainable=True)
+    else:
+        torch.manual_seed(seed)
+        config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules,
+            task_type="CAUSAL_LM",
+        )
+        adapted = get_peft_model(model, config)
+    keep_adapter_fp32(adapted)
+    return adapted
+
+
+def keep_adapter_fp32(model: torch.nn.Module) -> None:
+    """Hold adapter weights, and so Adam's moments, in fp32, and leave the casting to autocast.
+
+    In bf16 a moment hardly moves: its 8 bits cannot hold a change of 0.1 %. PEFT would cast every layer's
+    input to the adapter's type as well, only for autocast to cast it back.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False

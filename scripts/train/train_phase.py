@@ -139,7 +139,7 @@ def train_phase(
                 output_dir=scratch,
                 seed=seed,
                 use_cpu=device == "cpu",
-                bf16=device == "cuda",
+                bf16=False,  # completion_loss does its own autocast
                 per_device_train_batch_size=params.batch_size,
                 num_train_epochs=1,
                 learning_rate=params.learning_rate,

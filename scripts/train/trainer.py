@@ -7,6 +7,7 @@ head and loss are computed at completion tokens only; schedule and optimizer go 
 import json
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import TrainerCallback, get_scheduler
 from trl import SFTTrainer
 
 from scripts.common.errors import GradusError
+from scripts.train.model import keep_adapter_fp32
 
 IGNORED = -100  # the label that the loss skips
 
@@ -72,11 +74,12 @@ def completion_loss(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Ten
     wanted = labels != IGNORED
     arguments = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "use_cache": False}
     special = ("final_logit_softcapping", "logits_scaling", "logit_scale")
-    if any(getattr(causal.config, name, None) for name in special):
-        logits = model(**arguments).logits[:, :-1][wanted]
-    else:
-        hidden = causal.get_decoder()(**arguments).last_hidden_state[:, :-1][wanted]
-        logits = causal.get_output_embeddings()(hidden)
+    with torch.autocast(labels.device.type, torch.bfloat16, enabled=causal.dtype == torch.bfloat16):
+        if any(getattr(causal.config, name, None) for name in special):
+            logits = model(**arguments).logits[:, :-1][wanted]
+        else:
+            hidden = causal.get_decoder()(**arguments).last_hidden_state[:, :-1][wanted]
+            logits = causal.get_output_embeddings()(hidden)
     return cross_entropy(logits.float(), labels[wanted], reduction="sum")
 
 
@@ -87,6 +90,7 @@ class PhaseTrainer(SFTTrainer):
         """`first_step` of `total_steps` is where this phase begins in the learning-rate schedule."""
         self.token_budget, self.first_step, self.total_steps = token_budget, first_step, total_steps
         super().__init__(*args, **kwargs)
+        keep_adapter_fp32(self.model)  # TRL turns the adapter of a packed base into bf16
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -128,7 +132,9 @@ class PhaseTrainer(SFTTrainer):
             )
             if self.first_step:
                 self.lr_scheduler.last_epoch = self.first_step - 1
-                self.lr_scheduler.step()
+                with warnings.catch_warnings():  # torch takes this for a step before the optimizer's
+                    warnings.simplefilter("ignore")
+                    self.lr_scheduler.step()
             self._created_lr_scheduler = True
         return self.lr_scheduler
 

@@ -1,0 +1,74 @@
+"""A copy of the project in a folder of its own, and the real pipeline run there once on a few dozen real rows."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = """
+run: tiny
+data:
+  package:
+    options: {services: [sqs, sns, kinesis, logs, dynamodb], plain_share: 0.2}
+split: {valid_share: 0.1, test_share: 0.2, unseen_share: 0.15}
+curriculum:
+  rows: {easy: 16, medium: 16, hard: 16}
+evaluate:
+  max_rows: {test: 4, eval-hard: 4, eval-unseen: 4}
+  max_tokens: 24
+"""
+
+
+class Project:
+    """A copy of the project that tests may change."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        names = ["Snakefile", "rules", "scripts", "config", "profiles", "envs"]
+        for name in names:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, folder / name)
+        (folder / "tiny.yaml").write_text(TINY)
+        fetched = ROOT / "data" / "raw"
+        if fetched.is_dir():  # what an earlier run has fetched and verified need not come again
+            shutil.copytree(fetched, folder / "data" / "raw", copy_function=os.link)
+        self.results = folder / "results" / "tiny"
+
+    def snakemake(self, *arguments, configs=("tiny.yaml",)):
+        """Run snakemake; return (exit code, everything that it printed)."""
+        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", *configs]
+        done = subprocess.run(
+            command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        return done.returncode, done.stdout
+
+    def planned(self, *arguments, **more):
+        """Return {rule: jobs} of what `snakemake -n` would run."""
+        code, text = self.snakemake("--dry-run", *arguments, **more)
+        assert code == 0, text
+        if "Nothing to be done" in text:
+            return {}
+        table = text.partition("Job stats:")[2].partition("total")[0].splitlines()
+        return {line.split()[0]: int(line.split()[1]) for line in table if len(line.split()) == 2 and line.split()[1].isdigit()}
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """The project after one whole run."""
+    made = Project(tmp_path_factory.mktemp("project"))
+    code, text = made.snakemake()
+    assert code == 0, text
+    return made
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """The project as it comes, nothing run."""
+    return Project(tmp_path)

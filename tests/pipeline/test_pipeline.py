@@ -1,0 +1,259 @@
+"""The real DAG on real rows with the real model, a few steps of each phase, through to an answered GGUF."""
+
+import hashlib
+import json
+import re
+import shutil
+import time
+
+import pytest
+
+AFTER_TRAINING = {"merge": 1, "convert_gguf": 1, "quantize": 1, "ollama": 1, "answer": 3, "grade": 3}
+SUMMING_UP = {"compare": 1, "figures": 1, "report": 1, "all": 1}
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def hashes(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "logs" not in path.parts and not path.name.startswith(".snakemake")
+    }
+
+
+def test_metrics_have_models_splits_and_n(project):
+    metrics = json.loads((project.results / "metrics.json").read_text())
+    assert list(metrics) == ["base", "curriculum-1"]
+    for splits in metrics.values():
+        assert list(splits) == ["eval-hard", "eval-unseen", "test"]
+        for found in splits.values():
+            assert list(found) == ["exact", "operation", "option_f1", "stopped", "valid"]
+            for metric in found.values():
+                assert metric["n"] == 4
+                assert 0 <= metric["value"] <= 1
+
+
+def test_every_split_is_what_it_says(project):
+    folder = project.results / "curriculum"
+    rows = {name: lines(folder / f"{name}.jsonl") for name in ("train", "valid", "test", "eval-hard", "eval-unseen")}
+    assert all(rows.values())
+    assert {row["difficulty"] for row in rows["eval-hard"]} == {2}
+    assert not {row["group"] for row in rows["eval-unseen"]} & {row["group"] for row in rows["train"]}
+    responses = {row["response"] for row in rows["train"]}
+    assert not any(row["response"] in responses for name in rows if name != "train" for row in rows[name])
+
+
+def test_no_prompt_names_its_command(project):
+    for row in lines(project.results / "data" / "records.jsonl"):
+        name = row["group"].split("/")[1]
+        if "-" in name:
+            assert not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", row["prompt"]), row
+
+
+def test_every_value_of_the_command_is_in_the_prompt(project):
+    from scripts.common.commands import parse_command
+    from scripts.data.convert_awscli import literal_values
+
+    for row in lines(project.results / "data" / "records.jsonl"):
+        for value in literal_values(parse_command(row["response"])):
+            assert value in row["prompt"], row
+
+
+def test_tuned_and_base_went_the_same_road(project):
+    for model in ("base", "curriculum-1"):
+        answers = lines(project.results / f"evaluate/{model}/Q4_K_M/test.answers.jsonl")
+        assert len(answers) == 4
+        assert all(answer["tokens"] <= 24 and answer["prompt_tokens"] > 20 for answer in answers)
+    first, second = (lines(project.results / f"evaluate/{m}/Q4_K_M/test.answers.jsonl") for m in ("base", "curriculum-1"))
+    assert [a["id"] for a in first] == [a["id"] for a in second]
+    assert [a["text"] for a in first] != [a["text"] for a in second]
+
+
+def test_llama_cpp_and_transformers_see_the_same_tokens(project):
+    from transformers import AutoTokenizer
+
+    from scripts.common.chat import read_contract
+    from scripts.common.isolate import run_isolated
+    from scripts.evaluate.answer import render_prompts
+    from scripts.train.trainer import encode
+
+    contract = read_contract(project.results / "data/chat_contract.json")
+    prompts = ["list users", 'a "b" {{c}} {% d %}', "päckchen 📦 漢字\n\ttab  end "]
+    gguf = project.results / "export/base/Q4_K_M.gguf"
+    tokenizer = AutoTokenizer.from_pretrained(project.results / "base")
+    rendered = render_prompts(gguf, contract, prompts)
+    found = run_isolated("tokenizing", tokenize_all, str(gguf), rendered)
+    assert found == [encode(tokenizer, contract, prompt, "")[0] for prompt in prompts]
+
+
+def tokenize_all(gguf, prompts):
+    from scripts.evaluate.decode import Decoder
+
+    decoder = Decoder(gguf, 1, 1, 512)
+    return [decoder.tokenize(prompt) for prompt in prompts]
+
+
+def test_decoding_together_is_decoding_alone(project):
+    """Sequences of a wave do not see each other; llama-cpp-python's own class says the same."""
+    from scripts.common.chat import read_contract
+    from scripts.common.isolate import run_isolated
+    from scripts.evaluate.answer import render_prompts
+
+    contract = read_contract(project.results / "data/chat_contract.json")
+    gguf = str(project.results / "export/base/Q4_K_M.gguf")
+    prompts = render_prompts(gguf, contract, ["list users", "say hello", "What is two and two? Answer briefly."])
+    together, alone, library = run_isolated("decoding", decode_three_ways, gguf, prompts)
+    assert together == alone == library
+
+
+def decode_three_ways(gguf, prompts):
+    import llama_cpp
+
+    from scripts.evaluate.decode import answer_all
+
+    together = [answer.text for answer in answer_all(gguf, prompts, 12, 3, 1)]
+    alone = [answer_all(gguf, [prompt], 12, 1, 1)[0].text for prompt in prompts]
+    model = llama_cpp.Llama(gguf, n_ctx=256, n_threads=1, verbose=False, use_extra_bufts=False)
+    library = []
+    for prompt in prompts:
+        ids = model.tokenize(prompt.encode(), add_bos=False, special=True)
+        library.append(model.create_completion(ids, max_tokens=12, temperature=0)["choices"][0]["text"])
+    return together, alone, library
+
+
+def test_the_report_stands_alone_and_shows_what_matters(project):
+    text = (project.results / "report.html").read_text()
+    assert text.count("<svg") == 3
+    assert not re.search(r'(?:src|href)="(?!#)', text)
+    for word in ("curriculum-1", "eval-unseen", "tokens/s", "bits a weight", "left out: no command in the example"):
+        assert word in text
+    assert text.count('class="example"') == 4
+
+
+def test_the_ollama_folder_is_complete(project):
+    folder = project.results / "ollama"
+    text = (folder / "Modelfile").read_text()
+    assert "FROM ./model.gguf" in text
+    assert "You turn a request into one AWS CLI command." in text
+    assert (folder / "model.gguf").samefile(project.results / "export/curriculum-1/Q4_K_M.gguf")
+
+
+def test_nothing_changed_starts_no_job_within_five_seconds(project):
+    began = time.monotonic()
+    code, text = project.snakemake()
+    assert code == 0
+    assert "Nothing to be done" in text
+    assert time.monotonic() - began <= 5
+
+
+def test_an_edited_hard_row_reruns_the_hard_phase_and_what_follows(project):
+    file = project.results / "curriculum/curriculum/seed1/hard.jsonl"
+    before = file.read_text()
+    rows = lines(file)
+    rows[0]["response"] += " --debug"
+    file.write_text("".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
+    planned = project.planned()
+    file.write_text(before)
+    assert planned == {"train_phase": 1, **AFTER_TRAINING, **SUMMING_UP}
+    assert project.planned() == {}
+
+
+def test_an_edited_template_reruns_the_report_alone(project):
+    file = project.folder / "scripts/report/report.html.j2"
+    before = file.read_text()
+    file.write_text(before.replace("What went in", "What came in"))
+    planned = project.planned()
+    file.write_text(before)
+    assert planned == {"report": 1, "all": 1}
+
+
+@pytest.mark.parametrize(
+    ("setting", "rules"),
+    [
+        ("report: {examples: 3}", {"report", "all"}),
+        ("evaluate: {max_tokens: 12}", {"answer", "grade", "compare", "figures", "report", "all"}),
+        ("curriculum: {arms: [curriculum, shuffled]}", {"phase", "train_phase", "figures", "report", "all"}),
+    ],
+)
+def test_a_changed_setting_reruns_what_uses_it(project, setting, rules):
+    (project.folder / "more.yaml").write_text(setting + "\n")
+    assert set(project.planned(configs=("tiny.yaml", "more.yaml"))) == rules
+
+
+def test_an_edited_shared_module_reruns_the_rules_that_import_it(project):
+    file = project.folder / "scripts/evaluate/aws_model.py"
+    before = file.read_text()
+    file.write_text(before + "\n# changed\n")
+    planned = project.planned()
+    file.write_text(before)
+    assert planned == {"grade": 6, **SUMMING_UP}
+
+
+def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
+    """For real: everything cheap is done again, then Snakemake compares and leaves easy and medium alone."""
+    file = project.results / "data/awscli.jsonl"
+    before = file.read_text()
+    kept = {
+        phase: hashes(project.results / f"train/curriculum/seed1/{phase}/trained/adapter") for phase in ("easy", "medium", "hard")
+    }
+    train = lines(project.results / "curriculum/train.jsonl")
+    hard = {row["source"] for row in train if row["difficulty"] == 2}
+    rows = [json.loads(line) for line in before.splitlines()]
+    chosen = next(row for row in rows if row["source"] in hard)
+    chosen["response"] += " --debug"
+    file.write_text("".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
+    code, text = project.snakemake("results/tiny/train/curriculum/seed1/hard/trained")
+    assert code == 0, text
+    done = re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", text)
+    assert done == ["ingest", "split", "score", "phase", "train_phase"]
+    for phase in ("easy", "medium"):
+        assert hashes(project.results / f"train/curriculum/seed1/{phase}/trained/adapter") == kept[phase]
+
+
+BAD_ROWS = [
+    ('{"prompt": "a", "response": "b"\n', "rows.jsonl:2: not JSON"),
+    ('{"prompt": "a", "response": ""}\n', "rows.jsonl:2: response: empty"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD_ROWS)
+def test_a_bad_row_ends_the_run_before_training(fresh, line, message):
+    (fresh.folder / "rows.jsonl").write_text('{"prompt": "q", "response": "r"}\n' + line)
+    (fresh.folder / "rows.yaml").write_text("data: {files: [rows.jsonl]}\n")
+    code, text = fresh.snakemake("--until", "ingest", configs=("tiny.yaml", "rows.yaml"))
+    assert code != 0
+    assert message in text
+    assert "Traceback" not in text
+    assert not (fresh.results / "data/records.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("trian: {threads: 1}", "bad.yaml:1: trian: no such key; did you mean train?"),
+        ("train:\n  learning_rate: 7\n", "bad.yaml:2: train.learning_rate: 7 is greater than the maximum of 0.1"),
+    ],
+)
+def test_a_bad_config_ends_the_run_at_once_and_touches_nothing(project, setting, message):
+    before = hashes(project.results)
+    (project.folder / "bad.yaml").write_text(setting + "\n")
+    code, text = project.snakemake(configs=("tiny.yaml", "bad.yaml"))
+    assert code != 0
+    assert message in text
+    assert "Traceback" not in text
+    assert hashes(project.results) == before
+
+
+def test_a_download_with_another_sha256_is_not_kept(fresh):
+    shutil.rmtree(fresh.folder / "data", ignore_errors=True)
+    (fresh.folder / "bad.yaml").write_text(f"data: {{package: {{sha256: '{'f' * 64}'}}}}\n")
+    code, text = fresh.snakemake(
+        "--retries", "0", "data/raw/pypi-awscli-1.46.3", configs=("tiny.yaml", "bad.yaml")
+    )
+    assert code != 0
+    assert "94c561c1b1b2cf0978ec8d87d956c26c807555438593eec29ea90602b9518cfb" in text
+    assert "Nothing was kept" in text
+    assert not (fresh.folder / "data/raw/pypi-awscli-1.46.3").exists()
