@@ -49,7 +49,7 @@ docs: setup
 
 # needs uv; everything pinned, for every platform and Python version at once
 lock:
-	uv pip compile --universal --python-version 3.11 --no-annotate --no-header \
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	  envs/requirements.in envs/converter.in --output-file envs/requirements.lock
 
 clean-llama:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.logs import logging_to
 from scripts.common.records import LEVELS, SPLITS, Record, read_records
@@ -67,6 +68,12 @@ def score(records: Sequence[Record], given: set[str], scorer: str, params: Mappi
         if record.difficulty is None:
             record.difficulty = min(2, int(points))
     carve_hard(records, given)
+    for split in ("train", "test"):
+        if not any(record.split == split for record in records):
+            raise GradusError(
+                f"of {len(records)} records none is in {split}. There are too few rows, too many near-copies, or "
+                "every row is of one split or difficulty: look at data/split.json in the results, and at split in the config."
+            )
     mix: dict[str, Counter[str]] = defaultdict(Counter)
     known: Counter[str] = Counter()
     trained = {record.group for record in records if record.split == "train"}

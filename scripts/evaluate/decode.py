@@ -125,6 +125,8 @@ def answer_all(path: str, prompts: Sequence[str], max_tokens: int, sequences: in
 
     Prompts are taken by length, `sequences` at a time, so that those of a wave end together.
     """
+    if not prompts:
+        return []
     probe = Decoder(path, threads, 1, 512)
     encoded = [probe.tokenize(prompt) for prompt in prompts]
     probe.close()

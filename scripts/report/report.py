@@ -39,6 +39,12 @@ def side_by_side(
     return shown
 
 
+def inline_svg(path: str | Path) -> Markup:
+    """Return the SVG element of a figure, without the XML head that HTML does not take."""
+    text = Path(path).read_text(encoding="utf-8")
+    return Markup(text[text.index("<svg") :])
+
+
 def percent(value: float | None) -> str:
     """Return a share as a percentage, a dash if there is none."""
     return "–" if value is None else f"{100 * value:.1f} %"
@@ -93,12 +99,7 @@ if "snakemake" in globals():
                     settings["report"]["examples"],
                 ),
                 "ggufs": [{"path": "/".join(Path(path).parts[-2:]), **read_gguf(path)} for path in job.input.ggufs],
-                "figures": {
-                    Path(path).stem: Markup(
-                        Path(path).read_text(encoding="utf-8").partition("<svg")[2].join(["<svg", ""])
-                    )
-                    for path in job.input.figures
-                },
+                "figures": {Path(path).stem: inline_svg(path) for path in job.input.figures},
             },
             job.output.report,
         )

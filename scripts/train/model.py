@@ -116,4 +116,4 @@ def keep_adapter_fp32(model: torch.nn.Module) -> None:
             parameter.data = parameter.data.float()
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False
+            setattr(module, "cast_input_dtype_enabled", False)  # noqa: B010 (typed as a module's attribute)

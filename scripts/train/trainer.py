@@ -90,7 +90,7 @@ class PhaseTrainer(SFTTrainer):
         """`first_step` of `total_steps` is where this phase begins in the learning-rate schedule."""
         self.token_budget, self.first_step, self.total_steps = token_budget, first_step, total_steps
         super().__init__(*args, **kwargs)
-        keep_adapter_fp32(self.model)  # TRL turns the adapter of a packed base into bf16
+        keep_adapter_fp32(kwargs["model"])  # TRL turns the adapter of a packed base into bf16
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

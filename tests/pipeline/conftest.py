@@ -56,7 +56,11 @@ class Project:
         if "Nothing to be done" in text:
             return {}
         table = text.partition("Job stats:")[2].partition("total")[0].splitlines()
-        return {line.split()[0]: int(line.split()[1]) for line in table if len(line.split()) == 2 and line.split()[1].isdigit()}
+        return {
+            line.split()[0]: int(line.split()[1])
+            for line in table
+            if len(line.split()) == 2 and line.split()[1].isdigit()
+        }
 
 
 @pytest.fixture(scope="session")

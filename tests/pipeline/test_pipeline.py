@@ -67,7 +67,9 @@ def test_tuned_and_base_went_the_same_road(project):
         answers = lines(project.results / f"evaluate/{model}/Q4_K_M/test.answers.jsonl")
         assert len(answers) == 4
         assert all(answer["tokens"] <= 24 and answer["prompt_tokens"] > 20 for answer in answers)
-    first, second = (lines(project.results / f"evaluate/{m}/Q4_K_M/test.answers.jsonl") for m in ("base", "curriculum-1"))
+    first, second = (
+        lines(project.results / f"evaluate/{m}/Q4_K_M/test.answers.jsonl") for m in ("base", "curriculum-1")
+    )
     assert [a["id"] for a in first] == [a["id"] for a in second]
     assert [a["text"] for a in first] != [a["text"] for a in second]
 
@@ -197,7 +199,8 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
     file = project.results / "data/awscli.jsonl"
     before = file.read_text()
     kept = {
-        phase: hashes(project.results / f"train/curriculum/seed1/{phase}/trained/adapter") for phase in ("easy", "medium", "hard")
+        phase: hashes(project.results / f"train/curriculum/seed1/{phase}/trained/adapter")
+        for phase in ("easy", "medium", "hard")
     }
     train = lines(project.results / "curriculum/train.jsonl")
     hard = {row["source"] for row in train if row["difficulty"] == 2}
@@ -250,9 +253,7 @@ def test_a_bad_config_ends_the_run_at_once_and_touches_nothing(project, setting,
 def test_a_download_with_another_sha256_is_not_kept(fresh):
     shutil.rmtree(fresh.folder / "data", ignore_errors=True)
     (fresh.folder / "bad.yaml").write_text(f"data: {{package: {{sha256: '{'f' * 64}'}}}}\n")
-    code, text = fresh.snakemake(
-        "--retries", "0", "data/raw/pypi-awscli-1.46.3", configs=("tiny.yaml", "bad.yaml")
-    )
+    code, text = fresh.snakemake("--retries", "0", "data/raw/pypi-awscli-1.46.3", configs=("tiny.yaml", "bad.yaml"))
     assert code != 0
     assert "94c561c1b1b2cf0978ec8d87d956c26c807555438593eec29ea90602b9518cfb" in text
     assert "Nothing was kept" in text

@@ -199,3 +199,8 @@ def test_the_control_arm_sees_the_same_rows_in_another_order():
 def test_an_empty_phase_says_what_to_do():
     with pytest.raises(GradusError, match="easy phase would be empty"):
         lay_out(graded(0, 3, 3), "curriculum", 1, {"easy": None, "medium": None, "hard": None}, 8)
+
+
+def test_a_split_without_rows_stops_before_training():
+    with pytest.raises(GradusError, match="of 3 records none is in test"):
+        score(records(3, split="train"), set(), "rules", RULES)

