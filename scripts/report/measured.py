@@ -1,6 +1,6 @@
 """`python -m scripts.report.measured [results/<run>]`: the figures that the README shows, as Markdown tables.
 
-In: a finished run's folder. Out, on the terminal: metrics with n, intervals and p, speeds, time and memory of the rules.
+In: a finished run's folder. Out, on the terminal: metrics with n, intervals and p, speeds, time and memory.
 """
 
 import csv
