@@ -72,7 +72,7 @@ def score(records: Sequence[Record], given: set[str], scorer: str, params: Mappi
         if not any(record.split == split for record in records):
             raise GradusError(
                 f"of {len(records)} records none is in {split}. There are too few rows, too many near-copies, or "
-                "every row is of one split or difficulty: look at data/split.json in the results, and at the config's split."
+                "every row is of one split or difficulty: look at data/split.json, and at split in the config."
             )
     mix: dict[str, Counter[str]] = defaultdict(Counter)
     known: Counter[str] = Counter()
