@@ -202,8 +202,8 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
         phase: hashes(project.results / f"train/curriculum/seed1/{phase}/trained/adapter")
         for phase in ("easy", "medium", "hard")
     }
-    train = lines(project.results / "curriculum/train.jsonl")
-    hard = {row["source"] for row in train if row["difficulty"] == 2}
+    seen = lines(project.results / "curriculum/curriculum/seed1/hard.jsonl")
+    hard = {row["source"] for row in seen if row["difficulty"] == 2}
     rows = [json.loads(line) for line in before.splitlines()]
     chosen = next(row for row in rows if row["source"] in hard)
     chosen["response"] += " --debug"

@@ -17,8 +17,8 @@ def preflight(tmp_path):
 
     def run(*programs, python=sys.executable, **environment):
         for name in ("sh", "df", "awk", "pwd", *programs):
-            target = tmp_path / name
-            target.symlink_to(shutil.which(name) or "/bin/true")
+            (tmp_path / name).unlink(missing_ok=True)
+            (tmp_path / name).symlink_to(shutil.which(name))
         done = subprocess.run(
             [shutil.which("sh"), str(ROOT / "envs/preflight.sh"), python],
             env={"PATH": str(tmp_path), **environment},
