@@ -35,6 +35,8 @@ def checked(raw):
 
 def source_folder(source):
     """The folder of a fetched source, or the local one that a path source names."""
+    if not source:  # data.files is used instead
+        return "data/raw/none"
     if source.startswith("path:"):
         return source.removeprefix("path:")
     name = re.sub(r"[^A-Za-z0-9.@+-]+", "-", source)

@@ -73,7 +73,8 @@ def draw_loss(histories: Mapping[str, Sequence[tuple[str, list[float]]]]) -> Fig
 
 def draw_metrics(metrics: Mapping[str, Any], comparison: Mapping[str, Any]) -> Figure:
     """Return grouped bars, one panel a split: every metric of every model, with 95 % intervals where they are known."""
-    models, splits = list(metrics), list(next(iter(metrics.values())))
+    models = list(metrics)
+    splits = [split for split in SPLITS if split in metrics[models[0]]]
     figure, panels = pyplot.subplots(1, len(splits), figsize=(3.4 * len(splits), 3), sharey=True, squeeze=False)
     for axes, split in zip(panels[0], splits, strict=True):
         names = list(metrics[models[0]][split])

@@ -1,9 +1,12 @@
 """The real DAG on real rows with the real model, a few steps of each phase, through to an answered GGUF."""
 
 import hashlib
+import itertools
 import json
 import re
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
@@ -143,6 +146,14 @@ def test_the_ollama_folder_is_complete(project):
     assert (folder / "model.gguf").samefile(project.results / "export/curriculum-1/Q4_K_M.gguf")
 
 
+def test_the_readmes_figures_are_printed(project):
+    command = [sys.executable, "-m", "scripts.report.measured", "results/tiny"]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for words in ("| test (4) | curriculum-1 |", "McNemar", "tokens/s", "| train_phase | 3 |"):
+        assert words in done.stdout
+
+
 def test_nothing_changed_starts_no_job_within_five_seconds(project):
     began = time.monotonic()
     code, text = project.snakemake()
@@ -214,6 +225,37 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
     assert done == ["ingest", "split", "score", "phase", "train_phase"]
     for phase in ("easy", "medium"):
         assert hashes(project.results / f"train/curriculum/seed1/{phase}/trained/adapter") == kept[phase]
+
+
+OWN = """
+run: own
+base_model: {source: "path:%s"}
+data: {task: qa, files: [rows.jsonl], package: {source: null}}
+split: {near_copy_field: prompt, valid_share: 0.1, test_share: 0.3}
+score: {rules: {words_per_point: 4, many_checks: 3, conditional_words: [if]}}
+curriculum: {rows: {easy: 8, medium: 8, hard: 8}}
+chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}
+evaluate: {max_rows: {test: 3}, max_tokens: 8}
+"""
+
+
+def test_rows_of_ones_own_go_the_whole_way(project, fresh):
+    """No package, no groups (so eval-unseen is empty), another task, a local base, a prompt with quotes and braces."""
+    (fresh.folder / "own.yaml").write_text(OWN % (project.results / "base"))
+    words = ["red", "green", "blue", "black", "white", "grey", "pink", "brown"]
+    rows = [
+        {"prompt": f"{a} and {b} " + "or more " * (n % 3), "response": f"mix {a} with {b}", "checks": [a]}
+        for n, (a, b) in enumerate(itertools.permutations(words, 2))
+    ]
+    (fresh.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, text = fresh.snakemake(configs=("own.yaml",))
+    assert code == 0, text
+    results = fresh.folder / "results/own"
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert metrics["curriculum-1"]["eval-unseen"]["exact"] == {"n": 0, "value": None}
+    assert metrics["curriculum-1"]["test"]["checks"]["n"] == 3
+    assert 'SYSTEM """Say "yes", {{ briefly }} <b>."""' in (results / "ollama/Modelfile").read_text()
+    assert "Say &#34;yes&#34;, {{ briefly }} &lt;b&gt;." in (results / "report.html").read_text()
 
 
 BAD_ROWS = [
