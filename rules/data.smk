@@ -15,7 +15,6 @@ rule fetch:
         "data/logs/fetch/{source}.log",
     wildcard_constraints:
         source="|".join(map(re.escape, SOURCES)) or "none",
-    retries: 2
     conda:
         "../envs/gradus.yaml"
     resources:

@@ -295,7 +295,7 @@ def test_a_bad_config_ends_the_run_at_once_and_touches_nothing(project, setting,
 def test_a_download_with_another_sha256_is_not_kept(fresh):
     shutil.rmtree(fresh.folder / "data", ignore_errors=True)
     (fresh.folder / "bad.yaml").write_text(f"data: {{package: {{sha256: '{'f' * 64}'}}}}\n")
-    code, text = fresh.snakemake("--retries", "0", "data/raw/pypi-awscli-1.46.3", configs=("tiny.yaml", "bad.yaml"))
+    code, text = fresh.snakemake("data/raw/pypi-awscli-1.46.3", configs=("tiny.yaml", "bad.yaml"))
     assert code != 0
     assert "94c561c1b1b2cf0978ec8d87d956c26c807555438593eec29ea90602b9518cfb" in text
     assert "Nothing was kept" in text
