@@ -23,7 +23,7 @@ rule score:
         mem_mb=1000,
     params:
         scorer=config["score"]["scorer"],
-        settings=config["score"][config["score"]["scorer"]],
+        settings=lambda w: config["score"][config["score"]["scorer"]],
         code=code_fingerprint("curriculum/score"),
     message:
         "Scoring difficulty"

@@ -45,7 +45,7 @@ rule convert_awscli:
     resources:
         mem_mb=500,
     params:
-        options=config["data"]["package"]["options"],
+        options=lambda w: config["data"]["package"]["options"],
         code=code_fingerprint("data/convert_awscli"),
     message:
         "Reading the example pages of the package"
@@ -116,7 +116,8 @@ rule chat_contract:
     conda:
         "../envs/gradus.yaml"
     params:
-        system_prompt=config["chat"]["system_prompt"],
+        # a function, as everywhere that the config holds free text: Snakemake takes braces in a string for wildcards
+        system_prompt=lambda w: config["chat"]["system_prompt"],
         code=code_fingerprint("data/chat_contract"),
     message:
         "Writing the chat contract"

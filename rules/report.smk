@@ -69,7 +69,7 @@ rule report:
     conda:
         "../envs/gradus.yaml"
     params:
-        config=config,
+        config=lambda w: config,
         code=code_fingerprint("report/report"),
     message:
         "Writing the report"

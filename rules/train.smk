@@ -4,7 +4,7 @@
 rule prepare_base:
     """Bring the base model into one form: a checked bf16 safetensors checkpoint."""
     input:
-        source=source_folder(config["base_model"]["source"]),
+        source=lambda w: source_folder(config["base_model"]["source"]),
     output:
         base=directory("results/{run}/base"),
     log:
@@ -16,9 +16,9 @@ rule prepare_base:
     resources:
         mem_mb=3000,
     params:
-        source=config["base_model"]["source"],
-        gguf=config["base_model"]["gguf"],
-        pad_token=config["base_model"]["pad_token"],
+        source=lambda w: config["base_model"]["source"],
+        gguf=lambda w: config["base_model"]["gguf"],
+        pad_token=lambda w: config["base_model"]["pad_token"],
         code=code_fingerprint("train/prepare_base"),
     message:
         "Importing the base model {params.source}"
@@ -50,7 +50,7 @@ rule train_phase:
         mem_mb=6000,
         runtime=600,
     params:
-        train=config["train"],
+        train=lambda w: config["train"],
         code=code_fingerprint("train/train_phase"),
     message:
         "Training {wildcards.arm}, seed {wildcards.seed}: {wildcards.phase}"
