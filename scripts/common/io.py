@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +23,13 @@ def _sync(path: Path) -> None:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a path beside `path` to write a file or folder at; sync it and move it into place at the end.
 
-    If the block raises, what it wrote is removed and `path` is untouched.
+    If the block raises, what it wrote is removed and `path` is untouched; what a killed one left is removed here.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    scratch = path.parent / f".{path.name}.part"  # Snakemake's lock keeps a second writer away
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     part = scratch / path.name
     try:
         yield part

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from scripts.common.chat import ChatContract
 from scripts.common.errors import GradusError
-from scripts.common.io import write_json, write_jsonl
+from scripts.common.io import write_jsonl
 from scripts.common.records import Record
 from scripts.export.merge import merge
 from scripts.train.model import LoraParams, attach_adapter, keep_autograd_path, load_base
@@ -319,12 +319,6 @@ def test_pickled_weights_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(GradusError, match=r"no \*.safetensors weights.*pytorch_model.bin are refused"):
         check_folder(tmp_path)
-
-
-def test_write_json_is_whole_or_absent(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "a.json", {"value": float("nan")})
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_local_base_is_imported_as_it_is(base, tmp_path):
