@@ -5,10 +5,18 @@ import re
 import sys
 
 sys.path.insert(0, workflow.basedir)
-# what every job's Python sees: our modules, and no network after the fetch stage
+# what every job's Python sees: our modules, and no network after the fetch stage; and memory in pages of 2 MB that
+# malloc keeps: a training step frees and takes gigabytes, and faulting them in anew costs a quarter of it (docs/training.md)
 os.environ.update(
     PYTHONPATH=workflow.basedir,
     PYTHONHASHSEED="0",
+    GLIBC_TUNABLES=":".join(
+        [
+            "glibc.malloc.hugetlb=1",
+            "glibc.malloc.mmap_threshold=4294967296",
+            "glibc.malloc.trim_threshold=8589934592",
+        ]
+    ),
     TOKENIZERS_PARALLELISM="false",
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",
@@ -49,6 +57,12 @@ def row_files(wildcards):
         return config["data"]["files"]
     converter = config["data"]["package"]["converter"]
     return [f"results/{wildcards.run}/data/{converter}.jsonl"]
+
+
+def training_base(wildcards):
+    """The checkpoint that phases train on: the base rounded to NF4, or the base as it is, to be packed or not."""
+    rounded = config["train"]["base_weights"] == "nf4" and config["train"]["backend"] == "peft"
+    return f"results/{wildcards.run}/base-nf4" if rounded else f"results/{wildcards.run}/base"
 
 
 def previous_phase(wildcards):

@@ -1,4 +1,4 @@
-"""prepare_base → train_phase."""
+"""prepare_base → round_base → estimate → train_phase (one adapter per arm, seed and phase)."""
 
 
 rule prepare_base:
@@ -26,15 +26,64 @@ rule prepare_base:
         "../scripts/train/prepare_base.py"
 
 
+rule round_base:
+    """Round the base's linear layers to NF4, once for all phases."""
+    input:
+        base="results/{run}/base",
+    output:
+        rounded=directory("results/{run}/base-nf4"),
+    log:
+        "results/{run}/logs/round_base.log",
+    benchmark:
+        "results/{run}/benchmarks/round_base.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=3000,
+    params:
+        threads=config["train"]["threads"],
+        code=code_fingerprint("train/round_base"),
+    message:
+        "Rounding the base to NF4"
+    script:
+        "../scripts/train/round_base.py"
+
+
+rule estimate:
+    """Say how much memory and disk training needs, and stop here if it is not there."""
+    input:
+        rows=lambda w: expand("results/{run}/curriculum/{arm}/seed{seed}/{phase}.jsonl", phase=PHASES, **w),
+        valid="results/{run}/curriculum/valid.jsonl",
+        base="results/{run}/base",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        estimate="results/{run}/train/{arm}/seed{seed}/estimate.json",
+    log:
+        "results/{run}/logs/estimate/{arm}-{seed}.log",
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        train=lambda w: config["train"],
+        code=code_fingerprint("train/estimate"),
+    message:
+        "Estimating what training {wildcards.arm}, seed {wildcards.seed}, needs"
+    script:
+        "../scripts/train/estimate.py"
+
+
 rule train_phase:
     """Fine-tune one phase, starting from the previous phase's adapter."""
     input:
         rows="results/{run}/curriculum/{arm}/seed{seed}/{phase}.jsonl",
         schedule="results/{run}/curriculum/{arm}/seed{seed}/schedule.json",
         valid="results/{run}/curriculum/valid.jsonl",
-        base="results/{run}/base",
+        base=training_base,
         contract="results/{run}/data/chat_contract.json",
         previous=previous_phase,
+        # it must have been made, but a phase is not trained again because it was
+        estimate=ancient("results/{run}/train/{arm}/seed{seed}/estimate.json"),
     output:
         folder=directory("results/{run}/train/{arm}/seed{seed}/{phase}/trained"),
         history="results/{run}/train/{arm}/seed{seed}/{phase}/history.jsonl",
@@ -47,10 +96,13 @@ rule train_phase:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=6000,
+        mem_mb=4000,
         runtime=600,
+        training=1,
     params:
         train=lambda w: config["train"],
+        # checkpoints: not an output, which Snakemake would delete when the job fails
+        work=".work/train/{run}/{arm}-{seed}-{phase}",
         code=code_fingerprint("train/train_phase"),
     message:
         "Training {wildcards.arm}, seed {wildcards.seed}: {wildcards.phase}"

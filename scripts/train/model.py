@@ -1,5 +1,6 @@
 """The model that training works on: NF4 base, LoRA adapter, and what guards the two."""
 
+import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +19,32 @@ class LoraParams:
     """Shape of the adapter; see config/schema.yaml, `train.lora`."""
 
     rank: int
-    alpha: int
+    alpha: float
     dropout: float
     target_modules: str | list[str]
+    use_dora: bool = False
+    use_rslora: bool = False
 
 
-def load_base(base: str | Path, device: str, attention: str, unpack: bool) -> Any:
-    """Return the base with its linear layers rounded to NF4 (double quantisation), bf16 compute.
+def choose_device() -> str:
+    """Return the device to train on."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
-    With `unpack` the NF4 weights are expanded to bf16 once and kept: the same numbers as expanding them in each
-    forward, faster, at 2 bytes a weight. Without it the packed weights stay.
+
+def choose_attention(wanted: str, device: str) -> str:
+    """Return the attention kernel: `wanted`, or for `auto` the fastest that is there.
+
+    On CPUs eager beats sdpa, whose backward is slow, for rows below some 500 tokens (docs/training.md).
     """
+    if wanted != "auto":
+        return wanted
+    if device == "cpu":
+        return "eager"
+    return "flash_attention_2" if importlib.util.find_spec("flash_attn") else "sdpa"
+
+
+def load_base(base: str | Path, device: str, attention: str, packed: bool) -> Any:
+    """Return a checkpoint in bf16, as it is; with `packed`, its linear layers in NF4 with double quantisation."""
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -38,15 +54,13 @@ def load_base(base: str | Path, device: str, attention: str, unpack: bool) -> An
     model = AutoModelForCausalLM.from_pretrained(
         base,
         dtype=torch.bfloat16,
-        quantization_config=four_bit,
+        quantization_config=four_bit if packed else None,
         device_map={"": device},
         attn_implementation=attention,
         trust_remote_code=False,
         use_safetensors=True,
     )
-    if unpack:
-        unpack_nf4(model)
-    else:
+    if packed:
         keep_autograd_path(model)
     return model
 
@@ -83,6 +97,19 @@ def unpack_nf4(model: torch.nn.Module) -> None:
         del model.config.quantization_config
 
 
+def lora_config(lora: LoraParams) -> LoraConfig:
+    """Return PEFT's description of the adapter."""
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        use_dora=lora.use_dora,
+        use_rslora=lora.use_rslora,
+        task_type="CAUSAL_LM",
+    )
+
+
 def attach_adapter(model: Any, lora: LoraParams, previous: str | Path | None, seed: int) -> Any:
     """Return the model with a trainable adapter: a fresh one, or the previous phase's to go on with.
 
@@ -93,14 +120,7 @@ def attach_adapter(model: Any, lora: LoraParams, previous: str | Path | None, se
         adapted = PeftModel.from_pretrained(model, previous, is_trainable=True)
     else:
         torch.manual_seed(seed)
-        config = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=lora.target_modules,
-            task_type="CAUSAL_LM",
-        )
-        adapted = get_peft_model(model, config)
+        adapted = get_peft_model(model, lora_config(lora))
     keep_adapter_fp32(adapted)
     return adapted
 

@@ -1,16 +1,19 @@
 """Fine-tune one phase, starting from the previous phase's adapter.
 
-In: the phase's rows in order, the schedule of all phases, held-out rows, the bf16 base, the chat contract, the
-previous phase's folder (none for the first). Out: a folder with the adapter and the optimizer's state
-(safetensors both), the loss history and a summary.
+In: the phase's rows in order, the schedule of all phases, held-out rows, the base to train on, the chat contract,
+the previous phase's folder (none for the first). Out: a folder with the adapter and the optimizer's state
+(safetensors both), the loss history and a summary. Under way: checkpoints in a work folder.
 """
 
+import importlib.util
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +24,24 @@ from trl import SFTConfig
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
+from scripts.common.hashing import code_fingerprint, sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.logs import logging_to
 from scripts.common.records import LEVELS, Record, read_records
-from scripts.train.model import LoraParams, attach_adapter, load_base
+from scripts.train.callback import PhaseCallback
+from scripts.train.checkpoint import Checkpoints, Progress, load_optimizer, save_trained
+from scripts.train.model import LoraParams, attach_adapter, choose_attention, choose_device, load_base
 from scripts.train.trainer import (
     IGNORED,
-    History,
     PhaseTrainer,
     collate,
     completion_loss,
     encode,
-    load_optimizer,
     micro_batches,
-    save_optimizer,
 )
+
+# settings that change when something is written down, and not what is trained
+NOT_SHAPING = ("report_to", "checkpoint_steps", "checkpoint_minutes")
 
 
 @dataclass
@@ -53,14 +59,15 @@ class TrainParams:
     batch_size: int
     micro_batch_tokens: int
     max_length: int
-    unpack_nf4: bool
+    base_weights: str
     attention: str
+    backend: str
+    neftune_alpha: float | None
+    evaluate_every: int | None
+    patience: int | None
+    checkpoint_steps: int | None
+    checkpoint_minutes: float
     report_to: str
-
-
-def choose_device() -> str:
-    """Return the device to train on."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContract, max_length: int) -> Dataset:
@@ -103,6 +110,41 @@ def schedule_position(schedule: Mapping[str, Mapping[str, int]], phase: str, spa
     return (sum(steps[:here]), sum(steps)) if spans == "all" else (0, steps[here])
 
 
+def fingerprint(files: Mapping[str, str | Path | None], params: TrainParams, **more: Any) -> str:
+    """Return a hash of all that shapes a phase's result: inputs' contents, settings, code, libraries, CPU kernels.
+
+    A checkpoint is gone on from only under the same one.
+    """
+    settings = {name: value for name, value in asdict(params).items() if name not in NOT_SHAPING}
+    contents = {
+        name: None if path is None else sha256_folder(path) if Path(path).is_dir() else sha256_file(path)
+        for name, path in files.items()
+    }
+    packages = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
+    return sha256_json(
+        {
+            "files": contents,
+            "settings": settings,
+            "code": code_fingerprint("train/train_phase"),
+            "packages": {name: version(name) for name in packages},
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+            **more,
+        }
+    )[:16]
+
+
+def load_model(base: str | Path, adapter: Path | None, seed: int, params: TrainParams, device: str) -> Any:
+    """Return the base with a trainable adapter, the one in the folder `adapter` or a new one."""
+    lora = LoraParams(**params.lora)
+    if params.backend == "unsloth":
+        from scripts.train.unsloth_backend import load_unsloth
+
+        return load_unsloth(base, lora, adapter, seed, params.max_length, params.base_weights != "bf16")
+    attention = choose_attention(params.attention, device)
+    model = load_base(base, device, attention, packed=params.base_weights == "nf4-packed")
+    return attach_adapter(model, lora, adapter, seed)
+
+
 def train_phase(
     rows: str | Path,
     valid: str | Path,
@@ -113,11 +155,16 @@ def train_phase(
     previous: str | Path | None,
     seed: int,
     params: TrainParams,
+    work: str | Path,
     folder: str | Path,
     history: str | Path,
     summary: str | Path,
 ) -> None:
-    """Train one phase and write its folder (adapter, optimizer state), history and summary."""
+    """Train one phase and write its folder (adapter, optimizer state), history and summary.
+
+    `base` is the checkpoint to train on (rounded to NF4, or not). `work` holds checkpoints while the phase is under way;
+    a killed phase goes on from the last one, to the same bytes. It is removed once the phase is done.
+    """
     began = time.monotonic()
     torch.set_num_threads(params.threads)
     device = choose_device()
@@ -127,12 +174,38 @@ def train_phase(
     data = make_dataset(list(read_records(rows)), tokenizer, contract, params.max_length)
     held_out = list(read_records(valid))
     check = make_dataset(held_out, tokenizer, contract, params.max_length) if held_out else None
-    model = load_base(base, device, params.attention, params.unpack_nf4)
-    model = attach_adapter(model, LoraParams(**params.lora), Path(previous) / "adapter" if previous else None, seed)
+    files = {"rows": rows, "valid": valid, "base": base, "contract": contract_path, "previous": previous}
+    key = fingerprint(files, params, schedule=schedule, phase=phase, seed=seed, device=device)
+    checkpoints = Checkpoints(Path(work) / key)
+    progress = checkpoints.newest() or Progress()
+    resumed = progress.step
+    logging.info("from step %d of the phase; checkpoints in %s", resumed, checkpoints.folder)
+
+    before = checkpoints.path(resumed) if resumed else Path(previous) if previous else None
+    model = load_model(base, before / "adapter" if before else None, seed, params, device)
     first_step, total_steps = schedule_position(schedule, phase, params.schedule_spans)
     lengths = [len(ids) for ids in data["input_ids"]]
     tokens_per_step = [sum(lengths[i : i + params.batch_size]) for i in range(0, len(lengths), params.batch_size)]
+    remaining = data.select(range(min(resumed * params.batch_size, len(data)), len(data)))
+
+    def evaluate() -> float:
+        return heldout_loss(model, check, contract.pad_token_id, params.micro_batch_tokens)
+
     with tempfile.TemporaryDirectory() as scratch, atomic_path(history) as losses:
+        if resumed:
+            shutil.copy(checkpoints.path(resumed) / "history.jsonl", losses)
+        callback = PhaseCallback(
+            losses,
+            tokens_per_step,
+            progress,
+            checkpoints,
+            evaluate if check else None,
+            params.evaluate_every,
+            params.patience,
+            params.checkpoint_steps,
+            params.checkpoint_minutes,
+            seed=seed * 1_000 + LEVELS.index(phase),
+        )
         trainer = PhaseTrainer(
             model=model,
             args=SFTConfig(
@@ -148,6 +221,8 @@ def train_phase(
                 weight_decay=params.weight_decay,
                 max_grad_norm=params.max_gradient_norm,
                 optim="paged_adamw_8bit" if device == "cuda" else "adamw_torch",
+                neftune_noise_alpha=params.neftune_alpha,
+                use_liger_kernel=device == "cuda" and importlib.util.find_spec("liger_kernel") is not None,
                 train_sampling_strategy="sequential",
                 gradient_checkpointing=False,
                 remove_unused_columns=False,
@@ -158,39 +233,49 @@ def train_phase(
                 report_to=params.report_to,
                 dataloader_pin_memory=device == "cuda",
             ),
-            train_dataset=data,
+            train_dataset=remaining if len(remaining) else data,
             processing_class=tokenizer,
             data_collator=lambda rows: collate(rows, contract.pad_token_id),
-            callbacks=[History(losses, tokens_per_step)],
+            callbacks=[callback],
             token_budget=params.micro_batch_tokens,
-            first_step=first_step,
+            first_step=first_step + resumed,
             total_steps=total_steps,
         )
         optimizer = trainer.create_optimizer()
-        if previous and params.schedule_spans == "all":
-            load_optimizer(optimizer, Path(previous) / "optimizer.safetensors")
-        started = time.monotonic()
-        trainer.train()
-        trained = time.monotonic() - started
-    loss = heldout_loss(model, check, contract.pad_token_id, params.micro_batch_tokens) if check else None
+        if before and (resumed or params.schedule_spans == "all"):
+            load_optimizer(optimizer, before / "optimizer.safetensors")
+        if len(remaining) and not progress.stopped_early:
+            trainer.train()
+    loss = progress.best_loss if progress.best_step else evaluate() if check else None
     with atomic_path(folder) as part:
         part.mkdir()
-        model.save_pretrained(part / "adapter", safe_serialization=True)
-        save_optimizer(optimizer, part / "optimizer.safetensors")
+        if progress.best_step in (None, progress.step):
+            save_trained(model, optimizer, part)
+        else:
+            logging.info("keeping the adapter of step %d, whose held-out loss is the lowest", progress.best_step)
+            best = checkpoints.path(progress.best_step)
+            shutil.copytree(best / "adapter", part / "adapter")
+            shutil.copy(best / "optimizer.safetensors", part)
+    tokens = sum(tokens_per_step[: progress.step])
     facts = {
         "phase": phase,
-        "rows": len(data),
-        "steps": len(tokens_per_step),
-        "tokens": sum(lengths),
+        "rows": min(progress.step * params.batch_size, len(data)),
+        "steps": progress.step,
+        "planned_steps": len(tokens_per_step),
+        "kept_step": progress.best_step or progress.step,
+        "resumed_at_step": resumed,
+        "tokens": tokens,
         "heldout_loss": loss,
         "heldout_rows": len(held_out),
-        "seconds": {"all": round(time.monotonic() - began, 1), "steps": round(trained, 1)},
-        "tokens_per_s": round(sum(lengths) / trained, 1),
+        "seconds": {"all": round(time.monotonic() - began, 1), "steps": round(progress.seconds, 1)},
+        "tokens_per_s": round(tokens / progress.seconds, 1),
         "device": device,
         "contract": contract.hash,
+        "fingerprint": key,
     }
     logging.info("%s", facts)
     write_json(summary, facts)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 if "snakemake" in globals():
@@ -207,6 +292,7 @@ if "snakemake" in globals():
             previous=job.input.get("previous"),
             seed=int(job.wildcards.seed),
             params=TrainParams(**job.params.train),
+            work=job.params.work,
             folder=job.output.folder,
             history=job.output.history,
             summary=job.output.summary,

@@ -4,21 +4,18 @@ Rows are taken in file order; one batch is one optimizer step, worked off in mic
 head and loss are computed at completion tokens only; schedule and optimizer go on across phases.
 """
 
-import json
 import math
-import time
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
-from transformers import TrainerCallback, get_scheduler
+from transformers import get_scheduler
 from trl import SFTTrainer
 
 from scripts.common.errors import GradusError
+from scripts.train.callback import ADVICE
 from scripts.train.model import keep_adapter_fp32
 
 IGNORED = -100  # the label that the loss skips
@@ -116,8 +113,8 @@ class PhaseTrainer(SFTTrainer):
             total += loss.detach()
         if not math.isfinite(total.item()):
             raise GradusError(
-                f"the loss is {total.item()} at step {self.state.global_step + 1} of this phase. "
-                "Lower train.learning_rate (half is a good try), or raise train.warmup_share."
+                f"the loss is {total.item()}, {self.state.global_step + 1} steps from where this run of the phase began. "
+                f"{ADVICE}"
             )
         return total
 
@@ -137,50 +134,3 @@ class PhaseTrainer(SFTTrainer):
                     self.lr_scheduler.step()
             self._created_lr_scheduler = True
         return self.lr_scheduler
-
-
-def save_optimizer(optimizer: torch.optim.Optimizer, path: str | Path) -> None:
-    """Write the state of every parameter (Adam's moments, step counts) as safetensors."""
-    state = optimizer.state_dict()["state"]
-    tensors = {
-        f"{number}.{name}": torch.as_tensor(value).detach().cpu().clone().contiguous()
-        for number, values in state.items()
-        for name, value in values.items()
-        if isinstance(value, torch.Tensor | int | float)
-    }
-    save_file(tensors, path)
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, path: str | Path) -> None:
-    """Give `optimizer` the state that `save_optimizer` wrote for the same parameters."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in load_file(path).items():
-        number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-class History(TrainerCallback):
-    """One JSON line per optimizer step: step, loss, learning rate, gradient norm, tokens so far, seconds so far."""
-
-    def __init__(self, path: Path, tokens_per_step: Sequence[int]) -> None:
-        """`tokens_per_step`: real tokens, padding not counted, of each step."""
-        self.path, self.tokens_per_step, self.start = path, tokens_per_step, time.monotonic()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the clock."""
-        self.start = time.monotonic()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Write a step's line."""
-        if logs and "loss" in logs:
-            line = {
-                "step": state.global_step,
-                "loss": float(logs["loss"]),
-                "learning_rate": float(logs["learning_rate"]),
-                "gradient_norm": float(logs.get("grad_norm", 0.0)),
-                "tokens": sum(self.tokens_per_step[: state.global_step]),
-                "seconds": round(time.monotonic() - self.start, 2),
-            }
-            with open(self.path, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(line) + "\n")

@@ -1,80 +1,20 @@
 """Training: the label mask, the step, NF4 and its trap. On a tiny random llama, so seconds."""
 
 import copy
-import json
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaForCausalLM
 
-from scripts.common.chat import ChatContract
 from scripts.common.errors import GradusError
-from scripts.common.io import write_jsonl
 from scripts.common.records import Record
-from scripts.export.merge import merge
 from scripts.train.model import LoraParams, attach_adapter, keep_autograd_path, load_base
-from scripts.train.train_phase import TrainParams, make_dataset, schedule_position, train_phase
+from scripts.train.round_base import round_base
+from scripts.train.train_phase import make_dataset
 from scripts.train.trainer import IGNORED, collate, completion_loss, encode, micro_batches
 
-CHATML = (
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 LORA = LoraParams(rank=4, alpha=8, dropout=0.0, target_modules="all-linear")
-PARAMS = TrainParams(
-    threads=2,
-    lora={"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"},
-    learning_rate=0.01,
-    schedule="cosine",
-    schedule_spans="all",
-    warmup_share=0.1,
-    weight_decay=0.0,
-    max_gradient_norm=1.0,
-    batch_size=4,
-    micro_batch_tokens=128,
-    max_length=128,
-    unpack_nf4=True,
-    attention="eager",
-    report_to="none",
-)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A random llama with a byte-level tokenizer, as prepare_base would leave one."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    folder = tmp_path_factory.mktemp("base")
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    raw = Tokenizer(models.BPE({token: n for n, token in enumerate(special + letters)}, []))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    raw.add_special_tokens(special)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    tokenizer.chat_template = CHATML
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def contract():
-    return ChatContract("Be brief.", CHATML, "<|im_end|>", 2, "<|endoftext|>", 0)
 
 
 def batch(base, contract, pairs):
@@ -146,20 +86,28 @@ def gradients(model, inputs):
     return {name: p.grad.float() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def adapted(base, unpack):
+@pytest.fixture(scope="module")
+def rounded(base, tmp_path_factory):
+    """The base rounded to NF4, expanded in bf16."""
+    folder = tmp_path_factory.mktemp("rounded") / "base-nf4"
+    round_base(base, folder)
+    return folder
+
+
+def adapted(folder, packed):
     torch.manual_seed(0)
-    model = attach_adapter(load_base(base, "cpu", "eager", unpack), LORA, None, seed=1)
+    model = attach_adapter(load_base(folder, "cpu", "eager", packed), LORA, None, seed=1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # zero at first: then lora_A would have no gradient to compare
             torch.nn.init.normal_(parameter, std=0.02)
     return model
 
 
-@pytest.mark.parametrize("unpack", [True, False])
-def test_an_evaluation_before_a_step_changes_no_gradient(base, contract, unpack):
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_evaluation_before_a_step_changes_no_gradient(base, rounded, contract, packed):
     """The trap of bitsandbytes on CPUs with AVX512-BF16: see docs/training.md."""
     _, _, inputs = batch(base, contract, PAIRS)
-    fresh, evaluated = adapted(base, unpack), adapted(base, unpack)
+    fresh, evaluated = (adapted(base if packed else rounded, packed) for _ in range(2))
     evaluated.eval()
     with torch.no_grad():
         completion_loss(evaluated, inputs)
@@ -171,131 +119,13 @@ def test_an_evaluation_before_a_step_changes_no_gradient(base, contract, unpack)
         assert torch.equal(gradient, found[name]), name
 
 
-def test_unpacked_nf4_weights_are_the_same_numbers(base, contract):
+def test_the_rounded_base_holds_the_numbers_of_the_packed_one(base, rounded, contract):
     _, _, inputs = batch(base, contract, PAIRS)
-    packed, unpacked = adapted(base, False), adapted(base, True)
+    packed, unpacked = adapted(base, True), adapted(rounded, False)
     assert completion_loss(packed, inputs).item() == completion_loss(unpacked, inputs).item()
     one, other = gradients(packed, inputs), gradients(unpacked, inputs)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert keep_autograd_path(unpacked) == 0 < keep_autograd_path(packed)
-
-
-def test_schedule_spans_all_phases_or_each():
-    schedule = {name: {"rows": 8, "steps": steps} for name, steps in (("easy", 3), ("medium", 5), ("hard", 7))}
-    assert schedule_position(schedule, "medium", "all") == (3, 15)
-    assert schedule_position(schedule, "medium", "phase") == (0, 5)
-
-
-@pytest.fixture(scope="module")
-def trained(base, contract, tmp_path_factory):
-    """Two phases of training, the first one twice, and the whole merged."""
-    from scripts.common.chat import write_contract
-
-    folder = tmp_path_factory.mktemp("train")
-    rows = [Record(f"request number {n}", f"aws s3 ls s3://bucket-{n}", "command") for n in range(10)]
-    write_jsonl(folder / "rows.jsonl", (r.to_json() for r in rows))
-    write_jsonl(folder / "valid.jsonl", (r.to_json() for r in rows[:2]))
-    write_contract(folder / "contract.json", contract)
-    schedule = {name: {"rows": 10, "steps": 3} for name in ("easy", "medium", "hard")}
-
-    def run(name, phase, previous):
-        train_phase(
-            folder / "rows.jsonl",
-            folder / "valid.jsonl",
-            base,
-            folder / "contract.json",
-            schedule,
-            phase,
-            previous,
-            1,
-            PARAMS,
-            folder / name,
-            folder / f"{name}.jsonl",
-            folder / f"{name}.json",
-        )
-
-    run("easy", "easy", None)
-    run("again", "easy", None)
-    run("medium", "medium", folder / "easy")
-    merge(base, folder / "medium" / "adapter", folder / "merged")
-    return folder
-
-
-def history(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_training_twice_gives_the_same_bytes(trained):
-    for name in ("adapter/adapter_model.safetensors", "optimizer.safetensors"):
-        assert (trained / "easy" / name).read_bytes() == (trained / "again" / name).read_bytes()
-
-
-def test_each_step_takes_the_next_rows_of_the_file(trained, base, contract):
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    lengths = [
-        sum(map(len, encode(tokenizer, contract, f"request number {n}", f"aws s3 ls s3://bucket-{n}")))
-        for n in range(10)
-    ]
-    assert [line["tokens"] for line in history(trained / "easy.jsonl")] == [
-        sum(lengths[:4]),
-        sum(lengths[:8]),
-        sum(lengths),
-    ]
-
-
-def test_schedule_and_optimizer_go_on_into_the_next_phase(trained):
-    first, second = history(trained / "easy.jsonl"), history(trained / "medium.jsonl")
-    rates = [line["learning_rate"] for line in first + second]
-    assert rates[0] == 0
-    assert max(rates) == 0.01
-    assert rates[3] < 0.01
-    assert rates[3:] == sorted(rates[3:], reverse=True)
-    steps = {
-        k: v.item() for k, v in load_file(trained / "medium" / "optimizer.safetensors").items() if k.endswith(".step")
-    }
-    assert set(steps.values()) == {6.0}
-
-
-def test_the_adapter_goes_on_from_the_previous_phase(trained):
-    one = load_file(trained / "easy" / "adapter" / "adapter_model.safetensors")
-    other = load_file(trained / "medium" / "adapter" / "adapter_model.safetensors")
-    moved = [name for name in one if not torch.equal(one[name], other[name])]
-    assert len(moved) == len(one) == 2 * 7 * 2
-    closeness = [
-        torch.cosine_similarity(one[n].float().flatten(), other[n].float().flatten(), 0) for n in one if "lora_A" in n
-    ]
-    assert min(closeness) > 0.8
-
-
-def test_merging_changes_the_adapted_layers_and_nothing_else(trained, base):
-    before, after = load_file(base / "model.safetensors"), load_file(trained / "merged" / "model.safetensors")
-    assert before.keys() == after.keys()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {name for name in before if "proj" in name}
-    assert all(tensor.dtype == torch.bfloat16 for tensor in after.values())
-
-
-def test_a_loss_that_is_not_a_number_stops_with_advice(trained, base, tmp_path):
-    import dataclasses
-
-    params = dataclasses.replace(PARAMS, learning_rate=1e30, warmup_share=0.0, max_gradient_norm=1e30)
-    with pytest.raises(GradusError, match=r"Lower train.learning_rate"):
-        train_phase(
-            trained / "rows.jsonl",
-            trained / "valid.jsonl",
-            base,
-            trained / "contract.json",
-            {name: {"rows": 10, "steps": 3} for name in ("easy", "medium", "hard")},
-            "easy",
-            None,
-            1,
-            params,
-            tmp_path / "out",
-            tmp_path / "history.jsonl",
-            tmp_path / "summary.json",
-        )
-    assert not (tmp_path / "out").exists()
-    assert not list(tmp_path.glob("*.json*"))
 
 
 def test_a_pad_token_that_ends_a_turn_is_refused():

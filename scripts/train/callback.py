@@ -1,0 +1,127 @@
+"""What happens after each optimizer step of a phase: history, held-out loss, checkpoint, and stopping in time."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from scripts.common.errors import GradusError
+from scripts.train.checkpoint import Checkpoints, Progress
+
+WINDOW = 10  # steps whose mean loss is watched
+ADVICE = "Lower train.learning_rate (half is a good try), or raise train.warmup_share."
+
+
+def check_loss(losses: Sequence[float]) -> None:
+    """Raise GradusError if training has run away: the mean loss of the last ten steps, in nats per token, is three
+    times the lowest such mean so far, and more than 1 above it. (One bad step, or a harder phase, is not that.)
+    """
+    if len(losses) <= WINDOW:
+        return
+    means = [sum(losses[i : i + WINDOW]) / WINDOW for i in range(len(losses) - WINDOW + 1)]
+    best = min(means)
+    if means[-1] > 3 * best and means[-1] > best + 1:
+        raise GradusError(
+            f"the loss has exploded: {means[-1]:.2f} over the last {WINDOW} steps (to step {len(losses)} of this phase), "
+            f"after {best:.2f} at its best. {ADVICE}"
+        )
+
+
+class PhaseCallback(TrainerCallback):
+    """One line of history per step; evaluation, early stop and checkpoints when they are due."""
+
+    def __init__(
+        self,
+        history: Path,
+        tokens_per_step: Sequence[int],
+        progress: Progress,
+        checkpoints: Checkpoints,
+        evaluate: Callable[[], float] | None,
+        evaluate_every: int | None,
+        patience: int | None,
+        checkpoint_steps: int | None,
+        checkpoint_minutes: float,
+        seed: int,
+    ) -> None:
+        """`tokens_per_step`: real tokens, padding not counted, of each step of the phase.
+
+        `history` is gone on with, and `progress` kept up to date; its step is where this attempt begins.
+        `evaluate` returns the held-out loss; it is called every `evaluate_every` steps and at the end, or never.
+        """
+        self.history, self.tokens_per_step, self.progress, self.checkpoints = (
+            history,
+            tokens_per_step,
+            progress,
+            checkpoints,
+        )
+        self.evaluate = evaluate if evaluate_every else None
+        self.evaluate_every, self.patience = evaluate_every or 1, patience
+        self.checkpoint_steps, self.checkpoint_minutes = checkpoint_steps, checkpoint_minutes
+        self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
+        self.start = self.saved = time.monotonic()
+        self.losses = []
+        if history.exists():
+            self.losses = [json.loads(line)["loss"] for line in history.read_text(encoding="utf-8").splitlines()]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        self.start = self.saved = time.monotonic()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Make the step's random numbers (dropout, NEFTune) a function of seed and position, so that resuming is exact."""
+        torch.manual_seed(self.seed * 1_000_003 + self.done + state.global_step)
+
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: Any = None,
+        model: Any = None,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Do what is due after a step. (Transformers logs each step, after the optimizer's.)"""
+        if not logs or "loss" not in logs:
+            return
+        step = self.progress.step = self.done + state.global_step
+        self.progress.seconds = self.seconds_before + time.monotonic() - self.start
+        line = {
+            "step": step,
+            "loss": float(logs["loss"]),
+            "learning_rate": float(logs["learning_rate"]),
+            "gradient_norm": float(logs.get("grad_norm", 0.0)),
+            "tokens": sum(self.tokens_per_step[:step]),
+            "seconds": round(self.progress.seconds, 2),
+        }
+        self.losses.append(line["loss"])
+        check_loss(self.losses)
+        last = step == len(self.tokens_per_step)
+        if self.evaluate and (step % self.evaluate_every == 0 or last):
+            line["heldout_loss"] = self._judge(self.evaluate())
+        with open(self.history, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line) + "\n")
+        minutes = (time.monotonic() - self.saved) / 60
+        due = minutes >= self.checkpoint_minutes or (self.checkpoint_steps and step % self.checkpoint_steps == 0)
+        if due or self.progress.best_step == step:
+            self.checkpoints.save(model, optimizer, self.history, self.progress)
+            self.saved = time.monotonic()
+        if self.progress.stopped_early:
+            control.should_training_stop = True
+
+    def _judge(self, loss: float) -> float:
+        """Note whether this is the best held-out loss so far, or bad for too long; return it."""
+        progress = self.progress
+        if progress.best_loss is None or loss < progress.best_loss:
+            progress.best_loss, progress.best_step, progress.evaluations_since_best = loss, progress.step, 0
+        else:
+            progress.evaluations_since_best += 1
+            if self.patience and progress.evaluations_since_best >= self.patience:
+                logging.info("stopped early at step %d: no better since step %s", progress.step, progress.best_step)
+                progress.stopped_early = True
+        return loss

@@ -1,0 +1,117 @@
+"""Checkpoints inside a phase: whole or not there, and enough to go on to the same bytes.
+
+A phase's checkpoints are folders `step-000120` in a work folder that no rule declares (Snakemake would delete it with
+a failed job's outputs), keyed by a fingerprint of everything that shapes the result. What a checkpoint holds:
+adapter, optimizer state, loss history, and state.json: position, held-out losses, the files' sha256. The learning
+rate and the random numbers of a step are functions of its position, so they need no state of their own.
+"""
+
+import json
+import logging
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from scripts.common.hashing import sha256_file
+from scripts.common.io import atomic_path, read_json, write_json
+
+
+@dataclass
+class Progress:
+    """How far a phase has come. Steps count from the phase's start."""
+
+    step: int = 0
+    seconds: float = 0.0  # spent in steps, over all attempts
+    best_step: int | None = None  # the step with the lowest held-out loss so far; None before the first evaluation
+    best_loss: float | None = None
+    evaluations_since_best: int = 0
+    stopped_early: bool = False
+    files: dict[str, str] = field(default_factory=dict)  # sha256 of each file of the checkpoint
+
+
+class Checkpoints:
+    """The checkpoints of one phase and fingerprint."""
+
+    def __init__(self, folder: str | Path, keep: int = 2) -> None:
+        """`keep`: newest checkpoints to keep; those that hold the best adapter of one of them are kept as well."""
+        self.folder, self.keep = Path(folder), keep
+
+    def path(self, step: int) -> Path:
+        """Return the folder of the checkpoint at `step`."""
+        return self.folder / f"step-{step:06d}"
+
+    def save(self, model: Any, optimizer: torch.optim.Optimizer, history: str | Path, progress: Progress) -> None:
+        """Write the checkpoint of `progress.step`, whole or not at all, then remove what is no longer needed."""
+        with atomic_path(self.path(progress.step)) as part:
+            part.mkdir()
+            save_trained(model, optimizer, part)
+            shutil.copy(history, part / "history.jsonl")
+            progress.files = {
+                file.relative_to(part).as_posix(): sha256_file(file)
+                for file in sorted(part.rglob("*"))
+                if file.is_file()
+            }
+            write_json(part / "state.json", asdict(progress))
+        self._prune()
+
+    def _whole(self) -> list[Progress]:
+        """Return the checkpoints whose files are all there and unchanged, newest first."""
+        found = []
+        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+            try:
+                progress = Progress(**read_json(folder / "state.json"))
+                if any(sha256_file(folder / name) != digest for name, digest in progress.files.items()):
+                    raise ValueError("a file is not the one that was written")
+            except (OSError, ValueError, TypeError) as error:
+                logging.warning("checkpoint %s is not used: %s", folder, error)
+            else:
+                found.append(progress)
+        return found
+
+    def newest(self) -> Progress | None:
+        """Return where the newest whole checkpoint stands (its best one whole, too), or None."""
+        whole = self._whole()
+        steps = {progress.step for progress in whole}
+        return next((p for p in whole if p.best_step is None or p.best_step in steps), None)
+
+    def _prune(self) -> None:
+        folders = sorted(self.folder.glob("step-*"), reverse=True)
+        wanted = set(folders[: self.keep])
+        for folder in folders[: self.keep]:
+            best = json.loads((folder / "state.json").read_text(encoding="utf-8"))["best_step"]
+            if best is not None:
+                wanted.add(self.path(best))
+        for folder in folders:
+            if folder not in wanted:
+                shutil.rmtree(folder)
+
+
+def save_trained(model: Any, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Write the adapter and the optimizer's state into `folder`, as safetensors."""
+    model.save_pretrained(folder / "adapter", safe_serialization=True)
+    save_optimizer(optimizer, folder / "optimizer.safetensors")
+
+
+def save_optimizer(optimizer: torch.optim.Optimizer, path: str | Path) -> None:
+    """Write the state of every parameter (Adam's moments, step counts) as safetensors."""
+    state = optimizer.state_dict()["state"]
+    tensors = {
+        f"{number}.{name}": torch.as_tensor(value).detach().cpu().clone().contiguous()
+        for number, values in state.items()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor | int | float)
+    }
+    save_file(tensors, path)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, path: str | Path) -> None:
+    """Give `optimizer` the state that `save_optimizer` wrote for the same parameters."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in load_file(path).items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,38 @@
+"""Round the base's linear layers to NF4 and write what they then stand for as a bf16 checkpoint.
+
+In: the bf16 base. Out: a checkpoint folder of the same size, on which every phase trains.
+
+The weights are those that bitsandbytes computes from its packed ones in every forward; expanding them once, and
+not in every phase and step, changes no bit (a test holds both to the same loss and gradients).
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+
+from scripts.common.io import atomic_path
+from scripts.common.logs import logging_to
+from scripts.train.model import choose_device, load_base, unpack_nf4
+
+
+def round_base(base: str | Path, output: str | Path) -> None:
+    """Write the checkpoint `base` to the folder `output`, its linear layers rounded to NF4 with double quantisation."""
+    before = load_base(base, "cpu", "eager", packed=False).state_dict()
+    model = load_base(base, choose_device(), "eager", packed=True)
+    unpack_nf4(model)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor.cpu(), before[name])}
+    logging.info("%d of %d tensors rounded", len(changed), len(before))
+    with atomic_path(output) as part:
+        model.save_pretrained(part)
+        for file in sorted(Path(base).iterdir()):  # tokenizer, chat template, base.json: what is not the weights
+            if file.is_file() and not (part / file.name).exists() and ".safetensors" not in file.name:
+                shutil.copy(file, part / file.name)
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        torch.set_num_threads(job.params.threads)
+        round_base(job.input.base, job.output.rounded)

@@ -1,0 +1,425 @@
+"""A whole phase on a tiny random llama: what it writes, what it keeps, and how it goes on after a kill."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from scripts.common.chat import write_contract
+from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
+from scripts.common.io import read_json, write_jsonl
+from scripts.common.records import Record
+from scripts.export.merge import merge
+from scripts.train import train_phase as module
+from scripts.train.callback import check_loss
+from scripts.train.round_base import round_base
+from scripts.train.train_phase import TrainParams, schedule_position, train_phase
+from scripts.train.trainer import encode
+
+PARAMS = TrainParams(
+    threads=2,
+    lora={"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"},
+    learning_rate=0.01,
+    schedule="cosine",
+    schedule_spans="all",
+    warmup_share=0.1,
+    weight_decay=0.0,
+    max_gradient_norm=1.0,
+    batch_size=4,
+    micro_batch_tokens=128,
+    max_length=128,
+    base_weights="nf4",
+    attention="auto",
+    backend="peft",
+    neftune_alpha=None,
+    evaluate_every=None,
+    patience=None,
+    checkpoint_steps=None,
+    checkpoint_minutes=60,
+    report_to="none",
+)
+
+
+class Bench:
+    """A folder with rows, base and contract in which phases can be trained."""
+
+    def __init__(self, folder, base, contract, rows=10):
+        self.folder, self.base, self.plain = folder, folder / "base-nf4", base
+        self.records = [Record(f"request number {n}", f"aws s3 ls s3://bucket-{n}", "command") for n in range(rows)]
+        write_jsonl(folder / "rows.jsonl", (r.to_json() for r in self.records))
+        write_jsonl(folder / "valid.jsonl", (r.to_json() for r in self.records[:2]))
+        write_contract(folder / "contract.json", contract)
+        round_base(base, self.base)
+        self.steps = -(-rows // PARAMS.batch_size)
+
+    def arguments(self, name, phase="easy", previous=None, base=None, **changes):
+        schedule = {level: {"rows": len(self.records), "steps": self.steps} for level in ("easy", "medium", "hard")}
+        return {
+            "rows": self.folder / "rows.jsonl",
+            "valid": self.folder / "valid.jsonl",
+            "base": base or self.base,
+            "contract_path": self.folder / "contract.json",
+            "schedule": schedule,
+            "phase": phase,
+            "previous": previous,
+            "seed": 1,
+            "params": dataclasses.replace(PARAMS, **changes),
+            "work": self.folder / f"work-{name}",
+            "folder": self.folder / name,
+            "history": self.folder / f"{name}.jsonl",
+            "summary": self.folder / f"{name}.json",
+        }
+
+    def train(self, name, *args, **more):
+        train_phase(**self.arguments(name, *args, **more))
+        return self.folder / name
+
+    def digest(self, name):
+        files = ("adapter/adapter_model.safetensors", "optimizer.safetensors")
+        return [hashlib.sha256((self.folder / name / file).read_bytes()).hexdigest() for file in files]
+
+
+def history(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(base, contract, tmp_path_factory):
+    """Two phases of training, the first one twice, and the whole merged."""
+    bench = Bench(tmp_path_factory.mktemp("train"), base, contract)
+    bench.train("easy")
+    bench.train("again")
+    bench.train("medium", "medium", bench.folder / "easy")
+    merge(base, bench.folder / "medium" / "adapter", bench.folder / "merged")
+    return bench
+
+
+def test_training_twice_gives_the_same_bytes(trained):
+    assert trained.digest("easy") == trained.digest("again")
+
+
+def test_schedule_spans_all_phases_or_each():
+    schedule = {name: {"rows": 8, "steps": steps} for name, steps in (("easy", 3), ("medium", 5), ("hard", 7))}
+    assert schedule_position(schedule, "medium", "all") == (3, 15)
+    assert schedule_position(schedule, "medium", "phase") == (0, 5)
+
+
+def test_each_step_takes_the_next_rows_of_the_file(trained, base, contract, monkeypatch):
+    """What reached the loss, step by step, is the row file from top to bottom."""
+    seen = []
+    loss = module.PhaseTrainer.training_step
+
+    def note(self, model, inputs, *args, **kwargs):
+        seen.append(inputs["input_ids"].clone())
+        return loss(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(module.PhaseTrainer, "training_step", note)
+    trained.train("seen")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    expected = [sum(encode(tokenizer, contract, r.prompt, r.response), []) for r in trained.records]
+    found = [[token for token in row.tolist() if token != contract.pad_token_id] for step in seen for row in step]
+    assert found == expected
+    assert [len(step) for step in seen] == [4, 4, 2]
+    lengths = list(map(len, expected))
+    assert [line["tokens"] for line in history(trained.folder / "seen.jsonl")] == [
+        sum(lengths[:4]),
+        sum(lengths[:8]),
+        sum(lengths),
+    ]
+
+
+def test_schedule_and_optimizer_go_on_into_the_next_phase(trained):
+    first, second = (history(trained.folder / f"{name}.jsonl") for name in ("easy", "medium"))
+    rates = [line["learning_rate"] for line in first + second]
+    assert rates[0] == 0
+    assert max(rates) == 0.01
+    assert rates[3] < 0.01
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    state = load_file(trained.folder / "medium" / "optimizer.safetensors")
+    assert {value.item() for name, value in state.items() if name.endswith(".step")} == {6.0}
+
+
+def test_the_adapter_goes_on_from_the_previous_phase(trained):
+    one, other = (
+        load_file(trained.folder / name / "adapter" / "adapter_model.safetensors") for name in ("easy", "medium")
+    )
+    moved = [name for name in one if not torch.equal(one[name], other[name])]
+    assert len(moved) == len(one) == 2 * 7 * 2
+    closeness = [
+        torch.cosine_similarity(one[n].float().flatten(), other[n].float().flatten(), 0) for n in one if "lora_A" in n
+    ]
+    assert min(closeness) > 0.8
+
+
+KINDS = {
+    "qlora": ("nf4", {}, {}),
+    "qlora-packed": ("nf4-packed", {}, {}),
+    "lora": ("bf16", {}, {}),
+    "dora": ("nf4", {"use_dora": True}, {}),
+    "rslora": ("nf4", {"use_rslora": True}, {}),
+    "neftune": ("nf4", {}, {"neftune_alpha": 5}),
+    "dropout": ("nf4", {"dropout": 0.1}, {}),
+    "attention-only": ("nf4", {"target_modules": ["q_proj", "v_proj"], "rank": 2}, {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_adapter_kind_goes_from_a_step_to_a_merged_model(trained, kind):
+    """Merged: what was aimed at changed, nothing else did, and the logits are those of base and adapter."""
+    weights, lora, more = KINDS[kind]
+    start = trained.base if weights == "nf4" else trained.plain
+    out = trained.train(kind, base=start, base_weights=weights, lora=PARAMS.lora | lora, **more)
+    merge(trained.plain, out / "adapter", trained.folder / f"merged-{kind}")
+    before = load_file(trained.plain / "model.safetensors")
+    after = load_file(trained.folder / f"merged-{kind}" / "model.safetensors")
+    aimed = ("q_proj", "v_proj") if kind == "attention-only" else ("proj",)
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if any(part in name for part in aimed)}
+    assert all(tensor.dtype == torch.bfloat16 for tensor in after.values())
+    live = AutoModelForCausalLM.from_pretrained(trained.plain, dtype=torch.float32)
+    untuned = live(torch.arange(40)[None]).logits
+    live = PeftModel.from_pretrained(live, out / "adapter")
+    merged = AutoModelForCausalLM.from_pretrained(trained.folder / f"merged-{kind}", dtype=torch.float32)
+    with torch.no_grad():
+        expected, found = (model(torch.arange(40)[None]).logits for model in (live, merged))
+    moved = (expected - untuned).abs().max()
+    assert (found - expected).abs().max() < 0.15 * moved
+    losses = [line["loss"] for line in history(trained.folder / f"{kind}.jsonl")]
+    assert losses[-1] < losses[0]
+
+
+def test_noise_dropout_and_kinds_change_what_is_trained(trained):
+    """None of the settings is taken and then ignored."""
+    digests = {kind: trained.digest(kind)[0] for kind in KINDS if (trained.folder / kind).exists()}
+    if len(digests) < len(KINDS):
+        pytest.skip("needs the runs of the test before")
+    plain = {"qlora", "qlora-packed"}
+    assert len({digests[kind] for kind in plain}) == 1  # the same numbers, packed or not
+    assert len(set(digests.values())) == len(KINDS) - 1
+
+
+def test_the_best_adapter_is_kept_and_training_stops_in_time(base, contract, tmp_path, monkeypatch):
+    """Held-out losses 3, 2, 2.5, 2.6: with patience 2 the phase ends after step 4 with the adapter of step 2."""
+    bench = Bench(tmp_path, base, contract, rows=24)
+    with monkeypatch.context() as patch:
+        losses = iter([3.0, 2.0, 2.5, 2.6, 9.0, 9.0])
+        patch.setattr(module, "heldout_loss", lambda *_: next(losses))
+        bench.train("early", evaluate_every=1, patience=2)
+    summary = read_json(tmp_path / "early.json")
+    assert (summary["steps"], summary["planned_steps"], summary["kept_step"]) == (4, 6, 2)
+    assert summary["heldout_loss"] == 2.0
+    assert [line["heldout_loss"] for line in history(tmp_path / "early.jsonl")] == [3.0, 2.0, 2.5, 2.6]
+    assert not (tmp_path / "work-early").exists()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        stop_after(patch, 3)
+        bench.train("two", checkpoint_steps=1)
+    second = next((tmp_path / "work-two").glob("*/step-000002"))
+    kept = (tmp_path / "early" / "adapter/adapter_model.safetensors").read_bytes()
+    assert kept == (second / "adapter/adapter_model.safetensors").read_bytes()
+
+
+def test_a_loss_that_is_not_a_number_stops_with_advice(trained):
+    with pytest.raises(GradusError, match=r"Lower train.learning_rate"):
+        trained.train("nan", learning_rate=1e30, warmup_share=0.0, max_gradient_norm=1e30)
+    assert not (trained.folder / "nan").exists()
+    assert not list(trained.folder.glob("nan.json*"))
+
+
+def test_an_exploding_loss_is_told_from_a_harder_phase():
+    good = [2.0 / (1 + n / 10) for n in range(40)]
+    check_loss(good)
+    check_loss([*good, 9.0, 0.5, 0.5])  # one bad step
+    check_loss([*good, *[0.9] * 20])  # harder rows
+    with pytest.raises(
+        GradusError, match=r"has exploded: 7.50 over the last 10 steps \(to step 50 .* Lower train.learning"
+    ):
+        check_loss([*good, *[7.5] * 10])
+
+
+# --- a kill -9 at any moment
+
+DRIVER = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.unit.test_phase import PARAMS
+import dataclasses, json
+from scripts.train.train_phase import train_phase
+given = json.loads({given!r})
+given["params"] = dataclasses.replace(PARAMS, **given["params"])
+train_phase(**given)
+"""
+
+
+def start(bench, name, **changes):
+    given = {key: str(v) if hasattr(v, "parts") else v for key, v in bench.arguments(name, **changes).items()}
+    given["params"] = changes
+    code = DRIVER.format(root=str(ROOT), given=json.dumps(given))
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+CHANGES = {"checkpoint_steps": 1, "evaluate_every": 3, "lora": PARAMS.lora | {"dropout": 0.05}, "neftune_alpha": 5}
+
+
+def test_killed_at_five_moments_it_comes_to_the_same_bytes(base, contract, tmp_path):
+    """Seeded moments, from the writing of a checkpoint to the middle of a step; dropout and noise on, so that the
+    random numbers must be the same ones, too."""
+    bench = Bench(tmp_path, base, contract, rows=96)
+    bench.train("whole", **CHANGES)
+    lots = random.Random(20261122)
+    begun = []
+    for kill in range(5):
+        process = start(bench, "killed", **CHANGES)
+        target = 4 * kill + lots.randrange(2, 5)  # checkpoints there are before the clock of this kill starts
+        while process.poll() is None and not any(
+            int(p.name[5:]) >= target for p in (tmp_path / "work-killed").glob("*/step-*")
+        ):
+            time.sleep(0.002)
+        time.sleep(lots.random() * 0.1)
+        assert process.poll() is None, process.stderr.read()[-2000:]
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "killed").exists()
+        begun.append(max(int(p.name[5:]) for p in (tmp_path / "work-killed").glob("*/step-*")))
+    process = start(bench, "killed", **CHANGES)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    assert bench.digest("killed") == bench.digest("whole")
+    assert begun == sorted(set(begun))  # each attempt came further than the one before
+    assert read_json(tmp_path / "killed.json")["resumed_at_step"] == begun[-1]
+    one, other = (history(tmp_path / f"{name}.jsonl") for name in ("whole", "killed"))
+    assert [(line["step"], line["loss"]) for line in one] == [(line["step"], line["loss"]) for line in other]
+    assert not (tmp_path / "work-killed").exists()
+
+
+class Killed(Exception):
+    """Stands for the end of a process where a real kill would cost seconds."""
+
+
+def stop_after(monkeypatch, steps):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == steps:
+            raise Killed
+
+    monkeypatch.setattr(module.PhaseCallback, "on_step_end", on_step_end, raising=False)
+
+
+def test_a_damaged_checkpoint_is_not_used(base, contract, tmp_path, monkeypatch, caplog):
+    bench = Bench(tmp_path, base, contract, rows=32)
+    bench.train("whole")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        stop_after(patch, 6)
+        bench.train("damaged", checkpoint_steps=1)
+    folders = sorted((tmp_path / "work-damaged").glob("*/step-*"))
+    assert [folder.name for folder in folders] == ["step-000004", "step-000005"]  # older ones are gone
+    weights = folders[-1] / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING):
+        bench.train("damaged", checkpoint_steps=1)
+    assert "step-000005 is not used" in caplog.text
+    assert read_json(tmp_path / "damaged.json")["resumed_at_step"] == 4
+    assert bench.digest("damaged") == bench.digest("whole")
+
+
+def test_checkpoints_of_other_settings_or_rows_are_not_gone_on_from(base, contract, tmp_path, monkeypatch):
+    bench = Bench(tmp_path, base, contract, rows=16)
+
+    def killed():
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            stop_after(patch, 3)
+            bench.train("other", checkpoint_steps=1)
+
+    killed()
+    bench.train("other", learning_rate=0.005)
+    assert read_json(tmp_path / "other.json")["resumed_at_step"] == 0
+    killed()
+    rows = (tmp_path / "rows.jsonl").read_text()
+    (tmp_path / "rows.jsonl").write_text(rows.replace("bucket-9", "bucket-x"))
+    bench.train("other", checkpoint_steps=1)
+    assert read_json(tmp_path / "other.json")["resumed_at_step"] == 0
+    (tmp_path / "rows.jsonl").write_text(rows)
+    killed()
+    bench.train("other", checkpoint_steps=7, report_to="none", checkpoint_minutes=5)  # when it is written down is all
+    assert read_json(tmp_path / "other.json")["resumed_at_step"] == 2
+
+
+def test_progress_goes_to_a_tracker_when_asked(base, contract, tmp_path, monkeypatch):
+    """report_to reaches transformers: an unknown tracker is its error, before any step."""
+    bench = Bench(tmp_path, base, contract, rows=4)
+    with pytest.raises(ValueError, match="no-such-tracker"):
+        bench.train("tracked", report_to="no-such-tracker")
+
+
+def test_unsloth_is_refused_with_advice_where_it_is_not(trained):
+    with pytest.raises(GradusError, match=r"train.backend: unsloth cannot be used here .* set train.backend: peft"):
+        trained.train("unsloth", backend="unsloth")
+
+
+# --- memory
+
+
+def test_a_training_that_does_not_fit_is_refused_with_figures(trained, monkeypatch):
+    from scripts.train import estimate
+
+    train = {**dataclasses.asdict(PARAMS), "threads": 2}
+    arguments = (
+        [trained.folder / "rows.jsonl"],
+        trained.folder / "valid.jsonl",
+        trained.plain,
+        trained.folder / "contract.json",
+        train,
+    )
+    estimate.estimate(*arguments, trained.folder / "estimate.json")
+    found = read_json(trained.folder / "estimate.json")
+    assert set(found["bytes"]) == {"weights", "adapter", "activations", "vocabulary", "libraries"}
+    monkeypatch.setattr(estimate, "free_memory", lambda device: 2**29)
+    with pytest.raises(
+        GradusError, match=r"needs about \d\.\d GiB of memory \(weights .* 0.5 are free. Lower train.micro"
+    ):
+        estimate.estimate(*arguments, trained.folder / "refused.json")
+    assert not (trained.folder / "refused.json").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(GradusError, match=r"of disk, and 0.0 are free"):
+        estimate.estimate(*arguments, trained.folder / "refused.json")
+
+
+def test_the_estimate_counts_what_autograd_saves(trained):
+    """Against the real thing: the bytes that a real forward of the same shape keeps for backward."""
+    from scripts.train.estimate import count_bytes
+    from scripts.train.model import LoraParams, attach_adapter, load_base
+
+    lora = LoraParams(**PARAMS.lora)
+    parts = count_bytes(trained.plain, lora, "nf4", (4, 60, 100), "eager")
+    model = attach_adapter(load_base(trained.base, "cpu", "eager", False), lora, None, 1)
+    kept, storages = [], {}
+
+    def note(tensor):
+        kept.append(tensor)
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    inputs = {"input_ids": torch.ones((4, 60), dtype=torch.long), "attention_mask": torch.ones((4, 60))}
+    with torch.autocast("cpu", torch.bfloat16), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        hidden = model.get_base_model().get_decoder()(**inputs, use_cache=False).last_hidden_state
+    measured = sum(size for pointer, size in storages.items() if pointer not in own)
+    assert hidden.shape == (4, 60, 64)
+    assert parts["activations"] == pytest.approx(measured, rel=0.25)
+    assert parts["weights"] == 2 * sum(p.numel() for p in model.parameters() if not p.requires_grad)
