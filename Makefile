@@ -8,7 +8,7 @@ LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
 
-.PHONY: run setup test lint format docs lock clean-llama
+.PHONY: run setup test bench lint format docs lock clean-llama
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -31,6 +31,11 @@ $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 
 test: setup
 	$(BIN)/python -m pytest
+
+# some 25 minutes on two cores, with nothing else running; LLaMA-Factory gets an environment of its own
+bench: setup
+	$(BIN)/snakemake --cores $(CORES) --forcerun bench_training bench_levers -- results/bench/training.json results/bench/levers.json
+	$(BIN)/python -m scripts.bench.show
 
 lint: setup
 	$(BIN)/snakemake --lint

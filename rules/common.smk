@@ -116,3 +116,16 @@ def training_files(kind):
         phase=PHASES,
         kind=kind,
     )
+
+
+def bench_input():
+    """What benchmarks measure on: the default arm's hard phase, which has rows of every kind."""
+    arm, seed = config["curriculum"]["arms"][0], config["curriculum"]["seeds"][0]
+    results = f"results/{config['run']}"
+    return {
+        "rows": f"{results}/curriculum/{arm}/seed{seed}/hard.jsonl",
+        "valid": f"{results}/curriculum/valid.jsonl",
+        "base": f"{results}/base",
+        "rounded": f"{results}/base-nf4",
+        "contract": f"{results}/data/chat_contract.json",
+    }

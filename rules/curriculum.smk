@@ -37,6 +37,7 @@ checkpoint phase:
     """Lay out the rows that an arm sees in each phase, in order."""
     input:
         records="results/{run}/curriculum/train.jsonl",
+        estimate="results/{run}/train/estimate.json",
     output:
         easy="results/{run}/curriculum/{arm}/seed{seed}/easy.jsonl",
         medium="results/{run}/curriculum/{arm}/seed{seed}/medium.jsonl",

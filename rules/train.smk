@@ -50,25 +50,29 @@ rule round_base:
 
 
 rule estimate:
-    """Say how much memory and disk training needs, and stop here if it is not there."""
+    """Say how much memory and disk training needs, and stop here if it is not there.
+
+    `phase` waits for it, and not train_phase, which would train again whenever the estimate was made again.
+    """
     input:
-        rows=lambda w: expand("results/{run}/curriculum/{arm}/seed{seed}/{phase}.jsonl", phase=PHASES, **w),
+        rows="results/{run}/curriculum/train.jsonl",
         valid="results/{run}/curriculum/valid.jsonl",
         base="results/{run}/base",
         contract="results/{run}/data/chat_contract.json",
     output:
-        estimate="results/{run}/train/{arm}/seed{seed}/estimate.json",
+        estimate="results/{run}/train/estimate.json",
     log:
-        "results/{run}/logs/estimate/{arm}-{seed}.log",
+        "results/{run}/logs/estimate.log",
     conda:
         "../envs/gradus.yaml"
     resources:
         mem_mb=1000,
     params:
         train=lambda w: config["train"],
+        trainings=len(config["curriculum"]["arms"]) * len(config["curriculum"]["seeds"]),
         code=code_fingerprint("train/estimate"),
     message:
-        "Estimating what training {wildcards.arm}, seed {wildcards.seed}, needs"
+        "Estimating what training needs"
     script:
         "../scripts/train/estimate.py"
 
@@ -82,8 +86,6 @@ rule train_phase:
         base=training_base,
         contract="results/{run}/data/chat_contract.json",
         previous=previous_phase,
-        # it must have been made, but a phase is not trained again because it was
-        estimate=ancient("results/{run}/train/{arm}/seed{seed}/estimate.json"),
     output:
         folder=directory("results/{run}/train/{arm}/seed{seed}/{phase}/trained"),
         history="results/{run}/train/{arm}/seed{seed}/{phase}/history.jsonl",

@@ -27,8 +27,8 @@ def check_loss(losses: Sequence[float]) -> None:
     best = min(means)
     if means[-1] > 3 * best and means[-1] > best + 1:
         raise GradusError(
-            f"the loss has exploded: {means[-1]:.2f} over the last {WINDOW} steps (to step {len(losses)} of this phase), "
-            f"after {best:.2f} at its best. {ADVICE}"
+            f"the loss has exploded: {means[-1]:.2f} over the last {WINDOW} steps (to step {len(losses)} of this "
+            f"phase), after {best:.2f} at its best. {ADVICE}"
         )
 
 
@@ -53,18 +53,14 @@ class PhaseCallback(TrainerCallback):
         `history` is gone on with, and `progress` kept up to date; its step is where this attempt begins.
         `evaluate` returns the held-out loss; it is called every `evaluate_every` steps and at the end, or never.
         """
-        self.history, self.tokens_per_step, self.progress, self.checkpoints = (
-            history,
-            tokens_per_step,
-            progress,
-            checkpoints,
-        )
+        self.history, self.tokens_per_step = history, tokens_per_step
+        self.progress, self.checkpoints = progress, checkpoints
         self.evaluate = evaluate if evaluate_every else None
         self.evaluate_every, self.patience = evaluate_every or 1, patience
         self.checkpoint_steps, self.checkpoint_minutes = checkpoint_steps, checkpoint_minutes
         self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
         self.start = self.saved = time.monotonic()
-        self.losses = []
+        self.losses: list[float] = []
         if history.exists():
             self.losses = [json.loads(line)["loss"] for line in history.read_text(encoding="utf-8").splitlines()]
 
@@ -73,7 +69,7 @@ class PhaseCallback(TrainerCallback):
         self.start = self.saved = time.monotonic()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Make the step's random numbers (dropout, NEFTune) a function of seed and position, so that resuming is exact."""
+        """Make a step's random numbers (dropout, NEFTune) a function of seed and position: resuming is exact."""
         torch.manual_seed(self.seed * 1_000_003 + self.done + state.global_step)
 
     def on_log(

@@ -1,10 +1,10 @@
 """Say how much memory and disk training needs, before it starts; stop the run if that is not there.
 
-In: the rows of every phase, the bf16 base, the chat contract. Out: estimate.json, bytes by what they are for.
+In: training and validation rows, the bf16 base, the chat contract. Out: estimate.json, bytes by what they are for.
 
 What backward keeps is not guessed from a formula: the model runs its forward once on torch's meta device (shapes
-without data), and what autograd saves is counted. That holds for any architecture and adapter. docs/training.md sets the
-estimate against the measured peak.
+without data), and what autograd saves is counted. That holds for any architecture and adapter. docs/training.md sets
+the estimate against the measured peak.
 """
 
 import logging
@@ -24,24 +24,21 @@ from scripts.common.io import write_json
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records
 from scripts.train.model import LoraParams, choose_attention, choose_device, lora_config
-from scripts.train.trainer import encode, micro_batches
+from scripts.train.trainer import encode
 
 GIB = 2**30
 LIBRARIES = 800 * 2**20  # resident memory of Python with torch and transformers imported, before any model
 
 
 def largest_micro_batch(lengths: Sequence[tuple[int, int]], batch_size: int, token_budget: int) -> tuple[int, int, int]:
-    """Return (rows, longest, completion tokens) of the micro-batch with the most tokens, padding counted.
+    """Return (rows, longest, completion tokens) of the largest micro-batch that could come, whatever rows meet.
 
-    `lengths`: (prompt tokens, completion tokens) of each row, in the order of training.
+    `lengths`: (prompt tokens, completion tokens) of each row. The longest row with as many of its length as
+    fit the budget, all with the longest completion.
     """
-    shapes = []
-    for start in range(0, len(lengths), batch_size):
-        step = lengths[start : start + batch_size]
-        for group in micro_batches([a + b for a, b in step], token_budget):
-            longest = max(sum(step[row]) for row in group)
-            shapes.append((len(group), longest, sum(step[row][1] for row in group)))
-    return max(shapes, key=lambda s: (s[0] * s[1], s[2]))
+    longest = max(prompt + completion for prompt, completion in lengths)
+    rows = min(batch_size, max(1, token_budget // longest))
+    return rows, longest, rows * max(completion for _, completion in lengths)
 
 
 def count_bytes(
@@ -59,7 +56,7 @@ def count_bytes(
 
     kept: list[torch.Tensor] = []
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention)
         head = model.get_output_embeddings().weight
         vocabulary = head.shape[0]
         whole = sum(p.numel() for p in model.parameters())
@@ -74,7 +71,7 @@ def count_bytes(
         tokens = torch.zeros((rows, longest), dtype=torch.long)
         mask = torch.zeros((rows, 1, longest, longest), dtype=torch.bfloat16)  # ready-made: making one looks at data
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            adapted.get_base_model().get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False)
+            model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False)
     activations = sum(size for key, size in saved.items() if key not in frozen)
     return {
         "weights": 2 * whole if weights != "nf4-packed" else int(2 * (whole - linear) + 0.52 * linear),
@@ -86,11 +83,12 @@ def count_bytes(
     }
 
 
-def disk_bytes(weights: int, adapter: int, phases: int) -> int:
-    """Return bytes that training and export write: phases' folders and checkpoints (adapter and moments, so 3 of
-    `adapter`'s 4 parts, each), the rounded base, the merged model, its bf16 GGUF and a quantized one.
+def disk_bytes(weights: int, adapter: int, trainings: int) -> int:
+    """Return bytes that training and export write: per training, three phases' folders and three checkpoints (adapter
+    and moments: 3 of `adapter`'s 4 parts, each), the merged model, its bf16 GGUF and a quantized one; once, the
+    rounded base, and the base's own GGUFs.
     """
-    return (phases + 3) * adapter * 3 // 4 + int(3.5 * weights)
+    return trainings * (6 * adapter * 3 // 4 + int(2.5 * weights)) + int(2.5 * weights)
 
 
 def free_memory(device: str) -> int:
@@ -111,7 +109,7 @@ def check_fit(parts: Mapping[str, int], free: int, disk: int, free_disk: int, se
         listed = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items())
         raise GradusError(
             f"training needs about {need / GIB:.1f} GiB of memory ({listed}), and {free / GIB:.1f} are free. "
-            f"{settings}; or take a smaller base_model."
+            f"{settings}, or take a smaller base_model. If another machine trains, say in train.memory_gib what it has."
         )
     if disk > free_disk:
         raise GradusError(
@@ -121,40 +119,38 @@ def check_fit(parts: Mapping[str, int], free: int, disk: int, free_disk: int, se
 
 
 def estimate(
-    rows: Sequence[str | Path],
+    rows: str | Path,
     valid: str | Path,
     base: str | Path,
     contract_path: str | Path,
     train: Mapping[str, Any],
+    trainings: int,
     output: str | Path,
 ) -> None:
     """Write the estimate; raise GradusError if it does not fit. `train`: the config's section."""
     device = choose_device()
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    files = [[encode(tokenizer, contract, r.prompt, r.response) for r in read_records(f)] for f in [*rows, valid]]
+    encoded = [encode(tokenizer, contract, r.prompt, r.response) for file in (rows, valid) for r in read_records(file)]
     budget = train["micro_batch_tokens"]
-    shapes = [
-        largest_micro_batch([(len(a), len(b)) for a, b in file], train["batch_size"], budget) for file in files if file
-    ]
-    shape = max(shapes, key=lambda s: s[0] * s[1])
+    shape = largest_micro_batch([(len(a), len(b)) for a, b in encoded], train["batch_size"], budget)
     attention = choose_attention(train["attention"], device)
     parts = count_bytes(base, LoraParams(**train["lora"]), train["base_weights"], shape, attention)
-    disk = disk_bytes(parts["weights"], parts["adapter"], len(rows))
-    # rounded up to 50 MB, so that one edited row seldom changes the file
+    disk = disk_bytes(parts["weights"], parts["adapter"], trainings)
     facts = {
-        "bytes": {name: -(-size // 50_000_000) * 50_000_000 for name, size in parts.items()},
-        "memory_gib": round(sum(parts.values()) / GIB, 1),
-        "disk_gib": round(disk / GIB, 1),
-        "micro_batch_tokens": budget,
+        "bytes": parts,
+        "memory_gib": round(sum(parts.values()) / GIB, 2),
+        "disk_gib": round(disk / GIB, 2),
+        "largest_micro_batch": dict(zip(("rows", "longest", "completion_tokens"), shape, strict=True)),
     }
-    logging.info("largest micro-batch (rows, tokens of the longest, completion tokens): %s; %s", shape, facts)
+    logging.info("%s", facts)
     output = Path(output)
     free_disk = shutil.disk_usage(next(p for p in output.parents if p.is_dir())).free
+    free = int(train["memory_gib"] * GIB) if train["memory_gib"] else free_memory(device)
     advice = f"Lower train.micro_batch_tokens (now {budget}; a row longer than that goes alone)"
     if train["base_weights"] != "nf4-packed":
         advice += ", set train.base_weights: nf4-packed"
-    check_fit(parts, free_memory(device), disk, free_disk, advice)
+    check_fit(parts, free, disk, free_disk, advice)
     write_json(output, facts)
 
 
@@ -162,5 +158,11 @@ if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
         estimate(
-            job.input.rows, job.input.valid, job.input.base, job.input.contract, job.params.train, job.output.estimate
+            job.input.rows,
+            job.input.valid,
+            job.input.base,
+            job.input.contract,
+            job.params.train,
+            job.params.trainings,
+            job.output.estimate,
         )

@@ -101,7 +101,7 @@ def lora_config(lora: LoraParams) -> LoraConfig:
     """Return PEFT's description of the adapter."""
     return LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         use_dora=lora.use_dora,

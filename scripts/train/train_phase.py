@@ -41,7 +41,7 @@ from scripts.train.trainer import (
 )
 
 # settings that change when something is written down, and not what is trained
-NOT_SHAPING = ("report_to", "checkpoint_steps", "checkpoint_minutes")
+NOT_SHAPING = ("report_to", "checkpoint_steps", "checkpoint_minutes", "memory_gib")
 
 
 @dataclass
@@ -67,6 +67,7 @@ class TrainParams:
     patience: int | None
     checkpoint_steps: int | None
     checkpoint_minutes: float
+    memory_gib: float | None
     report_to: str
 
 
@@ -162,8 +163,8 @@ def train_phase(
 ) -> None:
     """Train one phase and write its folder (adapter, optimizer state), history and summary.
 
-    `base` is the checkpoint to train on (rounded to NF4, or not). `work` holds checkpoints while the phase is under way;
-    a killed phase goes on from the last one, to the same bytes. It is removed once the phase is done.
+    `base` is the checkpoint to train on (rounded to NF4, or not). `work` holds checkpoints while the phase is under
+    way; a killed phase goes on from the last one, to the same bytes. It is removed once the phase is done.
     """
     began = time.monotonic()
     torch.set_num_threads(params.threads)
@@ -289,7 +290,7 @@ if "snakemake" in globals():
             contract_path=job.input.contract,
             schedule=read_json(job.input.schedule),
             phase=job.wildcards.phase,
-            previous=job.input.get("previous"),
+            previous=job.input.previous or None,
             seed=int(job.wildcards.seed),
             params=TrainParams(**job.params.train),
             work=job.params.work,

@@ -113,8 +113,8 @@ class PhaseTrainer(SFTTrainer):
             total += loss.detach()
         if not math.isfinite(total.item()):
             raise GradusError(
-                f"the loss is {total.item()}, {self.state.global_step + 1} steps from where this run of the phase began. "
-                f"{ADVICE}"
+                f"the loss is {total.item()}, {self.state.global_step + 1} steps after training began or went on. "
+                + ADVICE
             )
         return total
 

@@ -1,4 +1,4 @@
-"""Load the model by Unsloth, where it is installed (CUDA only). Not verified: no GPU was at hand; see docs/training.md."""
+"""Load the model by Unsloth, where it is installed (CUDA only). Not verified; see docs/training.md."""
 
 from pathlib import Path
 from typing import Any

@@ -17,6 +17,7 @@ data:
 split: {valid_share: 0.1, test_share: 0.2, unseen_share: 0.15}
 curriculum:
   rows: {easy: 16, medium: 16, hard: 16}
+train: {batch_size: 4}
 evaluate:
   max_rows: {test: 4, eval-hard: 4, eval-unseen: 4}
   max_tokens: 24
@@ -41,13 +42,25 @@ class Project:
             shutil.copytree(fetched, folder / "data" / "raw", copy_function=os.link)
         self.results = folder / "results" / "tiny"
 
-    def snakemake(self, *arguments, configs=("tiny.yaml",)):
+    def start(self, *arguments, configs=("tiny.yaml",), cores=2):
+        """Start snakemake; return the process, whose output is all on stdout."""
+        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", str(cores), "--configfile", *configs]
+        return subprocess.Popen(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def snakemake(self, *arguments, **more):
         """Run snakemake; return (exit code, everything that it printed)."""
-        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", *configs]
-        done = subprocess.run(
-            command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-        )
-        return done.returncode, done.stdout
+        process = self.start(*arguments, **more)
+        text, _ = process.communicate()
+        return process.returncode, text
+
+    def copy_to(self, folder):
+        """Return a copy with its results and Snakemake's memory of them; results are hard links, so write none in place."""
+        copy = object.__new__(Project)
+        copy.folder, copy.results = folder, folder / "results" / "tiny"
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("results", "raw"))
+        for name in ("results", "data/raw"):
+            shutil.copytree(self.folder / name, folder / name, copy_function=os.link)
+        return copy
 
     def planned(self, *arguments, **more):
         """Return {rule: jobs} of what `snakemake -n` would run."""

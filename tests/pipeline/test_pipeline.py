@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 AFTER_TRAINING = {"merge": 1, "convert_gguf": 1, "quantize": 1, "ollama": 1, "answer": 3, "grade": 3}
@@ -222,9 +223,35 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
     code, text = project.snakemake("results/tiny/train/curriculum/seed1/hard/trained")
     assert code == 0, text
     done = re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", text)
-    assert done == ["ingest", "split", "score", "phase", "train_phase"]
+    assert done == ["ingest", "split", "score", "estimate", "phase", "train_phase"]
     for phase in ("easy", "medium"):
         assert hashes(project.results / f"train/curriculum/seed1/{phase}/trained/adapter") == kept[phase]
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes_with_one_core_or_two(project, tmp_path):
+    """Snakemake throws a failed job's outputs away; the checkpoints stay, and the next run goes on from them."""
+    copy = project.copy_to(tmp_path / "copy")
+    (copy.folder / "often.yaml").write_text("train: {checkpoint_steps: 1}\n")
+    target, configs = "results/tiny/train/curriculum/seed1/easy/trained", ("tiny.yaml", "often.yaml")
+    process = copy.start(target, configs=configs)
+    while not list(copy.folder.glob(".work/train/tiny/curriculum-1-easy/*/step-000002")):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)
+    jobs = [p for p in psutil.Process(process.pid).children(recursive=True) if "train_phase" in " ".join(p.cmdline())]
+    assert jobs
+    for job in jobs:
+        job.kill()
+    text, _ = process.communicate()
+    assert process.returncode != 0, text
+    assert not (copy.folder / target).exists()
+    code, text = copy.snakemake(target, configs=configs, cores=1)
+    assert code == 0, text
+    resumed = json.loads((copy.folder / target).with_name("summary.json").read_text())["resumed_at_step"]
+    assert 2 <= resumed < 4
+    for name in ("adapter/adapter_model.safetensors", "optimizer.safetensors"):
+        found, expected = (made.folder / target / name for made in (copy, project))
+        assert found.read_bytes() == expected.read_bytes()
+    assert not list(copy.folder.glob(".work/train/tiny/*"))
 
 
 OWN = """

@@ -50,6 +50,7 @@ PARAMS = TrainParams(
     patience=None,
     checkpoint_steps=None,
     checkpoint_minutes=60,
+    memory_gib=None,
     report_to="none",
 )
 
@@ -377,24 +378,25 @@ def test_unsloth_is_refused_with_advice_where_it_is_not(trained):
 def test_a_training_that_does_not_fit_is_refused_with_figures(trained, monkeypatch):
     from scripts.train import estimate
 
-    train = {**dataclasses.asdict(PARAMS), "threads": 2}
+    train = dataclasses.asdict(PARAMS)
     arguments = (
-        [trained.folder / "rows.jsonl"],
+        trained.folder / "rows.jsonl",
         trained.folder / "valid.jsonl",
         trained.plain,
         trained.folder / "contract.json",
         train,
+        1,
     )
     estimate.estimate(*arguments, trained.folder / "estimate.json")
     found = read_json(trained.folder / "estimate.json")
     assert set(found["bytes"]) == {"weights", "adapter", "activations", "vocabulary", "libraries"}
-    monkeypatch.setattr(estimate, "free_memory", lambda device: 2**29)
+    train["memory_gib"] = 0.5
     with pytest.raises(
         GradusError, match=r"needs about \d\.\d GiB of memory \(weights .* 0.5 are free. Lower train.micro"
     ):
         estimate.estimate(*arguments, trained.folder / "refused.json")
     assert not (trained.folder / "refused.json").exists()
-    monkeypatch.undo()
+    train["memory_gib"] = None
     monkeypatch.setattr(estimate.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(GradusError, match=r"of disk, and 0.0 are free"):
         estimate.estimate(*arguments, trained.folder / "refused.json")
