@@ -7,6 +7,7 @@ rule bench_training:
         **bench_input(),
     output:
         measured="results/bench/training.json",
+        compared="results/bench/training.compared.json",
     log:
         "results/bench/logs/training.log",
     conda:

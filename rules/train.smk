@@ -69,7 +69,6 @@ rule estimate:
         mem_mb=1000,
     params:
         train=lambda w: config["train"],
-        trainings=len(config["curriculum"]["arms"]) * len(config["curriculum"]["seeds"]),
         code=code_fingerprint("train/estimate"),
     message:
         "Estimating what training needs"

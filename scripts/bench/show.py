@@ -6,7 +6,8 @@ from scripts.common.io import read_json
 def main() -> None:
     """Print both tables."""
     measured = read_json("results/bench/training.json")
-    against, job = measured.pop("ours_against"), measured.pop("job")
+    compared = read_json("results/bench/training.compared.json")
+    against, job = compared["ours_against"], compared["job"]
     print(f"{job['rows']} rows, {job['tokens']} tokens, {job['threads']} threads, held-out loss over ", end="")
     print(f"{job['heldout_completion_tokens']} completion tokens\n")
     print("| way | tokens/s | peak memory (GiB) | held-out loss | seconds in steps | seconds in all |")

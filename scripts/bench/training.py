@@ -1,9 +1,9 @@
 """Training, side by side in one run: as the tutorials do it, as Gradus does, and by LLaMA-Factory.
 
 In: the rows of a phase and of `valid`, base, rounded base and chat contract of a run. Out: training.json,
-{way: {tokens_per_s, peak_gib, heldout_loss, …}} and how the ways compare. Each way is a process of its own, one
-after the other; all train on the same rows, and one evaluator judges their adapters. Gradus goes first and, with
-another seed, last: so a machine whose speed drifts shows, and what a seed does to the loss.
+{way: {tokens_per_s, peak_gib, heldout_loss, …}}, and training.compared.json, how the ways compare. Each way is a
+process of its own, one after the other; all train on the same rows, and one evaluator judges their adapters. Gradus
+goes first and, with another seed, last: so a machine whose speed drifts shows, and what a seed does to the loss.
 """
 
 import shutil
@@ -146,4 +146,5 @@ if "snakemake" in globals():
             "tolerance": TOLERANCE,
             "threads": train["threads"],
         }
-        write_json(snakemake.output.measured, {**measured, "ours_against": summarise(measured), "job": facts})
+        write_json(snakemake.output.measured, measured)
+        write_json(snakemake.output.compared, {"ours_against": summarise(measured), "job": facts})

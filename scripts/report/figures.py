@@ -50,19 +50,28 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     return [sum(values[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(values))]
 
 
-def draw_loss(histories: Mapping[str, Sequence[tuple[str, list[float]]]]) -> Figure:
-    """Return the training loss over optimizer steps; {training: [(phase, losses), …]}."""
+def draw_loss(histories: Mapping[str, Sequence[tuple[str, list[Mapping[str, float]]]]]) -> Figure:
+    """Return training and held-out loss over optimizer steps; {training: [(phase, history's lines), …]}."""
     figure, axes = pyplot.subplots(figsize=(7, 3))
+    marks = []
     for number, (name, phases) in enumerate(histories.items()):
         start = 0
-        for level, (phase, losses) in enumerate(phases):
+        for level, (phase, lines) in enumerate(phases):
+            losses = [line["loss"] for line in lines]
             colour = COLOURS[level] if len(histories) == 1 else COLOURS[number % len(COLOURS)]
             steps = range(start + 1, start + len(losses) + 1)
             axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
             label = phase if len(histories) == 1 else name if level == 0 else None
             axes.plot(steps, smooth(losses, 20), color=colour, label=label)
+            held_out = [
+                (start + at, line["heldout_loss"]) for at, line in enumerate(lines, 1) if "heldout_loss" in line
+            ]
+            places, values = [place for place, _ in held_out], [value for _, value in held_out]
+            marks = axes.plot(places, values, "o", color=colour, markeredgecolor="black")
             start += len(losses)
             axes.axvline(start + 0.5, color="#bbbbbb", linewidth=0.6)
+    if marks and places:
+        marks[0].set_label("held-out")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("loss per completion token (nats)")
     axes.set_ylim(bottom=0)
@@ -104,13 +113,12 @@ def draw_metrics(metrics: Mapping[str, Any], comparison: Mapping[str, Any]) -> F
     return figure
 
 
-def group_histories(paths: Sequence[str]) -> dict[str, list[tuple[str, list[float]]]]:
-    """Return {"arm-seed": [(phase, losses), …]} of files …/train/<arm>/seed<seed>/<phase>/history.jsonl."""
-    groups: dict[str, list[tuple[str, list[float]]]] = {}
+def group_histories(paths: Sequence[str]) -> dict[str, list[tuple[str, list[Mapping[str, float]]]]]:
+    """Return {"arm-seed": [(phase, lines), …]} of files …/train/<arm>/seed<seed>/<phase>/history.jsonl."""
+    groups: dict[str, list[tuple[str, list[Mapping[str, float]]]]] = {}
     for path in paths:
         arm, seed, phase = Path(path).parts[-4:-1]
-        losses = [line["loss"] for line in read_jsonl(path)]
-        groups.setdefault(f"{arm}-{seed.removeprefix('seed')}", []).append((phase, losses))
+        groups.setdefault(f"{arm}-{seed.removeprefix('seed')}", []).append((phase, list(read_jsonl(path))))
     return groups
 
 

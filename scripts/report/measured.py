@@ -44,7 +44,8 @@ def speed(run: Path) -> list[str]:
         loss = f", held-out loss after it {s['heldout_loss']:.3f}" if s["heldout_loss"] is not None else ""
         lines.append(
             f"- training {s['phase']}: {s['rows']} rows, {s['tokens']} tokens in {s['seconds']['steps']} s, "
-            f"{s['tokens_per_s']} tokens/s{loss}"
+            f"{s['tokens_per_s']} tokens/s{loss}; start-up: imports {s['seconds']['imports']} s, "
+            f"tokenisation {s['seconds']['tokenisation']} s, model {s['seconds']['model']} s"
         )
     for path in sorted(run.glob("evaluate/*/*/*.speed.json")):
         s = read_json(path)

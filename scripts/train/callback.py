@@ -51,12 +51,11 @@ class PhaseCallback(TrainerCallback):
         """`tokens_per_step`: real tokens, padding not counted, of each step of the phase.
 
         `history` is gone on with, and `progress` kept up to date; its step is where this attempt begins.
-        `evaluate` returns the held-out loss; it is called every `evaluate_every` steps and at the end, or never.
+        `evaluate` returns the held-out loss; it is called at the end, and every `evaluate_every` steps.
         """
         self.history, self.tokens_per_step = history, tokens_per_step
         self.progress, self.checkpoints = progress, checkpoints
-        self.evaluate = evaluate if evaluate_every else None
-        self.evaluate_every, self.patience = evaluate_every or 1, patience
+        self.evaluate, self.evaluate_every, self.patience = evaluate, evaluate_every, patience
         self.checkpoint_steps, self.checkpoint_minutes = checkpoint_steps, checkpoint_minutes
         self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
         self.start = self.saved = time.monotonic()
@@ -98,7 +97,7 @@ class PhaseCallback(TrainerCallback):
         self.losses.append(line["loss"])
         check_loss(self.losses)
         last = step == len(self.tokens_per_step)
-        if self.evaluate and (step % self.evaluate_every == 0 or last):
+        if self.evaluate and (last or (self.evaluate_every and step % self.evaluate_every == 0)):
             line["heldout_loss"] = self._judge(self.evaluate())
         with open(self.history, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")

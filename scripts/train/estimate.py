@@ -83,12 +83,11 @@ def count_bytes(
     }
 
 
-def disk_bytes(weights: int, adapter: int, trainings: int) -> int:
-    """Return bytes that training and export write: per training, three phases' folders and three checkpoints (adapter
-    and moments: 3 of `adapter`'s 4 parts, each), the merged model, its bf16 GGUF and a quantized one; once, the
-    rounded base, and the base's own GGUFs.
+def disk_bytes(weights: int, adapter: int) -> int:
+    """Return bytes that a training and its export write: three phases' folders and three checkpoints (adapter and
+    moments: 3 of `adapter`'s 4 parts, each), the rounded base, the merged model, bf16 and quantized GGUFs of both.
     """
-    return trainings * (6 * adapter * 3 // 4 + int(2.5 * weights)) + int(2.5 * weights)
+    return 6 * adapter * 3 // 4 + 5 * weights
 
 
 def free_memory(device: str) -> int:
@@ -113,7 +112,7 @@ def check_fit(parts: Mapping[str, int], free: int, disk: int, free_disk: int, se
         )
     if disk > free_disk:
         raise GradusError(
-            f"training and export need about {disk / GIB:.1f} GiB of disk, and {free_disk / GIB:.1f} are free. "
+            f"a training and its export need about {disk / GIB:.1f} GiB of disk, and {free_disk / GIB:.1f} are free. "
             "Make room, or work in a folder on a larger disk."
         )
 
@@ -124,7 +123,6 @@ def estimate(
     base: str | Path,
     contract_path: str | Path,
     train: Mapping[str, Any],
-    trainings: int,
     output: str | Path,
 ) -> None:
     """Write the estimate; raise GradusError if it does not fit. `train`: the config's section."""
@@ -136,7 +134,7 @@ def estimate(
     shape = largest_micro_batch([(len(a), len(b)) for a, b in encoded], train["batch_size"], budget)
     attention = choose_attention(train["attention"], device)
     parts = count_bytes(base, LoraParams(**train["lora"]), train["base_weights"], shape, attention)
-    disk = disk_bytes(parts["weights"], parts["adapter"], trainings)
+    disk = disk_bytes(parts["weights"], parts["adapter"])
     facts = {
         "bytes": parts,
         "memory_gib": round(sum(parts.values()) / GIB, 2),
@@ -163,6 +161,5 @@ if "snakemake" in globals():
             job.input.base,
             job.input.contract,
             job.params.train,
-            job.params.trainings,
             job.output.estimate,
         )

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
@@ -166,7 +167,8 @@ def train_phase(
     `base` is the checkpoint to train on (rounded to NF4, or not). `work` holds checkpoints while the phase is under
     way; a killed phase goes on from the last one, to the same bytes. It is removed once the phase is done.
     """
-    began = time.monotonic()
+    began = time.time()
+    imported = began - psutil.Process().create_time()  # since the process began
     torch.set_num_threads(params.threads)
     device = choose_device()
     contract = read_contract(contract_path)
@@ -175,6 +177,7 @@ def train_phase(
     data = make_dataset(list(read_records(rows)), tokenizer, contract, params.max_length)
     held_out = list(read_records(valid))
     check = make_dataset(held_out, tokenizer, contract, params.max_length) if held_out else None
+    tokenised = time.time() - began
     files = {"rows": rows, "valid": valid, "base": base, "contract": contract_path, "previous": previous}
     key = fingerprint(files, params, schedule=schedule, phase=phase, seed=seed, device=device)
     checkpoints = Checkpoints(Path(work) / key)
@@ -184,6 +187,7 @@ def train_phase(
 
     before = checkpoints.path(resumed) if resumed else Path(previous) if previous else None
     model = load_model(base, before / "adapter" if before else None, seed, params, device)
+    loaded = time.time() - began - tokenised
     first_step, total_steps = schedule_position(schedule, phase, params.schedule_spans)
     lengths = [len(ids) for ids in data["input_ids"]]
     tokens_per_step = [sum(lengths[i : i + params.batch_size]) for i in range(0, len(lengths), params.batch_size)]
@@ -247,7 +251,6 @@ def train_phase(
             load_optimizer(optimizer, before / "optimizer.safetensors")
         if len(remaining) and not progress.stopped_early:
             trainer.train()
-    loss = progress.best_loss if progress.best_step else evaluate() if check else None
     with atomic_path(folder) as part:
         part.mkdir()
         if progress.best_step in (None, progress.step):
@@ -266,9 +269,15 @@ def train_phase(
         "kept_step": progress.best_step or progress.step,
         "resumed_at_step": resumed,
         "tokens": tokens,
-        "heldout_loss": loss,
+        "heldout_loss": progress.best_loss,
         "heldout_rows": len(held_out),
-        "seconds": {"all": round(time.monotonic() - began, 1), "steps": round(progress.seconds, 1)},
+        "seconds": {
+            "all": round(imported + time.time() - began, 1),
+            "imports": round(imported, 1),
+            "tokenisation": round(tokenised, 1),
+            "model": round(loaded, 1),  # loading, and hashing what the checkpoints' key is made of
+            "steps": round(progress.seconds, 1),
+        },
         "tokens_per_s": round(tokens / progress.seconds, 1),
         "device": device,
         "contract": contract.hash,

@@ -385,7 +385,6 @@ def test_a_training_that_does_not_fit_is_refused_with_figures(trained, monkeypat
         trained.plain,
         trained.folder / "contract.json",
         train,
-        1,
     )
     estimate.estimate(*arguments, trained.folder / "estimate.json")
     found = read_json(trained.folder / "estimate.json")
