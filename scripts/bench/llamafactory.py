@@ -51,13 +51,13 @@ def main() -> None:
         "bf16": True,
         "use_cpu": True,
         "seed": job["seed"],
-        "disable_gradient_checkpointing": True,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
     }
-    (output / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    subprocess.run([job["llamafactory"], "train", str(output / "config.json")], check=True, stdin=subprocess.DEVNULL)
+    # JSON is YAML; by a name in .json this version cannot read it
+    (output / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
+    subprocess.run([job["llamafactory"], "train", str(output / "config.yaml")], check=True, stdin=subprocess.DEVNULL)
     seconds = read_json(output / "adapter" / "train_results.json")["train_runtime"]
     shutil.copy(output / "adapter" / "train_results.json", output)
     (output / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
