@@ -22,86 +22,91 @@ from scripts.common.logs import logging_to
 from scripts.common.records import read_records
 from scripts.train.model import LoraParams, attach_adapter, load_base
 from scripts.train.train_phase import make_dataset
-from scripts.train.trainer import IGNORED, collate, completion_loss, micro_batches
+from scripts.train.trainer import IGNORED, collate, completion_loss, packs
 
 Rows = Sequence[Any]
-BUDGET = 640
+Work = Callable[[Any, Rows], Iterator[torch.Tensor]]
+BUDGET = 1024
 
 
-def padded(
-    budget: int, loss: Callable[..., torch.Tensor] = completion_loss
-) -> Callable[[Any, Rows, int], Iterator[Any]]:
-    """Return a way to work off a step: micro-batches of at most `budget` tokens, padded."""
+def packed(budget: int, share: bool = True) -> Work:
+    """Return Gradus's way to work off a step: packs of at most `budget` tokens, their common beginning once or not."""
 
-    def work(model: Any, rows: Rows, pad: int) -> Iterator[torch.Tensor]:
-        for group in micro_batches([len(row["input_ids"]) for row in rows], budget):
-            yield loss(model, collate([rows[i] for i in group], pad))
+    def work(model: Any, rows: Rows) -> Iterator[torch.Tensor]:
+        for pack in packs(collate(rows), budget, share):
+            yield completion_loss(model, pack)
 
     return work
 
 
-def full_vocabulary_loss(model: Any, inputs: Any) -> torch.Tensor:
-    """Return the loss with the head run at every position, and the cross-entropy in fp32 over all of them."""
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits
-    logits, labels = logits[:, :-1].float(), inputs["labels"][:, 1:]
-    return cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+def padded(budget: int, every_position: bool = False) -> Work:
+    """Return the usual way: rows sorted by length, padded, in micro-batches of at most `budget` tokens.
 
-
-def block_diagonal(model: Any, rows: Rows, pad: int) -> Iterator[torch.Tensor]:
-    """Work a step off packed: rows end to end without padding, each seeing itself alone (transformers makes the
-    block-diagonal mask from positions that begin anew). Packs of at most the budget, in the order of the rows.
+    With `every_position` head and cross-entropy run at prompt and padding, too.
     """
-    packs: list[list[Any]] = []
-    for row in rows:
-        if packs and sum(len(r["input_ids"]) for r in packs[-1]) + len(row["input_ids"]) <= BUDGET:
-            packs[-1].append(row)
-        else:
-            packs.append([row])
-    causal = model.get_base_model()
-    for pack in packs:
-        ids = torch.tensor([[token for row in pack for token in row["input_ids"]]])
-        targets = torch.tensor([label for row in pack for label in [*row["labels"][1:], IGNORED]])
-        positions = torch.cat([torch.arange(len(row["input_ids"])) for row in pack])[None]
-        wanted = targets != IGNORED
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden = causal.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state[0]
-            logits = causal.get_output_embeddings()(hidden[wanted])
-        yield cross_entropy(logits.float(), targets[wanted], reduction="sum")
+
+    def work(model: Any, rows: Rows) -> Iterator[torch.Tensor]:
+        causal = model.get_base_model()
+        groups: list[list[Any]] = [[]]
+        for row in sorted(rows, key=lambda row: len(row["input_ids"])):
+            if (len(groups[-1]) + 1) * len(row["input_ids"]) > budget and groups[-1]:
+                groups.append([])
+            groups[-1].append(row)
+        for group in groups:
+            longest = len(group[-1]["input_ids"])
+            ids, labels, mask = (
+                torch.tensor([[*row[name], *[fill] * (longest - len(row["input_ids"]))] for row in group])
+                for name, fill in (("input_ids", 0), ("labels", IGNORED), ("attention_mask", 0))
+            )
+            with torch.autocast("cpu", torch.bfloat16, enabled=model.needs_autocast):
+                hidden = causal.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+                hidden, targets = hidden[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+                if not every_position:
+                    hidden, targets = hidden[targets != IGNORED], targets[targets != IGNORED]
+                logits = causal.get_output_embeddings()(hidden)
+            yield cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+
+    return work
 
 
-def build(base: str, rounded: str, lora: LoraParams) -> dict[str, tuple[Any, Callable[..., Iterator[Any]]]]:
-    """Return {lever: (model, way to work off a step)}; the first is the default."""
+def build(base: str, rounded: str, lora: LoraParams) -> dict[str, tuple[Any, Work]]:
+    """Return {lever: (model, way to work off a step)}; the first is the default, the others leave one thing undone
+    or do one more; the padded ones leave all packing undone.
+    """
 
-    def model(folder: str = rounded, attention: str = "eager", packed: bool = False, **changes: Any) -> Any:
-        shape = LoraParams(**{**vars(lora), **changes})
-        return attach_adapter(load_base(folder, "cpu", attention, packed), shape, None, 1)
+    def model(attention: str = "rows", packed_base: bool = False, fused: bool = True, **changes: Any) -> Any:
+        loaded = load_base(base if packed_base else rounded, "cpu", attention, packed_base)
+        adapted = attach_adapter(loaded, LoraParams(**{**vars(lora), **changes}), None, 1)
+        if not fused:
+            for module in adapted.modules():
+                vars(module).pop("forward", None)
+            adapted.needs_autocast = True
+        return adapted
 
-    compiled = model()
+    compiled, half = model(), model()
     for layer in compiled.get_base_model().get_decoder().layers:
-        layer.compile(dynamic=True)
-    half = model()
+        for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm):
+            part.compile(dynamic=True)
     for parameter in half.parameters():
         parameter.data = parameter.data.bfloat16()
     return {
-        "as it is": (model(), padded(BUDGET)),
-        "head and loss at every position": (model(), padded(BUDGET, full_vocabulary_loss)),
-        "LoRA dropout 0.05": (model(dropout=0.05), padded(BUDGET)),
-        "NF4 unpacked in every forward": (model(base, packed=True), padded(BUDGET)),
-        "sdpa attention": (model(attention="sdpa"), padded(BUDGET)),
-        "the whole batch at once, padded": (model(), padded(10**9)),
-        "one row at a time": (model(), padded(1)),
-        "micro-batches of 320 tokens": (model(), padded(320)),
-        "micro-batches of 1280 tokens": (model(), padded(1280)),
-        "block-diagonal packing": (model(), block_diagonal),
-        "adapter and Adam in bf16": (half, padded(BUDGET)),
-        "torch.compile, layer by layer": (compiled, padded(BUDGET)),
+        "everything as it is": (model(), packed(BUDGET)),
+        "what rows begin with computed for each": (model(), packed(BUDGET, share=False)),
+        "a block-diagonal mask instead of attention by rows": (model("eager"), packed(BUDGET, share=False)),
+        "padded micro-batches of 640, eager attention": (model("eager"), padded(640)),
+        "the same, sdpa": (model("sdpa"), padded(640)),
+        "the same, PEFT's own LoRA under autocast": (model("eager", fused=False), padded(640)),
+        "the same, head and loss at every position": (model("eager", fused=False), padded(640, every_position=True)),
+        "packs of 512 tokens": (model(), packed(512)),
+        "PEFT's own LoRA under autocast": (model(fused=False), packed(BUDGET)),
+        "LoRA dropout 0.05": (model(dropout=0.05), packed(BUDGET)),
+        "NF4 unpacked in every forward": (model(packed_base=True), packed(BUDGET)),
+        "adapter and Adam in bf16": (half, packed(BUDGET)),
+        "torch.compile of norms and MLP": (compiled, packed(BUDGET)),
     }
 
 
-def race(
-    ways: dict[str, tuple[Any, Callable[..., Iterator[Any]]]], steps: Sequence[Rows], pad: int, warm_up: int
-) -> dict[str, dict[str, float]]:
+def race(ways: dict[str, tuple[Any, Work]], steps: Sequence[Rows], warm_up: int) -> dict[str, dict[str, float]]:
     """Let each way take each step in turn; return its speed over the first's, quartiles, and its last step's loss.
 
     The first `warm_up` steps are not counted (compilation, kernels for new shapes).
@@ -115,7 +120,7 @@ def race(
         for name, (model, work) in ways.items():
             model.train()
             began, total = time.monotonic(), 0.0
-            for loss in work(model, rows, pad):
+            for loss in work(model, rows):
                 (loss / count).backward()
                 total += loss.item() / count
             torch.nn.utils.clip_grad_norm_(parameters[name], 1.0)
@@ -142,11 +147,12 @@ if "snakemake" in globals():
         records = list(read_records(given.rows))[: batch * (snakemake.params.steps + warm_up)]
         contract = read_contract(given.contract)
         tokenizer = AutoTokenizer.from_pretrained(given.base, trust_remote_code=False)
-        data = list(make_dataset(records, tokenizer, contract, train["max_length"]))
+        data = [
+            {**row, "attention_mask": [1] * len(row["input_ids"])}
+            for row in make_dataset(records, tokenizer, contract, train["max_length"])
+        ]
         batches = [data[start : start + batch] for start in range(0, len(data), batch)]
-        found = race(
-            build(given.base, given.rounded, LoraParams(**train["lora"])), batches, contract.pad_token_id, warm_up
-        )
+        found = race(build(given.base, given.rounded, LoraParams(**train["lora"])), batches, warm_up)
         write_json(
             Path(snakemake.output.measured), {"levers": found, "steps": len(batches) - warm_up, "rows_per_step": batch}
         )

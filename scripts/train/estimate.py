@@ -77,8 +77,8 @@ def count_bytes(
         "weights": 2 * whole if weights != "nf4-packed" else int(2 * (whole - linear) + 0.52 * linear),
         "adapter": trained * 4 * 4,  # fp32: weights, gradients, Adam's two moments
         "activations": activations,
-        # logits in bf16 and fp32, their log-softmax and its gradient in fp32, the gradient in bf16
-        "vocabulary": completion * vocabulary * (2 + 4 + 4 + 4 + 2),
+        # 128 rows at a time: logits in bf16 and fp32, and a copy of them to take the exponential of
+        "vocabulary": min(completion, 128) * vocabulary * (2 + 4 + 4),
         "libraries": LIBRARIES,
     }
 
@@ -133,6 +133,8 @@ def estimate(
     budget = train["micro_batch_tokens"]
     shape = largest_micro_batch([(len(a), len(b)) for a, b in encoded], train["batch_size"], budget)
     attention = choose_attention(train["attention"], device)
+    if attention == "rows":  # the same products as eager attention of rows side by side
+        attention = "eager"
     parts = count_bytes(base, LoraParams(**train["lora"]), train["base_weights"], shape, attention)
     disk = disk_bytes(parts["weights"], parts["adapter"])
     facts = {

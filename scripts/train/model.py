@@ -13,6 +13,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+import scripts.train.attention  # noqa: F401 (registers `rows`)
+from scripts.train.fused import fuse_lora
+
 
 @dataclass
 class LoraParams:
@@ -34,12 +37,12 @@ def choose_device() -> str:
 def choose_attention(wanted: str, device: str) -> str:
     """Return the attention kernel: `wanted`, or for `auto` the fastest that is there.
 
-    On CPUs eager beats sdpa, whose backward is slow, for rows below some 500 tokens (docs/training.md).
+    On CPUs that is `rows`, our own (docs/training.md).
     """
     if wanted != "auto":
         return wanted
     if device == "cpu":
-        return "eager"
+        return "rows"
     return "flash_attention_2" if importlib.util.find_spec("flash_attn") else "sdpa"
 
 
@@ -122,6 +125,7 @@ def attach_adapter(model: Any, lora: LoraParams, previous: str | Path | None, se
         torch.manual_seed(seed)
         adapted = get_peft_model(model, lora_config(lora))
     keep_adapter_fp32(adapted)
+    vars(adapted)["needs_autocast"] = not fuse_lora(adapted)
     return adapted
 
 

@@ -35,10 +35,13 @@ from scripts.train.model import LoraParams, attach_adapter, choose_attention, ch
 from scripts.train.trainer import (
     IGNORED,
     PhaseTrainer,
+    check_isolation,
     collate,
     completion_loss,
     encode,
-    micro_batches,
+    on,
+    packs,
+    shares_beginnings,
 )
 
 # settings that change when something is written down, and not what is trained
@@ -91,16 +94,14 @@ def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContra
     return Dataset.from_list(rows)
 
 
-def heldout_loss(model: Any, rows: Dataset, pad_token_id: int, token_budget: int) -> float:
+def heldout_loss(model: Any, rows: Dataset, token_budget: int) -> float:
     """Return the mean loss per completion token, in nats, without a gradient."""
     model.eval()
     total, count = 0.0, 0
-    lengths = [len(ids) for ids in rows["input_ids"]]
     with torch.no_grad():
-        for group in micro_batches(lengths, token_budget):
-            inputs = {k: v.to(model.device) for k, v in collate([rows[i] for i in group], pad_token_id).items()}
-            total += completion_loss(model, inputs).item()
-            count += int((inputs["labels"][:, 1:] != IGNORED).sum())
+        for packed in packs(on(model.device, collate(list(rows))), token_budget, shares_beginnings(model)):
+            total += completion_loss(model, packed).item()
+            count += int((packed.targets != IGNORED).sum())
     model.train()
     return total / count
 
@@ -187,6 +188,8 @@ def train_phase(
 
     before = checkpoints.path(resumed) if resumed else Path(previous) if previous else None
     model = load_model(base, before / "adapter" if before else None, seed, params, device)
+    if params.micro_batch_tokens > 1:
+        check_isolation(model, [data[row] for row in range(min(3, len(data)))])
     loaded = time.time() - began - tokenised
     first_step, total_steps = schedule_position(schedule, phase, params.schedule_spans)
     lengths = [len(ids) for ids in data["input_ids"]]
@@ -194,7 +197,7 @@ def train_phase(
     remaining = data.select(range(min(resumed * params.batch_size, len(data)), len(data)))
 
     def evaluate() -> float:
-        return heldout_loss(model, check, contract.pad_token_id, params.micro_batch_tokens)
+        return heldout_loss(model, check, params.micro_batch_tokens)
 
     with tempfile.TemporaryDirectory() as scratch, atomic_path(history) as losses:
         if resumed:
@@ -240,7 +243,7 @@ def train_phase(
             ),
             train_dataset=remaining if len(remaining) else data,
             processing_class=tokenizer,
-            data_collator=lambda rows: collate(rows, contract.pad_token_id),
+            data_collator=collate,
             callbacks=[callback],
             token_budget=params.micro_batch_tokens,
             first_step=first_step + resumed,

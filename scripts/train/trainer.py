@@ -1,12 +1,15 @@
 """TRL's SFTTrainer with the step that a curriculum on a small machine needs.
 
-Rows are taken in file order; one batch is one optimizer step, worked off in micro-batches of bounded size;
-head and loss are computed at completion tokens only; schedule and optimizer go on across phases.
+Rows are taken in file order; one batch is one optimizer step, worked off in packs of bounded size: rows end to end,
+without padding, none seeing another. Head and loss are computed at completion tokens only. Schedule and optimizer go on
+across phases.
 """
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from trl import SFTTrainer
 
 from scripts.common.errors import GradusError
 from scripts.train.callback import ADVICE
+from scripts.train.fused import HeadLoss
 from scripts.train.model import keep_adapter_fp32
 
 IGNORED = -100  # the label that the loss skips
@@ -32,52 +36,147 @@ def encode(tokenizer: Any, contract: Any, prompt: str, response: str) -> tuple[l
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Group the rows of one step, shortest first, so that rows times longest stays within `token_budget` tokens.
+    """Group the rows of one step, in their order, so that each group holds at most `token_budget` tokens.
 
-    A row longer than the budget stands alone. Returns lists of row numbers.
+    A row longer than the budget stands alone. Groups are of about the same size. Returns lists of row numbers.
     """
+    share = sum(lengths) / -(-sum(lengths) // token_budget) if lengths else 0
     groups: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if groups and (len(groups[-1]) + 1) * lengths[row] <= token_budget:
+    held = 0
+    for row, length in enumerate(lengths):
+        # a group is closed when the next row does not fit it, or when more than half of that row lies beyond its share
+        if groups and held + length <= token_budget and held + length / 2 <= share:
             groups[-1].append(row)
+            held += length
         else:
             groups.append([row])
+            held = length
     return groups
 
 
-def collate(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Pad rows of `input_ids` and `labels` on the right; return tensors of shape (rows, longest)."""
-    longest = max(len(row["input_ids"]) for row in rows)
-
-    def pad(name: str, value: int) -> torch.Tensor:
-        return torch.tensor([[*row[name], *[value] * (longest - len(row[name]))] for row in rows])
-
-    mask = [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows]
-    return {
-        "input_ids": pad("input_ids", pad_token_id),
-        "labels": pad("labels", IGNORED),
-        "attention_mask": torch.tensor(mask),
+def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """Lay rows of `input_ids` and `labels` end to end: tensors of shape (tokens,), and `lengths` of shape (rows,)."""
+    flat = {
+        name: torch.tensor([value for row in rows for value in row[name]], dtype=torch.long)
+        for name in ("input_ids", "labels")
     }
+    return {**flat, "lengths": torch.tensor([len(row["input_ids"]) for row in rows])}
 
 
-def completion_loss(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return the summed cross-entropy, in nats, over the completion tokens of a batch.
+@dataclass
+class Pack:
+    """Rows laid end to end for one pass through the model, without padding."""
+
+    input_ids: torch.Tensor  # (1, tokens)
+    position_ids: torch.Tensor  # (1, tokens); each row's own
+    targets: torch.Tensor  # (tokens,); the next token where it is trained, else IGNORED
+    bounds: list[int]  # where the part that all rows begin with ends, then where each row's rest ends
+
+
+def pack(rows: Sequence[Mapping[str, torch.Tensor]], share: bool) -> Pack:
+    """Return the pack of rows of `input_ids` and `labels`, tensors of shape (tokens,).
+
+    With `share`, the tokens that all rows begin with stand once. The last token of the shortest prompt never
+    belongs to them, so what is shared predicts prompt tokens only, and no loss.
+    """
+    ids, labels = [row["input_ids"] for row in rows], [row["labels"] for row in rows]
+    shared = 0
+    if share and len(rows) > 1:
+        most = min(int((row != IGNORED).int().argmax()) for row in labels) - 1
+        alike = torch.stack([row[:most] for row in ids])
+        differs = (alike != alike[0]).any(0)
+        shared = int(differs.int().argmax()) if differs.any() else most
+    nothing = labels[0].new_full((1,), IGNORED)
+    targets = [torch.cat([row[1:], nothing])[shared:] for row in labels]
+    positions = [torch.arange(len(row), device=row.device)[shared:] for row in ids]
+    rests = [row[shared:] for row in ids]
+    return Pack(
+        torch.cat([ids[0][:shared], *rests])[None],
+        torch.cat([torch.arange(shared, device=ids[0].device), *positions])[None],
+        torch.cat([nothing.expand(shared), *targets]),
+        list(accumulate([shared, *map(len, rests)])),
+    )
+
+
+def packs(inputs: Mapping[str, torch.Tensor], token_budget: int, share: bool) -> Iterator[Pack]:
+    """Yield the packs of a step that `collate` laid out."""
+    lengths = inputs["lengths"].tolist()
+    split = {name: inputs[name].split(lengths) for name in ("input_ids", "labels")}
+    for group in micro_batches(lengths, token_budget):
+        yield pack([{name: split[name][row] for name in split} for row in group], share)
+
+
+def shares_beginnings(model: Any) -> bool:
+    """Return whether the model's attention keeps packed rows apart by their bounds; others go by positions alone."""
+    return bool(model.config._attn_implementation == "rows")
+
+
+def _arguments(causal: Any, packed: Pack) -> dict[str, Any]:
+    """Return what a model is called with for a pack."""
+    arguments: dict[str, Any] = {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "use_cache": False}
+    if shares_beginnings(causal):
+        arguments["bounds"] = packed.bounds
+    return arguments
+
+
+def _autocast(model: Any, causal: Any) -> Any:
+    mixed = causal.dtype == torch.bfloat16 and getattr(model, "needs_autocast", True)
+    return torch.autocast(causal.device.type, torch.bfloat16, enabled=mixed)
+
+
+def completion_loss(model: Any, packed: Pack) -> torch.Tensor:
+    """Return the summed cross-entropy, in nats, over the completion tokens of a pack.
 
     The head runs at those positions alone. Models that do more to their logits than the head
     (soft-capping, scaling) run whole.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    labels = inputs["labels"][:, 1:]
-    wanted = labels != IGNORED
-    arguments = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "use_cache": False}
+    wanted = packed.targets != IGNORED
+    targets, head = packed.targets[wanted], causal.get_output_embeddings()
     special = ("final_logit_softcapping", "logits_scaling", "logit_scale")
-    with torch.autocast(labels.device.type, torch.bfloat16, enabled=causal.dtype == torch.bfloat16):
+    with _autocast(model, causal):
         if any(getattr(causal.config, name, None) for name in special):
-            logits = model(**arguments).logits[:, :-1][wanted]
+            logits = causal(**_arguments(causal, packed)).logits[0][wanted]
         else:
-            hidden = causal.get_decoder()(**arguments).last_hidden_state[:, :-1][wanted]
-            logits = causal.get_output_embeddings()(hidden)
-    return cross_entropy(logits.float(), labels[wanted], reduction="sum")
+            hidden = causal.get_decoder()(**_arguments(causal, packed)).last_hidden_state[0][wanted]
+            frozen = type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad
+            if frozen and torch.is_grad_enabled():
+                return HeadLoss.apply(hidden, head.weight, targets)  # type: ignore[no-any-return]
+            logits = head(hidden)
+    return cross_entropy(logits.float(), targets, reduction="sum")
+
+
+def check_isolation(model: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise GradusError if rows of a pack see each other: their hidden states together must be those of each alone.
+
+    An architecture could ignore what keeps rows apart (bounds, or positions that begin anew) without a word.
+    """
+    causal = model.get_base_model()
+    together = list(packs(on(model.device, collate(rows)), 10**9, shares_beginnings(model)))
+    alone = [pack for row in rows for pack in packs(on(model.device, collate([row])), 10**9, False)]
+    model.eval()
+    with torch.no_grad(), _autocast(model, causal):
+        one, other = (
+            torch.cat(
+                [
+                    causal.get_decoder()(**_arguments(causal, pack)).last_hidden_state[0][pack.targets != IGNORED]
+                    for pack in some
+                ]
+            ).float()
+            for some in (together, alone)
+        )
+    model.train()
+    difference = ((one - other).norm() / other.norm()).item()
+    if difference > 0.1:  # rounding in bf16 makes 0.01
+        raise GradusError(
+            f"{type(causal).__name__}: packed rows see each other (their hidden states differ by {difference:.0%} from "
+            "each row's alone). Set train.micro_batch_tokens: 1, so that each row goes alone."
+        )
+
+
+def on(device: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors on a device."""
+    return {name: tensor.to(device) for name, tensor in inputs.items()}
 
 
 class PhaseTrainer(SFTTrainer):
@@ -89,26 +188,17 @@ class PhaseTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         keep_adapter_fp32(kwargs["model"])  # TRL turns the adapter of a packed base into bf16
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """Return the mean loss per completion token; of all the step's tokens if their number is given."""
-        count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"][:, 1:] != IGNORED).sum()
-        loss = completion_loss(model, inputs) / count
-        return (loss, {}) if return_outputs else loss
-
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Work one batch off in micro-batches; return the step's loss."""
+        """Work one batch off in packs; return the step's loss, the mean over its completion tokens."""
         model.train()
         inputs = self._prepare_inputs(inputs)
-        lengths = inputs["attention_mask"].sum(1).tolist()
-        count = (inputs["labels"][:, 1:] != IGNORED).sum()
+        starts = inputs["lengths"].cumsum(0) - inputs["lengths"]
+        wanted = inputs["labels"] != IGNORED
+        wanted[starts] = False  # a row's first token is predicted by nothing
+        count = wanted.sum()
         total = torch.zeros((), device=count.device)
-        for rows in micro_batches(lengths, self.token_budget):
-            longest = max(lengths[row] for row in rows)
-            part = {name: tensor[rows, :longest] for name, tensor in inputs.items()}
-            with self.compute_loss_context_manager():
-                loss = self.compute_loss(model, part, num_items_in_batch=count)
+        for packed in packs(inputs, self.token_budget, shares_beginnings(self.model)):
+            loss = completion_loss(model, packed) / count
             self.accelerator.backward(loss)
             total += loss.detach()
         if not math.isfinite(total.item()):

@@ -1,39 +1,49 @@
 """Training: the label mask, the step, NF4 and its trap. On a tiny random llama, so seconds."""
 
-import copy
 from types import SimpleNamespace
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
+from scripts.train.fused import HeadLoss, fuse_lora
 from scripts.train.model import LoraParams, attach_adapter, keep_autograd_path, load_base
 from scripts.train.round_base import round_base
 from scripts.train.train_phase import make_dataset
-from scripts.train.trainer import IGNORED, collate, completion_loss, encode, micro_batches
+from scripts.train.trainer import IGNORED, check_isolation, collate, completion_loss, encode, micro_batches, packs
 
 LORA = LoraParams(rank=4, alpha=8, dropout=0.0, target_modules="all-linear")
 
 
-def batch(base, contract, pairs):
+def rows_of(base, contract, pairs):
     tokenizer = AutoTokenizer.from_pretrained(base)
-    records = [Record(prompt, response, "qa") for prompt, response in pairs]
-    rows = make_dataset(records, tokenizer, contract, 256)
-    return tokenizer, rows, collate([rows[i] for i in range(len(rows))], contract.pad_token_id)
+    return tokenizer, list(
+        make_dataset([Record(prompt, response, "qa") for prompt, response in pairs], tokenizer, contract, 256)
+    )
 
 
-PAIRS = [("hi", "aws s3 ls"), ("a longer request than that", "aws iam list-users --max-items 3")]
+def one_pack(rows, share=True):
+    return next(packs(collate(rows), 10**9, share))
 
 
-def test_prompt_and_padding_are_masked_and_the_end_of_turn_is_trained(base, contract):
-    tokenizer, _, inputs = batch(base, contract, PAIRS)
-    for row, (_, response) in enumerate(PAIRS):
-        labels = inputs["labels"][row]
-        trained = labels[labels != IGNORED].tolist()
+PAIRS = [
+    ("hi", "aws s3 ls"),
+    ("a longer request than that", "aws iam list-users --max-items 3"),
+    ("hello there", "aws sts get-caller-identity"),
+]
+
+
+def test_the_prompt_is_masked_and_the_end_of_turn_is_trained(base, contract):
+    tokenizer, rows = rows_of(base, contract, PAIRS)
+    for row, (_, response) in zip(rows, PAIRS, strict=True):
+        trained = [label for label in row["labels"] if label != IGNORED]
         assert tokenizer.decode(trained) == response + "<|im_end|>"
-        assert (labels[inputs["attention_mask"][row] == 0] == IGNORED).all()
+        assert row["input_ids"][-len(trained) :] == trained
+    packed = one_pack(rows)
+    assert tokenizer.decode(packed.targets[packed.targets != IGNORED]) == "".join(r + "<|im_end|>" for _, r in PAIRS)
 
 
 def test_the_prompt_is_what_transformers_renders(base, contract):
@@ -52,37 +62,131 @@ def test_a_row_too_long_is_refused_not_cut(base, contract):
         make_dataset([Record("x" * 99, "y", "qa", source="page#1")], tokenizer, contract, 32)
 
 
-def test_completion_loss_is_the_models_own_loss(base, contract):
-    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
-    _, _, inputs = batch(base, contract, PAIRS)
-    ours = completion_loss(model, inputs) / (inputs["labels"] != IGNORED).sum()
-    theirs = model(**inputs).loss
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+def own_loss(model, rows):
+    """The sum over rows of the model's own loss of each row alone, by transformers."""
+    total = 0
+    for row in rows:
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+        total = total + model(input_ids=ids, labels=labels).loss * (labels != IGNORED).sum()
+    return total
 
 
-def test_micro_batches_hold_every_row_once_within_the_budget():
-    lengths = [10, 90, 20, 30, 15, 200]
+@pytest.mark.parametrize(("attention", "share"), [("rows", True), ("rows", False), ("eager", False), ("sdpa", False)])
+def test_a_pack_gives_the_loss_and_gradient_of_each_row_alone(base, contract, attention, share):
+    """No row sees another, padding is none, and what is shared counts for each: in fp32, to rounding."""
+    _, rows = rows_of(base, contract, PAIRS)
+    reference = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=attention)
+    for one in (reference, model):
+        one.lm_head.weight.requires_grad_(False)
+    packed = one_pack(rows, share)
+    shared = packed.bounds[0]
+    assert packed.input_ids.shape[1] == sum(len(row["input_ids"]) for row in rows) - 2 * shared
+    assert (shared > 20) == share
+    loss, expected = completion_loss(model, packed), own_loss(reference, rows)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    loss.backward()
+    expected.backward()
+    for (name, one), other in zip(model.named_parameters(), reference.parameters(), strict=True):
+        if other.grad is not None:
+            assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-4 * other.grad.abs().max()), name
+
+
+def test_what_one_row_says_changes_nothing_for_another(base, contract):
+    """Other tokens in the first row: the second one's hidden states stay the same bits."""
+    _, rows = rows_of(base, contract, PAIRS[:2])
+    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="rows")
+    found = []
+    for token in (70, 80):
+        rows[0]["input_ids"][-3] = token
+        packed = one_pack(rows)
+        with torch.no_grad():
+            hidden = model.model(
+                input_ids=packed.input_ids, position_ids=packed.position_ids, bounds=packed.bounds, use_cache=False
+            ).last_hidden_state[0]
+        found.append(hidden[: packed.bounds[0]].tolist() + hidden[packed.bounds[1] :].tolist())
+        last = hidden[packed.bounds[1] - 1]
+        found.append(last.tolist())
+    assert found[0] == found[2]
+    assert found[1] != found[3]
+
+
+def test_a_model_that_lets_rows_see_each_other_is_refused(base, contract, monkeypatch):
+    _, rows = rows_of(base, contract, PAIRS)
+    model = attach_adapter(load_base(base, "cpu", "rows", False), LORA, None, seed=1)
+    check_isolation(model, rows)
+    # an attention that looks back over everything, whatever it is told
+    layer = model.get_base_model().model.layers[0].self_attn
+    monkeypatch.setattr(type(layer), "forward", lambda self, hidden_states, **_: (hidden_states.cumsum(1), None))
+    with pytest.raises(GradusError, match="packed rows see each other .* train.micro_batch_tokens: 1"):
+        check_isolation(model, rows)
+
+
+def test_attention_without_bounds_is_refused(base, contract):
+    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="rows")
+    with pytest.raises(GradusError, match="train.attention: rows; set it to eager"):
+        model(input_ids=torch.tensor([[1, 2, 3]]))
+
+
+def test_micro_batches_hold_every_row_once_in_order_within_the_budget():
+    lengths = [10, 90, 20, 30, 15, 200, 40]
     groups = micro_batches(lengths, 100)
-    assert sorted(row for group in groups for row in group) == list(range(6))
-    assert all(len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 100 for group in groups)
-    assert len(groups) == 4
+    assert [row for group in groups for row in group] == list(range(7))
+    assert all(len(group) == 1 or sum(lengths[i] for i in group) <= 100 for group in groups)
+    assert micro_batches([100] * 8, 10**9) == [list(range(8))]
+    assert micro_batches([100] * 8, 500) == [[0, 1, 2, 3], [4, 5, 6, 7]]  # halves, not five and three
 
 
-def test_micro_batches_give_the_gradient_of_the_whole_batch(base, contract):
-    _, _, inputs = batch(base, contract, PAIRS)
-    whole = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
-    parts = copy.deepcopy(whole)
-    completion_loss(whole, inputs).backward()
-    for row in range(2):
-        length = int(inputs["attention_mask"][row].sum())
-        completion_loss(parts, {k: v[row : row + 1, :length] for k, v in inputs.items()}).backward()
-    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
-        assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-5)
+def test_packs_of_any_size_give_the_gradient_of_the_whole_step(base, contract):
+    _, rows = rows_of(base, contract, PAIRS)
+    found = []
+    for budget in (1, 150, 10**9):
+        model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="rows")
+        model.lm_head.weight.requires_grad_(False)
+        for packed in packs(collate(rows), budget, True):
+            completion_loss(model, packed).backward()
+        found.append([p.grad for p in model.parameters() if p.grad is not None])
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * one.abs().max())
 
 
-def gradients(model, inputs):
+def test_the_adapted_layer_computes_what_peft_computes():
+    torch.manual_seed(0)
+    base = torch.nn.Linear(24, 40)
+    model = get_peft_model(
+        torch.nn.Sequential(base), LoraConfig(r=4, lora_alpha=12, target_modules=["0"], init_lora_weights=False)
+    )
+    layer = model.base_model.model[0]
+    x = torch.randn(3, 5, 24, requires_grad=True)
+    results = []
+    for fused in (False, True):
+        assert not fused or fuse_lora(model)
+        y = layer(x)
+        y.square().sum().backward()
+        results.append([y.detach(), x.grad, layer.lora_A["default"].weight.grad, layer.lora_B["default"].weight.grad])
+        x.grad = None
+        model.zero_grad()
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_the_heads_loss_is_torchs_cross_entropy():
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(300, 16, requires_grad=True), torch.randn(50, 16)
+    targets = torch.randint(0, 50, (300,))
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.t(), targets, reduction="sum")
+    (expected / 7).backward()
+    gradient, hidden.grad = hidden.grad, None
+    found = HeadLoss.apply(hidden, weight, targets)
+    (found / 7).backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.allclose(hidden.grad, gradient, atol=1e-6)
+
+
+def gradients(model, packed):
     model.train()
-    completion_loss(model, inputs).backward()
+    completion_loss(model, packed).backward()
     return {name: p.grad.float() for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -96,7 +200,7 @@ def rounded(base, tmp_path_factory):
 
 def adapted(folder, packed):
     torch.manual_seed(0)
-    model = attach_adapter(load_base(folder, "cpu", "eager", packed), LORA, None, seed=1)
+    model = attach_adapter(load_base(folder, "cpu", "rows", packed), LORA, None, seed=1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # zero at first: then lora_A would have no gradient to compare
             torch.nn.init.normal_(parameter, std=0.02)
@@ -106,7 +210,7 @@ def adapted(folder, packed):
 @pytest.mark.parametrize("packed", [True, False])
 def test_an_evaluation_before_a_step_changes_no_gradient(base, rounded, contract, packed):
     """The trap of bitsandbytes on CPUs with AVX512-BF16: see docs/training.md."""
-    _, _, inputs = batch(base, contract, PAIRS)
+    inputs = one_pack(rows_of(base, contract, PAIRS)[1])
     fresh, evaluated = (adapted(base if packed else rounded, packed) for _ in range(2))
     evaluated.eval()
     with torch.no_grad():
@@ -120,8 +224,11 @@ def test_an_evaluation_before_a_step_changes_no_gradient(base, rounded, contract
 
 
 def test_the_rounded_base_holds_the_numbers_of_the_packed_one(base, rounded, contract):
-    _, _, inputs = batch(base, contract, PAIRS)
+    inputs = one_pack(rows_of(base, contract, PAIRS)[1])
     packed, unpacked = adapted(base, True), adapted(rounded, False)
+    for module in unpacked.modules():  # PEFT's own forward, as the packed one has it
+        vars(module).pop("forward", None)
+    unpacked.needs_autocast = True
     assert completion_loss(packed, inputs).item() == completion_loss(unpacked, inputs).item()
     one, other = gradients(packed, inputs), gradients(unpacked, inputs)
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -1,0 +1,85 @@
+"""Attention for packed rows: each row sees itself alone, and what all rows begin with is computed once.
+
+A pack is one sequence: what its rows share (system prompt and template, the same tokens at the same positions), then
+the rest of each row. A token's keys are those of the shared part and of its own row up to itself: the same sums as for
+the row alone. It is made of plain matrix products per row, which on CPUs beat both a block-diagonal mask over the whole
+pack and the fused kernel, whose backward is slow (docs/training.md). Registered with transformers under `rows`.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+from scripts.common.errors import GradusError
+
+
+@lru_cache(maxsize=1024)
+def _mask(queries: int, keys: int, window: int | None, dtype: torch.dtype, device: str) -> torch.Tensor:
+    """Return (queries, keys): -inf where the key comes after the query, or lies `window` or more before it."""
+    distance = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
+    hidden = (distance < 0) | (distance >= window) if window else distance < 0
+    return torch.zeros((queries, keys), dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float,
+    softcap: float | None,
+    window: int | None,
+) -> torch.Tensor:
+    """Return (heads, queries, width) for query (heads, queries, width), key and value (groups, keys, width)."""
+    heads, queries, width = query.shape
+    groups, keys, _ = key.shape
+    scores = torch.matmul(query.reshape(groups, -1, width), key.transpose(1, 2)).view(heads, queries, keys) * scaling
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores + _mask(queries, keys, window, scores.dtype, str(scores.device))
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
+    return torch.matmul(weights.view(groups, -1, keys), value).view(heads, queries, -1)
+
+
+def rows_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    bounds: Sequence[int] | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within packed rows: transformers' attention interface, tensors of (1, heads, tokens, width).
+
+    `bounds` (see `Pack`) is where the shared part ends, then where each row's rest ends. Raises GradusError if it does
+    not arrive: without it rows would see each other.
+    """
+    if bounds is None or dropout or kwargs.get("s_aux") is not None:
+        raise GradusError(
+            f"{type(module).__name__} cannot be trained with train.attention: rows; set it to eager "
+            "(or sdpa), and train.micro_batch_tokens: 1, so that each row goes alone"
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    shared = bounds[0]
+    parts = []
+    if shared:
+        parts.append(
+            _attend(query[0, :, :shared], key[0, :, :shared], value[0, :, :shared], scale, softcap, sliding_window)
+        )
+    for start, end in zip(bounds, bounds[1:], strict=False):
+        own_key, own_value = key[0, :, start:end], value[0, :, start:end]
+        if shared:
+            own_key = torch.cat([key[0, :, :shared], own_key], 1)
+            own_value = torch.cat([value[0, :, :shared], own_value], 1)
+        parts.append(_attend(query[0, :, start:end], own_key, own_value, scale, softcap, sliding_window))
+    return torch.cat(parts, 1).transpose(0, 1)[None], None
+
+
+AttentionInterface.register("rows", rows_attention)

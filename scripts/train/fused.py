@@ -1,0 +1,91 @@
+"""Two operations of a step written out with their gradients: the adapted linear layer, and the head with its loss.
+
+PEFT multiplies and adds the adapter's output at full width, and keeps what backward needs of each; autograd keeps the
+logits several times over. Both here compute the same values; tests hold them to PEFT's and torch's, gradients included.
+"""
+
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear as LoraLinear
+from torch.nn.functional import linear
+
+
+class AdaptedLinear(torch.autograd.Function):
+    """x·Wᵀ + bias + scale·(x·Aᵀ)·Bᵀ with W frozen; A and B in fp32, computed with in the type of x."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: Any, a: torch.Tensor, b: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        """Shapes: x (…, in), weight (out, in), a (rank, in), b (out, rank); returns (…, out)."""
+        flat = x.reshape(-1, x.shape[-1])
+        a, scaled = a.to(x.dtype), (b * scale).to(x.dtype)
+        low = flat @ a.t()
+        ctx.save_for_backward(flat, weight, a, scaled, low)
+        ctx.scale, ctx.shape = scale, x.shape
+        return linear(flat, weight, bias).addmm_(low, scaled.t()).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Return gradients of x, a and b."""
+        flat, weight, a, scaled, low = ctx.saved_tensors
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
+        of_low = gradient @ scaled
+        of_b = (gradient.t() @ low).float().mul_(ctx.scale)
+        of_a = (of_low.t() @ flat).float()
+        of_x = (gradient @ weight).addmm_(of_low, a).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return of_x, None, None, of_a, of_b, None
+
+
+class HeadLoss(torch.autograd.Function):
+    """Summed cross-entropy of a frozen head, in nats; the gradient is made with the logits at hand, 128 rows at a time.
+
+    The idea is that of Liger's fused linear cross-entropy (arXiv 2410.10989).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Shapes: hidden (tokens, width), weight (vocabulary, width), targets (tokens,); returns a scalar in fp32."""
+        gradient = torch.empty_like(hidden)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for start in range(0, len(hidden), 128):
+            rows, wanted = slice(start, start + 128), targets[start : start + 128, None]
+            logits = linear(hidden[rows], weight).float()
+            scale = logits.logsumexp(-1, keepdim=True)
+            total += (scale - logits.gather(1, wanted)).sum()
+            chances = logits.sub_(scale).exp_()
+            chances.scatter_add_(1, wanted, -torch.ones_like(wanted, dtype=chances.dtype))
+            gradient[rows] = chances.to(hidden.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Return the gradient of the hidden states."""
+        (gradient,) = ctx.saved_tensors
+        return (gradient * gradients[0]).to(gradient.dtype), None, None
+
+
+def fuse_lora(model: torch.nn.Module) -> bool:
+    """Give each plain LoRA layer the forward above; return whether all adapted layers have it.
+
+    Layers with dropout, DoRA or packed weights keep PEFT's own, which needs autocast.
+    """
+    layers = [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")]
+    plain = [
+        layer
+        for layer in layers
+        if type(layer) is LoraLinear
+        and type(layer.base_layer) is torch.nn.Linear
+        and not layer.lora_variant
+        and isinstance(layer.lora_dropout["default"], torch.nn.Identity)
+    ]
+    for layer in plain:
+
+        def forward(x: torch.Tensor, layer: Any = layer) -> torch.Tensor:
+            base, a, b = layer.base_layer, layer.lora_A["default"].weight, layer.lora_B["default"].weight
+            return AdaptedLinear.apply(x, base.weight, base.bias, a, b, layer.scaling["default"])  # type: ignore[no-any-return]
+
+        layer.forward = forward  # type: ignore[method-assign]
+    return len(plain) == len(layers)
