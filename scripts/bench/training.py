@@ -37,7 +37,7 @@ WAYS = {
     "ours-seed2": "ours",
 }
 # nats per completion token by which held-out losses may differ and still be called the same (docs/training.md)
-TOLERANCE = 0.05
+TOLERANCE = 0.02
 
 
 def install_llamafactory(folder: str | Path) -> str | None:
