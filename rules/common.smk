@@ -6,7 +6,7 @@ import sys
 
 sys.path.insert(0, workflow.basedir)
 # what every job's Python sees: our modules, and no network after the fetch stage; and memory in pages of 2 MB that
-# malloc keeps: a training step frees and takes gigabytes, and faulting them in anew costs a quarter of it (docs/training.md)
+# malloc keeps: a training step frees and takes gigabytes, and faulting them in anew takes time (docs/training.md)
 os.environ.update(
     PYTHONPATH=workflow.basedir,
     PYTHONHASHSEED="0",

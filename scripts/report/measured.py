@@ -67,7 +67,16 @@ def resources(run: Path) -> list[str]:
             seconds[rule] += float(line["s"])
             memory[rule] = max(memory[rule], float(line["max_rss"]) if line["max_rss"] not in ("-", "NA") else 0)
             jobs[rule] += 1
-    lines = ["| rule | jobs | seconds in all | peak memory of one (GiB) |", "|---|--:|--:|--:|"]
+    lines = []
+    if (run / "train" / "estimate.json").is_file():
+        estimated = read_json(run / "train" / "estimate.json")
+        parts = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in estimated["bytes"].items())
+        lines += [
+            f"Memory of training (GiB): estimated {estimated['memory_gib']} ({parts}), "
+            f"measured {memory['train_phase'] / 1024:.2f}",
+            "",
+        ]
+    lines += ["| rule | jobs | seconds in all | peak memory of one (GiB) |", "|---|--:|--:|--:|"]
     lines += [f"| {rule} | {jobs[rule]} | {seconds[rule]:.0f} | {memory[rule] / 1024:.2f} |" for rule in seconds]
     return lines
 
