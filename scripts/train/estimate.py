@@ -23,6 +23,7 @@ from scripts.common.errors import GradusError
 from scripts.common.io import write_json
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records
+from scripts.train.fused import fuse_lora
 from scripts.train.model import LoraParams, choose_attention, choose_device, lora_config
 from scripts.train.trainer import encode
 
@@ -67,6 +68,7 @@ def count_bytes(
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
         for parameter in adapted.parameters():  # autocast does not know this device
             parameter.data = parameter.data.bfloat16()
+        fuse_lora(adapted)
         frozen = {p.untyped_storage()._cdata for p in adapted.parameters()}
         tokens = torch.zeros((rows, longest), dtype=torch.long)
         mask = torch.zeros((rows, 1, longest, longest), dtype=torch.bfloat16)  # ready-made: making one looks at data
@@ -133,7 +135,7 @@ def estimate(
     budget = train["micro_batch_tokens"]
     shape = largest_micro_batch([(len(a), len(b)) for a, b in encoded], train["batch_size"], budget)
     attention = choose_attention(train["attention"], device)
-    if attention == "rows":  # the same products as eager attention of rows side by side
+    if attention != "sdpa":  # `rows` makes the same products; flash attention keeps less, and has no kernel for this
         attention = "eager"
     parts = count_bytes(base, LoraParams(**train["lora"]), train["base_weights"], shape, attention)
     disk = disk_bytes(parts["weights"], parts["adapter"])

@@ -82,7 +82,7 @@ def pack(rows: Sequence[Mapping[str, torch.Tensor]], share: bool) -> Pack:
     ids, labels = [row["input_ids"] for row in rows], [row["labels"] for row in rows]
     shared = 0
     if share and len(rows) > 1:
-        most = min(int((row != IGNORED).int().argmax()) for row in labels) - 1
+        most = max(0, min(int((row != IGNORED).int().argmax()) for row in labels) - 1)
         alike = torch.stack([row[:most] for row in ids])
         differs = (alike != alike[0]).any(0)
         shared = int(differs.int().argmax()) if differs.any() else most
