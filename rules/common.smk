@@ -10,6 +10,7 @@ sys.path.insert(0, workflow.basedir)
 os.environ.update(
     PYTHONPATH=workflow.basedir,
     PYTHONHASHSEED="0",
+    ONEDNN_PRIMITIVE_CACHE_CAPACITY="128",  # of 1,024: packs differ in length, and each length's kernels were kept
     GLIBC_TUNABLES=":".join(
         [
             "glibc.malloc.hugetlb=1",
