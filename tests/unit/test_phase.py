@@ -385,7 +385,7 @@ def test_a_training_that_does_not_fit_is_refused_with_figures(trained, monkeypat
     )
     estimate.estimate(*arguments, trained.folder / "estimate.json")
     found = read_json(trained.folder / "estimate.json")
-    assert set(found["bytes"]) == {"weights", "adapter", "activations", "vocabulary", "libraries"}
+    assert set(found["bytes"]) == {"weights", "adapter", "activations", "vocabulary", "libraries", "margin"}
     train["memory_gib"] = 0.5
     with pytest.raises(
         GradusError, match=r"needs about \d\.\d GiB of memory \(weights .* 0.5 are free. Lower train.micro"
