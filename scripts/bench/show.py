@@ -24,7 +24,7 @@ def main() -> None:
     levers = read_json("results/bench/levers.json")
     print(f"\n| a step with … | times as fast (median of {levers['steps']} steps) | quartiles |")
     print("|---|--:|--:|")
-    for name, found in levers["levers"].items():
+    for name, found in sorted(levers["levers"].items(), key=lambda item: -item[1]["ratio"]):
         print(f"| {name} | {found['ratio']:.2f} | {found['low']:.2f}–{found['high']:.2f} |")
 
 
