@@ -32,7 +32,7 @@ $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 test: setup
 	$(BIN)/python -m pytest
 
-# some 25 minutes on two cores, with nothing else running; LLaMA-Factory gets an environment of its own
+# some 15 minutes on two cores, with nothing else running; LLaMA-Factory gets an environment of its own
 bench: setup
 	$(BIN)/snakemake --cores $(CORES) --forcerun bench_training bench_levers -- results/bench/training.json results/bench/levers.json
 	$(BIN)/python -m scripts.bench.show

@@ -42,7 +42,7 @@ rule bench_levers:
         training=1,
     params:
         train=lambda w: config["train"],
-        steps=12,
+        steps=5,
         code=code_fingerprint("bench/levers"),
     message:
         "Moving one lever at a time"
