@@ -134,6 +134,8 @@ def estimate(
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     encoded = [encode(tokenizer, contract, r.prompt, r.response) for file in (rows, valid) for r in read_records(file)]
+    if not encoded:
+        raise GradusError(f"{rows}: no row to train on; see split.json and score.json for where they went")
     budget = train["micro_batch_tokens"]
     shape = largest_micro_batch([(len(a), len(b)) for a, b in encoded], train["batch_size"], budget)
     attention = choose_attention(train["attention"], device)
