@@ -1,8 +1,9 @@
 """The one record type that passes from `ingest` on, one JSON object a line."""
 
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +15,64 @@ SPLITS = ("train", "valid", "test", "eval-hard", "eval-unseen")
 LEVELS = ("easy", "medium", "hard")
 
 
+def normal(text: str) -> str:
+    """Return a text in NFC with every run of blanks made one: what two texts must share to count as the same."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
 @dataclass
 class Record:
-    """One row. `id` is a function of the normalised content alone, so it survives any reordering."""
+    """One row. `id` is a function of the normalised content alone, so it survives any reordering.
+
+    What other rows can change (scores) is not in here: a row's bytes change only when the row does.
+    """
 
     prompt: str
     response: str
     task: str
+    context: list[dict[str, str]] = field(default_factory=list)  # earlier turns, {role, content}, without system turn
     checks: list[str] = field(default_factory=list)  # strings that a right answer holds
-    group: str = ""  # rows of one group share a split
+    group: str = ""  # what must not be torn apart: a page, a customer
+    thread: str = ""  # the conversation that a turn comes from; its turns share a split
     split: str = ""  # one of SPLITS; empty until the split rule has run
     difficulty: int | None = None  # 0, 1, 2; None until the score rule has run
-    scores: dict[str, float] = field(default_factory=dict)  # what each scorer said
+    near: list[str] = field(default_factory=list)  # ids of rows before it that it nearly copies; until split has run
     source: str = ""  # file and line, or page, that the row comes from
     id: str = ""
 
     def __post_init__(self) -> None:
         if not self.id:
-            normal = [unicodedata.normalize("NFC", " ".join(text.split())) for text in (self.prompt, self.response)]
-            self.id = sha256_json([self.task, *normal])[:16]
+            turns = [[turn["role"], normal(turn["content"])] for turn in self.context]
+            content = [self.task, normal(self.prompt), normal(self.response), *([turns] if turns else [])]
+            self.id = sha256_json(content)[:16]
+
+    @property
+    def asked(self) -> str:
+        """Return everything the model is told before it answers: earlier turns and the prompt."""
+        return "\n".join([*(turn["content"] for turn in self.context), self.prompt])
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a JSON object."""
-        return asdict(self)
+        return dict(self.__dict__)
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
     """Yield the records of a JSONL file that a rule wrote."""
     for row in read_jsonl(path):
+        row.pop("step", None)
         yield Record(**row)
+
+
+def read_steps(path: str | Path) -> list[list[Record]]:
+    """Return the records of a phase's file, one list for each optimizer step, in the order of training."""
+    return [
+        [Record(**{name: value for name, value in row.items() if name != "step"}) for row in rows]
+        for _, rows in groupby(read_jsonl(path), key=lambda row: row["step"])
+    ]
+
+
+def write_steps(steps: Iterable[Iterable[Record]]) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a phase's file: each record with the number, from 1, of the step that takes it."""
+    for number, rows in enumerate(steps, 1):
+        for record in rows:
+            yield {"step": number, **record.to_json()}

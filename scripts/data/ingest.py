@@ -1,105 +1,164 @@
-"""Read rows, check each, and make records of them.
+"""Read rows of any known shape, check each, and make records of them, one at a time.
 
-In: JSONL files; a row has `prompt` and `response`, and may have `checks`, `group`, `split`, `difficulty`, `source`.
-Out: records (JSONL, see scripts/common/records.py), what was left out with file, line, field and reason, and counts.
+In: JSONL, JSONL.gz, CSV or Parquet files, each with a role; see shapes.py for what a row may look like.
+Out: records (JSONL, see scripts/common/records.py), what was rejected with file, line, field and reason, and counts.
 """
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from scripts.common.errors import GradusError
-from scripts.common.io import write_json, write_jsonl
+from scripts.common.io import read_json, write_json, write_jsonl
 from scripts.common.logs import logging_to
-from scripts.common.records import SPLITS, Record
+from scripts.common.records import Record
+from scripts.data.readers import Lines, read_file
+from scripts.data.shapes import SHAPES, Fault, detect, make_fields
 
-FIELDS = ("prompt", "response", "checks", "group", "split", "difficulty", "source")
-
-
-def find_fault(row: Any) -> tuple[str, str] | None:
-    """Return (field, what is wrong and how to mend it) of a row; None if it can be used."""
-    if not isinstance(row, dict):
-        return "", 'not a JSON object; write {"prompt": "…", "response": "…"}'
-    for name in ("prompt", "response"):
-        if not isinstance(row.get(name), str):
-            return name, "missing, or not a text"
-        if not row[name].strip():
-            return name, "empty; give it a text or delete the row"
-    for name in ("group", "source"):
-        if not isinstance(row.get(name, ""), str):
-            return name, "not a text"
-    checks = row.get("checks", [])
-    if not isinstance(checks, list) or not all(isinstance(check, str) and check for check in checks):
-        return "checks", "not a list of texts"
-    if row.get("split", "train") not in SPLITS:
-        return "split", f"not one of {', '.join(SPLITS)}"
-    difficulty = row.get("difficulty", 0)
-    if isinstance(difficulty, bool) or difficulty not in (0, 1, 2):
-        return "difficulty", "not 0, 1 or 2"
-    if unknown := sorted(set(row) - set(FIELDS)):
-        return unknown[0], f"no such field; a row may have {', '.join(FIELDS)}"
-    return None
+FIRST_ROWS = 100  # so many say what shape a file has
 
 
-def read_rows(path: str | Path) -> Iterator[tuple[int, Any, tuple[str, str] | None]]:
-    """Yield (line number, row, fault) of each line that is not blank."""
-    with open(path, "rb") as handle:
-        for number, line in enumerate(handle, 1):
-            if not line.strip():
-                continue
+@dataclass
+class Source:
+    """A file and its role: `all` (divided by hashes), or `train`, `valid`, `eval` (test): all of it goes there."""
+
+    path: str
+    role: str = "all"
+
+
+@dataclass
+class Ingest:
+    """One pass over the files; what was rejected and counted is known once `records` has been read to its end."""
+
+    files: Sequence[Source]
+    task: str
+    shape: str  # a name of SHAPES, or auto
+    max_rejected_share: float
+    schema: Mapping[str, Any] | None = None  # JSON schema of extracted objects
+    system_prompt: str = ""
+    ignore_fields: Sequence[str] = ()
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    shapes: dict[str, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records.
+
+        Raises GradusError naming file, line, field and reason if more than `max_rejected_share` (0 to 1) of the
+        rows are faulty, if a file has no rows, or rows of no known shape.
+        """
+        bar = tqdm(desc="rows", unit="row", mininterval=1)
+        for source in self.files:
+            before = self.counts["rows"]
+            for record in self._read(source):
+                bar.update()
+                yield record
+            if self.counts["rows"] == before:
+                raise GradusError(
+                    f"{source.path}: no rows in it" + (", only a header" if _is_table(source.path) else "")
+                )
+        bar.close()
+        self._gate()
+
+    def _read(self, source: Source) -> Iterator[Record]:
+        lines = read_file(source.path)
+        first = list(islice(lines, FIRST_ROWS))
+        shape = self.shape
+        if shape == "auto" and first:
+            good = [(line, row) for line, row, _ in first if row is not None]
+            if not good:
+                self._reject(source, first)
+                self._gate()
+            shape = detect(good, source.path)
+            logging.info("%s: shape %s", source.path, shape)
+        self.shapes[source.path] = shape
+        chained: Lines = chain(iter(first), lines)
+        for line, row, reason in chained:
+            self.counts["rows"] += 1
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                yield number, None, ("", f"not JSON ({error})")
-            else:
-                yield number, row, find_fault(row)
+                if row is None:
+                    raise Fault("", reason)
+                yield from self._make(row, shape, source, line)
+            except Fault as fault:
+                self._add(source, line, fault.name, fault.reason)
 
+    def _make(self, row: Mapping[str, Any], shape: str, source: Source, line: int) -> list[Record]:
+        place = f"{Path(source.path).name}:{line}"
+        made = []
+        turns = make_fields(row, shape, self.schema, self.ignore_fields)
+        for fields in turns:
+            system = fields.pop("system", None)
+            if system is not None and " ".join(system.split()) != " ".join(self.system_prompt.split()):
+                raise Fault(
+                    "messages[0].content",
+                    "its system prompt is not chat.system_prompt, which the model is served with; make them the same",
+                )
+            if len(turns) > 1:
+                fields["thread"] = place
+            if source.role != "all":
+                fields.setdefault("split", "test" if source.role == "eval" else source.role)
+            made.append(Record(**{"source": place, **fields, "task": self.task}))
+        self.counts["records"] += len(made)
+        return made
 
-def ingest(
-    files: Sequence[str | Path], task: str, max_rejected_share: float
-) -> tuple[list[Record], list[dict[str, Any]], dict[str, Any]]:
-    """Return records, what was left out, and counts. A second row with the same content is left out as a duplicate.
+    def _reject(self, source: Source, lines: Sequence[tuple[int, Any, str]]) -> None:
+        for line, _, reason in lines:
+            self.counts["rows"] += 1
+            self._add(source, line, "", reason)
 
-    Raises GradusError naming file, line, field and reason if more than `max_rejected_share` (0 to 1) of the
-    rows are faulty, or if none is left.
-    """
-    records: dict[str, Record] = {}
-    rejected: list[dict[str, Any]] = []
-    seen = 0
-    for file in files:
-        for number, row, fault in read_rows(file):
-            seen += 1
-            if fault is None:
-                record = Record(**{"source": f"{Path(file).name}:{number}", **row, "task": task})
-                if record.id not in records:
-                    records[record.id] = record
-                    continue
-                fault = ("", "duplicate")
-            rejected.append({"file": str(file), "line": number, "field": fault[0], "reason": fault[1]})
-    faulty = [item for item in rejected if item["reason"] != "duplicate"]
-    lines = [f"{i['file']}:{i['line']}: {i['field'] + ': ' if i['field'] else ''}{i['reason']}" for i in faulty]
-    for line in lines:
-        logging.warning("%s", line)
-    if len(faulty) > max_rejected_share * seen:
+    def _add(self, source: Source, line: int, name: str, reason: str) -> None:
+        self.rejected.append({"file": source.path, "line": line, "field": name, "reason": reason})
+        logging.warning("%s:%d: %s%s", source.path, line, f"{name}: " if name else "", reason)
+
+    def _gate(self) -> None:
+        if len(self.rejected) <= self.max_rejected_share * self.counts["rows"]:
+            return
+        lines = [
+            f"{i['file']}:{i['line']}: {i['field'] + ': ' if i['field'] else ''}{i['reason']}" for i in self.rejected
+        ]
         more = f"\n  … and {len(lines) - 5} more, all in this rule's log" if len(lines) > 5 else ""
         raise GradusError(
-            f"{len(faulty)} of {seen} rows cannot be used (data.max_rejected_share allows {max_rejected_share:g}):\n  "
-            + "\n  ".join(lines[:5])
-            + more
+            f"{len(lines)} of {self.counts['rows']} rows cannot be used "
+            f"(data.max_rejected_share allows {self.max_rejected_share:g}):\n  " + "\n  ".join(lines[:5]) + more
         )
-    if not records:
-        raise GradusError(f"no rows in {', '.join(map(str, files))}")
-    counts = Counter("duplicate" if i["reason"] == "duplicate" else "faulty" for i in rejected)
-    return list(records.values()), rejected, {"rows": seen, "records": len(records), "left_out": dict(counts)}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts, each file's shape, and the rejected rows by reason."""
+        reasons = Counter(item["reason"].split(" (")[0] for item in self.rejected)
+        return {
+            "rows": self.counts["rows"],
+            "records": self.counts["records"],
+            "rejected": len(self.rejected),
+            "reasons": dict(reasons),
+            "shapes": self.shapes,
+        }
+
+
+def _is_table(path: str) -> bool:
+    return path.endswith((".csv", ".parquet"))
 
 
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
-        kept, left_out, summary = ingest(job.input.rows, job.params.task, job.params.max_rejected_share)
-        write_jsonl(job.output.records, (record.to_json() for record in kept))
-        write_jsonl(job.output.rejected, left_out)
-        write_json(job.output.counts, summary)
+        schema = job.input.get("schema")
+        if job.params.shape != "auto" and job.params.shape not in SHAPES:
+            raise GradusError(f"data.shape: {job.params.shape!r} is none of {', '.join(SHAPES)}")
+        ingest = Ingest(
+            [Source(path, role) for path, role in zip(job.input.rows, job.params.roles, strict=True)],
+            job.params.task,
+            job.params.shape,
+            job.params.max_rejected_share,
+            read_json(schema) if schema else None,
+            job.params.system_prompt,
+            job.params.ignore_fields,
+        )
+        write_jsonl(job.output.records, (record.to_json() for record in ingest.records()))
+        write_jsonl(job.output.rejected, ingest.rejected)
+        write_json(job.output.counts, ingest.summary())

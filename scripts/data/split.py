@@ -1,22 +1,29 @@
-"""Give each record its split, by hashes alone, so that a rerun or a new order changes nothing.
+"""Give each record its split, by hashes, for good: rows added at the end never move a row.
 
-In: records. Out: records with `split` (train, valid, test, eval-unseen), those left out, and counts.
-Near-copies are joined to clusters and a cluster never stands on both sides of a split. `eval-unseen` takes
-whole groups: nothing of them is trained on. The score rule carves eval-hard
-out of `test`.
+In: records with their links to near-copies. Out: records with `split` (train, valid, test, eval-unseen, or what they
+brought), those left out, and counts. The score rule carves eval-hard out of `test`.
+
+A row's split hangs on a hash of its group (or of its conversation, or of itself); a row that nearly copies an earlier
+one follows it. Where near-copies would still stand in two splits, those on the training side are left out.
 """
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
+from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.logs import logging_to
-from scripts.common.records import Record, read_records
+from scripts.common.records import SPLITS, Record, read_records
+
+# strictest first: what an evaluation of unseen groups holds may be nowhere else
+STRICT = ("eval-unseen", "eval-hard", "test", "valid", "train")
+FEW = 100  # records; below that neither a training nor its evaluation says anything
 
 
 def unit_hash(*parts: object) -> float:
@@ -25,99 +32,110 @@ def unit_hash(*parts: object) -> float:
     return int.from_bytes(digest[:6]) / 2**48
 
 
-def shingles(text: str, size: int) -> frozenset[str]:
-    """Return the set of `size`-character pieces of a text, blanks made one and case dropped."""
-    text = " ".join(text.lower().split())
-    return frozenset(text[i : i + size] for i in range(max(1, len(text) - size + 1)))
+@dataclass
+class Splitter:
+    """Decides the split of one record after the other.
 
-
-def cluster(texts: Sequence[str], threshold: float, size: int = 4) -> list[int]:
-    """Return for each text the index of the first text of its cluster.
-
-    Two texts whose shingle sets have a Jaccard similarity of `threshold` (0 to 1) or more are near-copies;
-    clusters are the connected components. MinHash finds candidates with some slack; the exact similarity decides.
+    by: `group` (rows of a group share a split) or `row` (only near-copies do; whole groups are in eval-unseen alone).
+    Shares are of groups, or rows where there is no group, from 0 to 1.
     """
-    parent = list(range(len(texts)))
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
+    seed: int
+    by: str
+    valid_share: float
+    test_share: float
+    unseen_share: float
+    splits: dict[str, str] = field(default_factory=dict)  # of each record so far
+    threads: dict[str, str] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)
+    dropped: dict[str, str] = field(default_factory=dict)
 
-    sets = [shingles(text, size) for text in texts]
-    index = MinHashLSH(threshold=max(0.1, threshold - 0.2), num_perm=128)
-    first: dict[frozenset[str], int] = {}
-    for i, pieces in enumerate(tqdm(sets, desc="near-copies", unit="row", mininterval=1)):
-        if pieces in first:
-            parent[i] = root(first[pieces])
-            continue
-        first[pieces] = i
-        sketch = MinHash(num_perm=128, seed=1)
-        sketch.update_batch([piece.encode() for piece in sorted(pieces)])
-        for j in index.query(sketch):
-            if len(pieces & sets[j]) >= threshold * len(pieces | sets[j]):
-                low, high = sorted((root(i), root(j)))
-                parent[high] = low
-        index.insert(i, sketch)
-    return [root(i) for i in range(len(texts))]
+    def draw(self, *what: object) -> str:
+        """Return train, valid or test by a hash."""
+        lot = unit_hash(self.seed, *what)
+        return "test" if lot < self.test_share else "valid" if lot < self.test_share + self.valid_share else "train"
+
+    def place(self, record: Record) -> str:
+        """Return the record's split by what it brings, its group, its conversation, an earlier near-copy, itself."""
+        if record.split:
+            self.given.add(record.id)
+            return record.split
+        if record.group and unit_hash(self.seed, "unseen", record.group) < self.unseen_share:
+            return "eval-unseen"
+        if self.by == "group" and record.group:
+            return self.draw("group", record.group)
+        if record.thread:
+            return self.threads.setdefault(record.thread, self.follow(record) or self.draw("thread", record.thread))
+        return self.follow(record) or self.draw("row", record.id)
+
+    def follow(self, record: Record) -> str:
+        """Return the split of the earliest row that the record nearly copies; empty if there is none to follow."""
+        near = self.splits.get(record.near[0], "") if record.near else ""
+        return near if near in ("train", "valid", "test") else ""
+
+    def add(self, record: Record) -> None:
+        """Take one record in."""
+        split = self.splits[record.id] = self.place(record)
+        for other in record.near:
+            there = self.splits.get(other, split)
+            if there != split:
+                stays, goes = sorted([(split, record.id), (there, other)], key=lambda item: STRICT.index(item[0]))
+                if goes[1] not in self.given:
+                    self.dropped[goes[1]] = f"near-copy of a row in {stays[0]}"
 
 
-def split(
-    records: Sequence[Record],
-    seed: int,
-    near_copy_field: str,
-    near_copy_threshold: float,
-    valid_share: float,
-    test_share: float,
-    unseen_share: float,
-) -> tuple[list[Record], list[dict[str, Any]], dict[str, Any]]:
-    """Return records with their split, those left out with the reason, and counts.
+def split(records: Iterable[Record], splitter: Splitter, few: bool) -> dict[str, Any]:
+    """Take the records in; return counts. `few`: whether less than FEW records are allowed.
 
-    A split that a row brings is kept. Near-copies of a held-out row are left out of every other split.
+    Raises GradusError if there are too few records, or if all are of one group and so of one split.
     """
-    labels = cluster([getattr(record, near_copy_field) for record in records], near_copy_threshold)
-    members: dict[int, list[Record]] = defaultdict(list)
-    for record, label in zip(records, labels, strict=True):
-        members[label].append(record)
-    given = {record.id for record in records if record.split}
-    for record in records:
-        if not record.split and record.group and unit_hash(seed, "unseen", record.group) < unseen_share:
-            record.split = "eval-unseen"
-    for items in members.values():
-        free = [record for record in items if not record.split]
-        if free:
-            draw = unit_hash(seed, "cluster", min(record.id for record in items))
-            chosen = "test" if draw < test_share else "valid" if draw < test_share + valid_share else "train"
-            for record in free:
-                record.split = chosen
-    kept, left_out = [], []
-    for items in members.values():
-        present = {record.split for record in items}
-        # strictest first: what an evaluation of unseen groups holds may be nowhere else
-        strictest = next(s for s in ("eval-unseen", "eval-hard", "test", "valid", "train") if s in present)
-        for record in items:
-            if record.split == strictest or record.id in given:
-                kept.append(record)
-            else:
-                reason = f"near-copy of a row in {strictest}"
-                left_out.append({"id": record.id, "source": record.source, "split": record.split, "reason": reason})
-    order = {record.id: i for i, record in enumerate(records)}
-    kept.sort(key=lambda record: order[record.id])
-    counts = {
-        "records": len(records),
-        "clusters": len(members),
-        "largest_cluster": max(map(len, members.values())),
-        "splits": dict(Counter(record.split for record in kept)),
-        "left_out": len(left_out),
+    groups: set[str] = set()
+    total = 0
+    for record in tqdm(records, desc="splitting", unit="row", mininterval=1):
+        splitter.add(record)
+        total += 1
+        if len(groups) < 2:
+            groups.add(record.group)
+    if total < FEW and not few:
+        raise GradusError(
+            f"{total} records are left after checking and deduplication; with less than {FEW} neither training nor "
+            "evaluation says anything. Bring more rows, or set data.allow_few: true if you want to try nevertheless."
+        )
+    found = Counter(place for key, place in splitter.splits.items() if key not in splitter.dropped)
+    if splitter.by == "group" and len(groups) == 1 and groups != {""} and len(found) == 1:
+        raise GradusError(
+            f"all {total} records are of one group, {next(iter(groups))!r}, and so of one split, {next(iter(found))}. "
+            "Set split.by: row to divide a group, or give rows the groups that they are really of."
+        )
+    return {
+        "records": total,
+        "splits": {name: found[name] for name in SPLITS if found[name]},
+        "left_out": len(splitter.dropped),
     }
-    return kept, left_out, counts
+
+
+def divided(records: Iterable[Record], splitter: Splitter) -> Iterator[dict[str, Any]]:
+    """Yield the records that stay, as JSON objects with their split."""
+    for record in records:
+        if record.id not in splitter.dropped:
+            record.split, record.near = splitter.splits[record.id], []
+            yield record.to_json()
+
+
+def left_out(records: str | Path, splitter: Splitter) -> Iterator[dict[str, Any]]:
+    """Yield what was left out, with the reason."""
+    for record in read_records(records):
+        if reason := splitter.dropped.get(record.id):
+            split = splitter.splits[record.id]
+            yield {"id": record.id, "source": record.source, "split": split, "reason": reason}
 
 
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
-        done, dropped, summary = split(list(read_records(job.input.records)), job.params.seed, **job.params.split)
-        write_jsonl(job.output.records, (record.to_json() for record in done))
-        write_jsonl(job.output.left_out, dropped)
+        decided = Splitter(job.params.seed, **job.params.split)
+        summary = split(read_records(job.input.records), decided, job.params.allow_few)
+        write_jsonl(job.output.records, divided(read_records(job.input.records), decided))
+        write_jsonl(job.output.left_out, left_out(job.input.records, decided))
+        write_json(job.output.given, sorted(decided.given))
         write_json(job.output.counts, summary)

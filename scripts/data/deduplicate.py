@@ -1,0 +1,123 @@
+"""Leave out exact duplicates, find near-copies and contradictions.
+
+In: masked records. Out: records, each with the ids of earlier rows that it nearly copies (`near`; the split rule
+keeps them together); what was left out and why; contradictory rows; counts.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
+
+from scripts.common.hashing import sha256_text
+from scripts.common.io import atomic_open, write_json, write_jsonl
+from scripts.common.logs import logging_to
+from scripts.common.records import Record, normal, read_records
+from scripts.data.near_copies import Rows, near_copies
+
+
+def key(text: str) -> int:
+    """Return 64 bits of a text's hash."""
+    return int(sha256_text(text)[:16], 16)
+
+
+def text_of(record: Record, by: str) -> str:
+    """Return the text by which two rows are near-copies: `prompt` (with earlier turns), or `response`."""
+    return record.response if by == "response" else record.asked
+
+
+def first_pass(records: str | Path, rows: Rows) -> tuple[list[int], list[dict[str, Any]], list[tuple[int, int]]]:
+    """Return (numbers of the rows that are no exact duplicates, those left out, pairs of rows asking the same).
+
+    Two rows are exact duplicates if prompt and response differ in nothing but blanks; the first stays.
+    """
+    kept: list[int] = []
+    left_out: list[dict[str, Any]] = []
+    same_prompt: list[tuple[int, int]] = []
+    seen: set[int] = set()
+    asked: dict[int, int] = {}
+    for number, record in enumerate(tqdm(read_records(records), desc="duplicates", unit="row", mininterval=1)):
+        if (own := int(record.id, 16)) in seen:
+            left_out.append({"id": record.id, "source": record.source, "reason": "exact duplicate"})
+            continue
+        seen.add(own)
+        first = asked.setdefault(key(normal(record.asked)), number)
+        if first != number:
+            same_prompt.append((first, number))
+        kept.append(number)
+    return kept, left_out, same_prompt
+
+
+def contradiction(first: Record, second: Record) -> dict[str, Any]:
+    """Return what the list of contradictions says of two rows: same prompt, different responses."""
+    return {
+        "prompt": first.prompt[:300],
+        "sources": [first.source, second.source],
+        "responses": [first.response[:300], second.response[:300]],
+    }
+
+
+def deduplicate(
+    records: str | Path, output: str | Path, by: str, threshold: float, near: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """Write the records that stay; return (left out, contradictions, counts).
+
+    `near` says what becomes of near-copies: `together` keeps them, linked, `thin` leaves out all but the first.
+    Links go to rows before, so that rows added at the end change nothing of what stands before them.
+    """
+    rows = Rows(records)
+    kept, left_out, same_prompt = first_pass(records, rows)
+
+    def text(position: int) -> str:
+        return text_of(Record(**rows[kept[position]]), by)
+
+    pairs = [(kept[a], kept[b]) for a, b, _ in near_copies(len(kept), text, threshold)]
+    links: dict[int, list[int]] = {}
+    for first, second in sorted({*pairs, *same_prompt}):
+        links.setdefault(second, []).append(first)
+    edges = np.array([(a, b) for b, firsts in links.items() for a in firsts], dtype=np.int64).reshape(-1, 2)
+    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(rows), len(rows)))
+    labels = connected_components(graph, directed=False)[1][kept] if kept else np.zeros(0, dtype=int)
+    sizes = np.unique(labels, return_counts=True)[1]
+    reasons = Counter(item["reason"] for item in left_out)
+    written = 0
+    with atomic_open(output) as handle:
+        for number in kept:
+            row = rows[number]
+            if number in links:
+                row["near"] = [rows[first]["id"] for first in links[number]]
+                if near == "thin":
+                    left_out.append(
+                        {"id": row["id"], "source": row["source"], "reason": f"near-copy of {row['near'][0]}"}
+                    )
+                    reasons["near-copy"] += 1
+                    continue
+            handle.write(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n")
+            written += 1
+    contradictions = [contradiction(Record(**rows[a]), Record(**rows[b])) for a, b in same_prompt]
+    counts = {
+        "rows": len(rows),
+        "records": written,
+        "left_out": dict(reasons),
+        "by": by,
+        "threshold": threshold,
+        "clusters": len(sizes),
+        "rows_with_near_copies": int(sizes[sizes > 1].sum()),
+        "largest_cluster": int(sizes.max()) if len(sizes) else 0,
+        "contradictions": len(contradictions),
+    }
+    return left_out, contradictions, counts
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        dropped, contradictory, summary = deduplicate(job.input.records, job.output.records, **job.params.deduplicate)
+        write_jsonl(job.output.left_out, dropped)
+        write_jsonl(job.output.contradictions, contradictory)
+        write_json(job.output.counts, summary)

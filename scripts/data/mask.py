@@ -1,0 +1,208 @@
+"""Put placeholders in the place of personal data and secrets, before anything else sees a row.
+
+In: records. Out: records in which each found value reads `<KIND_n>`, the same value the same placeholder throughout
+its row; which rows were touched, by kind; counts by kind. A value itself is written nowhere and logged nowhere.
+
+What counts as personal data is decided by Presidio's pattern recognisers (patterns and check sums, no language
+model), what as a secret by detect-secrets' detectors of known key formats.
+"""
+
+import itertools
+import json
+import logging
+import multiprocessing
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from scripts.common.errors import GradusError
+from scripts.common.hashing import sha256_text
+from scripts.common.io import atomic_open, write_json, write_jsonl
+from scripts.common.logs import logging_to
+from scripts.common.records import Record
+
+# entity: (Presidio's recogniser, what a text must hold for it to be worth asking, which is slow)
+KINDS = {
+    "EMAIL_ADDRESS": ("EmailRecognizer", re.compile("@")),
+    "PHONE_NUMBER": ("PhoneRecognizer", re.compile(r"\d(?:[\s()./-]{0,3}\d){6}")),
+    "CREDIT_CARD": ("CreditCardRecognizer", re.compile(r"\d(?:[ -]?\d){11}")),
+    "IBAN_CODE": ("IbanRecognizer", re.compile(r"[A-Z]{2}\d\d ?[A-Z\d]{4}")),
+    "IP_ADDRESS": ("IpRecognizer", re.compile(r"\d\.\d{1,3}\.\d|[\da-fA-F]:[\da-fA-F:]*:|::[\da-fA-F]")),
+    "US_SSN": ("UsSsnRecognizer", re.compile(r"\d{3}[- .]\d{2}[- .]\d{4}")),
+    "CRYPTO": ("CryptoRecognizer", re.compile(r"\b(?:[13]|bc1)[A-Za-z0-9]{25}")),
+}
+MIN_SCORE = 0.4  # Presidio's certainty; what scores less is a number that could be anything
+BETWEEN = "\n\n\u241e\n\n"  # between a row's texts while they are searched, so that nothing is found across two
+
+
+@dataclass
+class Masker:
+    """Finds and replaces. `kinds`: entities of KINDS; `allow`: patterns of values that stay (searched, not anchored)."""
+
+    kinds: Sequence[str]
+    secrets: bool
+    allow: Sequence[str]
+    detectors: list[tuple[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        try:
+            self.allowed = [re.compile(pattern) for pattern in self.allow]
+        except re.error as error:
+            raise GradusError(f"mask.allow: {error.pattern!r} is no regular expression ({error})") from None
+        if self.kinds:
+            import presidio_analyzer.predefined_recognizers as recognizers
+            import tldextract
+
+            # the list of top-level domains that the package ships; by default it would ask the network
+            tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+            logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
+            for kind in self.kinds:
+                self.detectors.append((kind, getattr(recognizers, KINDS[kind][0])()))
+        if self.secrets:
+            import detect_secrets.core.plugins.util as plugins
+            from detect_secrets.plugins.base import RegexBasedDetector
+
+            kept = [
+                p for p in plugins.get_mapping_from_secret_type_to_class().values() if issubclass(p, RegexBasedDetector)
+            ]
+            self.secret_detectors = [p() for p in kept if p.secret_type != "Public IP (ipv4)"]  # IP_ADDRESS finds these
+        else:
+            self.secret_detectors = []
+
+    def find(self, text: str) -> list[tuple[str, str]]:
+        """Return (kind, value) of each thing found in a text that is not allowed, in order of kinds, each once."""
+        found: list[tuple[str, str]] = []
+        for plugin in self.secret_detectors:
+            kind = re.sub(r"\W+", "_", plugin.secret_type).strip("_").upper()
+            for value in plugin.analyze_string(text):
+                if kind == "PRIVATE_KEY":  # only its first line is recognised
+                    start = text.rfind("-----", 0, text.index(value) + 1)
+                    end = re.compile(r"END [A-Z0-9 ]*(?:KEY|BLOCK)(?: BLOCK)?-*").search(text, text.index(value))
+                    value = text[max(start, 0) : end.end() if end else None].split(BETWEEN)[0]
+                found.append((kind, value))
+        for kind, recognizer in self.detectors:
+            if KINDS[kind][1].search(text):
+                for result in recognizer.analyze(text, [kind], None):
+                    if result.score >= MIN_SCORE:
+                        found.append((kind, text[result.start : result.end]))
+        seen: dict[str, str] = {}
+        for kind, value in found:
+            if value.strip() and not any(pattern.search(value) for pattern in self.allowed):
+                seen.setdefault(value, kind)
+        return [(kind, value) for value, kind in seen.items()]
+
+    def mask(self, record: Record) -> tuple[Record, Counter[str]]:
+        """Return the record with placeholders, and how many different values of each kind it had."""
+        texts = [record.prompt, record.response, *record.checks, *(turn["content"] for turn in record.context)]
+        found = self.find(BETWEEN.join(texts))
+        in_labels = self.find(f"{record.group}{BETWEEN}{record.source}") if record.group or record.source else []
+        if not found and not in_labels:
+            return record, Counter()
+        counts: Counter[str] = Counter()
+        placeholders = {}
+        for kind, value in found:
+            counts[kind] += 1
+            placeholders[value] = f"<{kind}_{counts[kind]}>"
+        for kind, value in in_labels:
+            placeholders.setdefault(value, f"<{kind}>")
+        longest = sorted(placeholders, key=len, reverse=True)
+        pattern = re.compile(
+            "|".join(rf"(?<![A-Za-z0-9]){re.escape(v)}(?![A-Za-z0-9])|{re.escape(v)}" for v in longest)
+        )
+
+        def replaced(text: str) -> str:
+            return pattern.sub(lambda match: placeholders[match[0]], text)
+
+        group = record.group  # a placeholder would make one group of many
+        if replaced(group) != group:
+            group = f"masked-{sha256_text(group)[:12]}"
+        clean = Record(
+            **{
+                **record.to_json(),
+                "prompt": replaced(record.prompt),
+                "response": replaced(record.response),
+                "context": [{**turn, "content": replaced(turn["content"])} for turn in record.context],
+                "checks": [replaced(check) for check in record.checks],
+                "group": group,
+                "source": replaced(record.source),
+                "id": "",  # made anew: a hash of what was masked would still tell of it
+            }
+        )
+        return clean, counts
+
+
+def mask_lines(masker: Masker, lines: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the lines of records masked, and {source, kinds} of each that was touched."""
+    done, touched = [], []
+    for line in lines:
+        record, counts = masker.mask(Record(**json.loads(line)))
+        if counts:
+            line = json.dumps(record.to_json(), sort_keys=True, ensure_ascii=False) + "\n"
+            touched.append({"source": record.source, "kinds": dict(counts)})
+        done.append(line)
+    return done, touched
+
+
+_masker: Masker | None = None  # what a worker inherits: recognisers are slow to make
+
+
+def _work(lines: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    return mask_lines(_masker, lines) if _masker else (list(lines), [])
+
+
+def batches(path: str | Path, size: int = 1000) -> Iterator[list[str]]:
+    """Yield the lines of a file, `size` at a time."""
+    with open(path, encoding="utf-8", newline="\n") as handle:
+        while lines := list(itertools.islice(handle, size)):
+            yield lines
+
+
+def in_order(processes: int, items: Iterable[list[str]]) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
+    """Yield the work done on each item, in order, by several processes that hold a few items each."""
+    if processes == 1:
+        yield from map(_work, items)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
+        waiting: deque[Any] = deque()
+        for item in items:
+            waiting.append(pool.submit(_work, item))
+            if len(waiting) > 2 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def mask_file(
+    records: str | Path, output: str | Path, masker: Masker | None, processes: int
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Write the masked records; return what was touched, and counts by kind. No masker: the records as they are."""
+    global _masker
+    _masker = masker
+    touched: list[dict[str, Any]] = []
+    rows = 0
+    kinds: Counter[str] = Counter()
+    with atomic_open(output) as handle, tqdm(desc="masking", unit="row", mininterval=1) as bar:
+        for done, found in in_order(processes if masker else 1, batches(records)):
+            handle.writelines(done)
+            touched += found
+            for item in found:
+                kinds.update(item["kinds"])
+            rows += len(done)
+            bar.update(len(done))
+    return touched, {"records": rows, "touched": len(touched), "values": dict(kinds), "on": masker is not None}
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        settings = job.params.mask
+        chosen = Masker(settings["kinds"], settings["secrets"], settings["allow"]) if settings["on"] else None
+        rows_touched, summary = mask_file(job.input.records, job.output.records, chosen, job.threads)
+        write_jsonl(job.output.touched, rows_touched)
+        write_json(job.output.counts, summary)

@@ -1,0 +1,171 @@
+"""Rows of JSONL, JSONL.gz, CSV and Parquet files, one at a time, with the line where each stands.
+
+Each reader yields (line, row, reason): the row as a dict of JSON values, or None and what is wrong with the line.
+"""
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from scripts.common.errors import GradusError
+
+Lines = Iterator[tuple[int, dict[str, Any] | None, str]]
+MAX_LINE = 4 * 2**20  # bytes; far above any context length, far below what hurts
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return found
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON value; write null or leave the field out")
+
+
+def strict_json(text: str) -> Any:
+    """Return the value of a JSON text. Raises ValueError for what others let pass: duplicate keys, NaN, Infinity."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_lines(handle: BinaryIO) -> Lines:
+    """Yield the rows of an open JSONL file. Never holds more than MAX_LINE bytes of a line."""
+    number = 0
+    while line := handle.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE and not line.endswith(b"\n"):
+            while (rest := handle.readline(MAX_LINE)) and not rest.endswith(b"\n"):
+                pass
+            yield number, None, f"longer than {MAX_LINE // 2**20} MiB; is a line break missing?"
+            continue
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if not line.strip():
+            continue
+        try:
+            row = strict_json(line.decode())
+        except UnicodeDecodeError as error:
+            yield number, None, f"not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8"
+        except ValueError as error:
+            yield number, None, f"not JSON ({error})"
+        else:
+            if isinstance(row, dict):
+                yield number, row, ""
+            else:
+                yield number, None, 'not a JSON object; write {"prompt": "…", "response": "…"}'
+
+
+def read_json_lines(path: Path) -> Lines:
+    """Yield the rows of a JSONL file."""
+    with open(path, "rb") as handle:
+        yield from read_lines(handle)
+
+
+def read_gzip_lines(path: Path) -> Lines:
+    """Yield the rows of a gzipped JSONL file."""
+    try:
+        with gzip.open(path, "rb") as handle:
+            yield from read_lines(handle)  # type: ignore[arg-type]
+    except (OSError, EOFError) as error:
+        raise GradusError(f"{path}: damaged, or not gzip ({error}); copy it again") from None
+
+
+def _cell(name: str, value: str) -> Any:
+    """Return a CSV cell's value: `difficulty` as a number, a JSON list or object where one stands."""
+    if name == "difficulty" and value.strip().isdigit():
+        return int(value)
+    if name in ("checks", "messages", "output") and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return strict_json(value)
+        except ValueError:
+            return value
+    return value
+
+
+def read_csv(path: Path) -> Lines:
+    """Yield the rows of a CSV file with a header; an empty cell is a field left out."""
+    csv.field_size_limit(MAX_LINE)
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
+        reader = csv.reader(handle, strict=True)
+        try:
+            header = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise GradusError(f"{path}:1: the header cannot be read ({error})") from None
+        if len(set(header)) != len(header):
+            raise GradusError(f"{path}:1: two columns have the same name; rename one")
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield reader.line_num, None, f"not CSV ({error})"
+                continue
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                yield reader.line_num, None, f"has {len(cells)} cells, the header {len(header)}; is a quote missing?"
+            elif not all(cell.isascii() or cell.isprintable() or _is_utf8(cell) for cell in cells):
+                yield reader.line_num, None, "not UTF-8; save the file as UTF-8"
+            else:
+                filled = zip(header, cells, strict=True)
+                yield reader.line_num, {name: _cell(name, cell) for name, cell in filled if cell.strip()}, ""
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_parquet(path: Path) -> Lines:
+    """Yield the rows of a Parquet file, a few at a time; lines are row numbers from 1."""
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        number = 0
+        for batch in ParquetFile(path).iter_batches(1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, {name: value for name, value in row.items() if value is not None}, ""
+    except (pyarrow.ArrowException, OSError) as error:
+        raise GradusError(f"{path}: not a Parquet file, or damaged ({str(error)[:200]})") from None
+
+
+READERS: dict[str, Callable[[Path], Lines]] = {
+    ".jsonl": read_json_lines,
+    ".jsonl.gz": read_gzip_lines,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+
+
+def read_file(path: str | Path) -> Lines:
+    """Yield the rows of a file; its name's ending says how.
+
+    Raises GradusError for a folder, an empty file, or an ending that is not in READERS.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise GradusError(f"{path}: a folder; data.files takes files")
+    if not path.is_file():
+        raise GradusError(f"{path}: no such file; data.files names it")
+    if not path.stat().st_size:
+        raise GradusError(f"{path}: empty")
+    reader = next((READERS[ending] for ending in READERS if path.name.endswith(ending)), None)
+    if reader is None:
+        raise GradusError(f"{path}: its ending is none of {', '.join(READERS)}; convert or rename it")
+    return reader(path)

@@ -1,0 +1,186 @@
+"""The shapes in which people have rows, each made into the fields of a record.
+
+A new shape is a function here, entered in SHAPES with the fields that it needs. It takes a row and the task's JSON
+schema (or None), and returns a list of the fields of records; it raises Fault for a row that cannot be used.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from scripts.common.errors import GradusError
+from scripts.common.records import SPLITS
+from scripts.data.readers import strict_json
+
+COMMON = ("checks", "group", "split", "difficulty", "source")  # fields that a row of any shape may have
+Fields = list[dict[str, Any]]
+
+
+class Fault(ValueError):
+    """A row that cannot be used: the field and what is wrong."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.name, self.reason = name, reason
+
+
+def text_of(row: Mapping[str, Any], name: str, empty: bool = False) -> str:
+    """Return a field's text; raise Fault if it is missing, no text, empty or holds what no text file should."""
+    if name not in row:
+        raise Fault(name, "missing")
+    value = row[name]
+    if isinstance(value, dict | list):
+        raise Fault(
+            name, "an object or list where a text is expected; for JSON answers use the fields input and output"
+        )
+    if not isinstance(value, str):
+        raise Fault(name, "not a text")
+    if not empty and not value.strip():
+        raise Fault(name, "empty; give it a text or delete the row")
+    if "\0" in value:
+        raise Fault(name, "holds a NUL character")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Fault(name, "holds half a surrogate pair, which no UTF-8 text can") from None
+    return value
+
+
+def common_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of COMMON that a row has, checked."""
+    found: dict[str, Any] = {name: text_of(row, name, empty=True) for name in ("group", "source") if name in row}
+    if "checks" in row:
+        if not isinstance(row["checks"], list) or not all(isinstance(c, str) and c for c in row["checks"]):
+            raise Fault("checks", "not a list of texts")
+        found["checks"] = row["checks"]
+    if "split" in row:
+        if row["split"] not in SPLITS:
+            raise Fault("split", f"not one of {', '.join(SPLITS)}")
+        found["split"] = row["split"]
+    if "difficulty" in row:
+        if isinstance(row["difficulty"], bool) or row["difficulty"] not in (0, 1, 2):
+            raise Fault("difficulty", "not 0, 1 or 2")
+        found["difficulty"] = int(row["difficulty"])
+    return found
+
+
+def prompt_response(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
+    """`prompt` and `response`, both texts."""
+    return [{"prompt": text_of(row, "prompt"), "response": text_of(row, "response")}]
+
+
+def instruction(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
+    """`instruction`, `input` (may be empty or missing) and `output`, all texts: the shape that Alpaca made common."""
+    given = text_of(row, "input", empty=True) if "input" in row else ""
+    asked = "\n\n".join(part for part in (text_of(row, "instruction"), given) if part.strip())
+    return [{"prompt": asked, "response": text_of(row, "output")}]
+
+
+@cache
+def _validator(schema: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads(schema))
+
+
+def check_schema(value: Any, schema: Mapping[str, Any]) -> str:
+    """Return what in a JSON value is not as the schema says; empty if nothing."""
+    error = best_match(_validator(json.dumps(schema)).iter_errors(value))
+    return f"at {error.json_path}: {error.message}" if error else ""
+
+
+def input_output(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
+    """`input`, a text, and `output`, a JSON object (or the text of one), which becomes the response.
+
+    With a schema the object must satisfy it, and its keys come in the schema's order.
+    """
+    value = row.get("output")
+    if isinstance(value, str):
+        try:
+            value = strict_json(value)
+        except ValueError as error:
+            raise Fault("output", f"not a JSON object ({error})") from None
+    if not isinstance(value, dict):
+        raise Fault("output", "missing, or not a JSON object")
+    if schema:
+        if wrong := check_schema(value, schema):
+            raise Fault("output", f"not as the schema says, {wrong}")
+        known = [name for name in schema.get("properties", {}) if name in value]
+        value = {name: value[name] for name in [*known, *(name for name in value if name not in known)]}
+    return [{"prompt": text_of(row, "input"), "response": json.dumps(value, ensure_ascii=False, allow_nan=False)}]
+
+
+def messages(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
+    """`messages`: turns of system (first, at most once), user and assistant, in turn. One record an assistant turn.
+
+    The turns before are its context. A system turn is kept aside as `system`; ingest compares it with the pinned one.
+    """
+    turns = row["messages"]
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise Fault("messages", "not a list of objects with role and content")
+    for number, turn in enumerate(turns):
+        try:
+            text_of(turn, "role"), text_of(turn, "content")
+        except Fault as fault:
+            raise Fault(f"messages[{number}].{fault.name}", fault.reason) from None
+    talk = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+    system = talk.pop(0)["content"] if talk and talk[0]["role"] == "system" else None
+    for number, turn in enumerate(talk):
+        if turn["role"] != ("user", "assistant")[number % 2]:
+            raise Fault("messages", f"turn {number + 1} is of {turn['role']!r}; user and assistant must take turns")
+    if len(talk) < 2:
+        raise Fault("messages", "no answer of the assistant")
+    return [
+        {"prompt": talk[n - 1]["content"], "response": talk[n]["content"], "context": talk[: n - 1], "system": system}
+        for n in range(1, len(talk), 2)
+    ]
+
+
+SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., Fields]]] = {
+    # name: fields that it needs, fields that it may have, function
+    "messages": (("messages",), (), messages),
+    "prompt-response": (("prompt", "response"), (), prompt_response),
+    "instruction": (("instruction", "output"), ("input",), instruction),
+    "input-output": (("input", "output"), (), input_output),
+}
+
+
+def detect(rows: Sequence[tuple[int, Mapping[str, Any]]], file: str) -> str:
+    """Return the shape of a file by its first rows, given as (line, row).
+
+    Raises GradusError if they have none of the shapes, or not all the same.
+    """
+    found: dict[str, int] = {}
+    for line, row in rows:
+        name = next((name for name, (needs, _, _) in SHAPES.items() if set(needs) <= set(row)), None)
+        if name:
+            found.setdefault(name, line)
+    if len(found) == 1:
+        return next(iter(found))
+    shapes = "; ".join(f"{name}: {', '.join(needs)}" for name, (needs, _, _) in SHAPES.items())
+    if not found:
+        keys = ", ".join(map(str, rows[0][1])) if rows else "no fields at all"
+        line = rows[0][0] if rows else 1
+        raise GradusError(
+            f"{file}:{line}: rows of no known shape (this one has {keys}). Rename fields to one of: {shapes}"
+        )
+    places = ", ".join(f"{name} in line {line}" for name, line in found.items())
+    raise GradusError(
+        f"{file}: rows of different shapes ({places}). Put each into a file of its own, or set data.shape"
+    )
+
+
+def make_fields(row: Mapping[str, Any], shape: str, schema: Mapping[str, Any] | None, ignored: Sequence[str]) -> Fields:
+    """Return the record fields that a row of a shape gives. Raises Fault."""
+    needs, may, function = SHAPES[shape]
+    known = {*needs, *may, *COMMON}
+    if unknown := sorted(set(row) - known - set(ignored)):
+        raise Fault(
+            unknown[0], f"no such field; known: {', '.join(sorted(known))}; list it in data.ignore_fields to drop it"
+        )
+    shared = common_fields(row)
+    return [{**fields, **shared} for fields in function(row, schema)]
