@@ -1,5 +1,6 @@
 """The chat contract: what turns a request into a prompt, the same in training, evaluation, GGUF and Modelfile."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,10 +29,10 @@ class ChatContract:
         """Return the contract's sha256."""
         return sha256_json(asdict(self))
 
-    def messages(self, prompt: str) -> list[dict[str, str]]:
-        """Return the conversation that asks `prompt`."""
+    def messages(self, prompt: str, context: Sequence[Mapping[str, str]] = ()) -> list[dict[str, str]]:
+        """Return the conversation that asks `prompt`, after the turns of `context`."""
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
-        return [*system, {"role": "user", "content": prompt}]
+        return [*system, *map(dict, context), {"role": "user", "content": prompt}]
 
     def require(self, place: str, chat_template: str | None, end_of_turn_id: int | None) -> None:
         """Raise GradusError unless the model file `place` has the contract's template and end of turn."""

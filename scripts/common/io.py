@@ -67,12 +67,17 @@ def read_json(path: str | Path) -> Any:
         return json.load(handle)
 
 
+def dump_line(row: Any) -> str:
+    """Return one line of a JSONL file: keys sorted, NaN refused, with the newline."""
+    return json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> int:
     """Write one JSON object a line, keys sorted; return how many."""
     count = 0
     with atomic_open(path) as handle:
         for row in rows:
-            handle.write(json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+            handle.write(dump_line(row))
             count += 1
     return count
 

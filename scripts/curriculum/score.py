@@ -1,99 +1,164 @@
 """Give each record its difficulty, and carve eval-hard out of the held-out rows by it.
 
-In: split records. Out: the same with `scores` and `difficulty`, one file a split, and counts: the difficulty mix.
-A new scorer is a function here, entered in SCORERS, and a section of its name under `score` in the config.
+In: the dataset. Out: one file a split, each record with its `difficulty`; scores.jsonl, what each scorer said; counts:
+the difficulty mix. Scores are in a file of their own because some hang on other rows: a row's own bytes do not.
+
+Difficulty comes from a weighted mix of scorers, by thresholds or quantiles; one that a row brings is kept. Scorers of
+weight 0 are only compared, on a sample: they say whether the labels mean anything (rule `validity`).
 """
 
-import re
+import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.stats import rankdata
+from tqdm import tqdm
+
 from scripts.common.errors import GradusError
-from scripts.common.io import write_json, write_jsonl
+from scripts.common.io import atomic_open, dump_line, read_json, read_jsonl, write_json
 from scripts.common.logs import logging_to
 from scripts.common.records import LEVELS, SPLITS, Record, read_records
+from scripts.curriculum.scorers import SCORERS, Known
+
+SAMPLE = 500  # rows of a split that scorers of weight 0 look at: those with the smallest ids, which are asked first
 
 
 @dataclass
-class RuleParams:
-    """What the rules scorer counts; see config/schema.yaml, `score.rules`, for each."""
+class ScoreParams:
+    """See config/schema.yaml, `score`. weights: None leaves a scorer out, 0 only compares it."""
 
-    words_per_point: int
-    max_length_points: int
-    reasoning_words: Sequence[str]
-    reasoning_points: int
-    many_checks: int
-    checks_points: int
-    conditional_words: Sequence[str]
-    conditional_points: int
+    weights: Mapping[str, float | None]
+    thresholds: Sequence[float]
+    quantiles: Sequence[float] | None
+    rules: Mapping[str, Any]
+    mixed: list[str] = field(init=False)
+    compared: list[str] = field(init=False)
 
-
-def has_word(text: str, words: Sequence[str]) -> bool:
-    """Say whether one of `words` stands in `text` as a whole word (no letter, digit or _ beside it), in any case."""
-    if not words:
-        return False
-    return re.search(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", text, re.IGNORECASE) is not None
+    def __post_init__(self) -> None:
+        self.mixed = [name for name in SCORERS if self.weights.get(name)]
+        self.compared = [name for name in SCORERS if self.weights.get(name) == 0]
 
 
-def score_by_rules(record: Record, params: Mapping[str, Any]) -> float:
-    """Return a record's points, from 0 up: long prompt, reasoning asked for, many checks, conditions in the answer.
+def sample(path: str | Path, count: int = SAMPLE) -> list[Record]:
+    """Return of each split the `count` records with the smallest ids: hashes, so a fair and stable sample."""
+    heaps: dict[str, list[tuple[int, int, Record]]] = defaultdict(list)
+    for number, record in enumerate(read_records(path)):
+        heap = heaps[record.split]
+        item = (-int(record.id, 16), number, record)
+        (heapq.heappush if len(heap) < count else heapq.heappushpop)(heap, item)
+    return [record for name in sorted(heaps) for _, _, record in sorted(heaps[name], reverse=True)]
 
-    By default +1 per 40 prompt words up to 2, and +1 for each of the three others.
+
+def score_all(path: str | Path, names: Sequence[str], known: Known) -> dict[str, np.ndarray]:
+    """Return each named scorer's value of every record, in file order, a few thousand at a time."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    stream = iter(tqdm(read_records(path), desc="scoring", unit="row", mininterval=1))
+    while some := list(islice(stream, 4096)):
+        for name in names:
+            found[name] += SCORERS[name](some, known)
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def mix(scores: Mapping[str, np.ndarray], params: ScoreParams) -> np.ndarray:
+    """Return the weighted mix. One scorer alone keeps its own unit; several are brought to ranks, 0 to 1, first."""
+    if len(params.mixed) == 1:
+        return scores[params.mixed[0]]
+    ranks = {name: (rankdata(scores[name]) - 0.5) / max(1, len(scores[name])) for name in params.mixed}
+    total = sum(params.weights[name] or 0 for name in params.mixed)
+    return np.asarray(sum((params.weights[name] or 0) / total * ranks[name] for name in params.mixed))
+
+
+def levels(values: np.ndarray, params: ScoreParams) -> np.ndarray:
+    """Return 0, 1 or 2 for each value: by quantiles of the values if given, else by thresholds (a value at one is
+    above it).
     """
-    rules = RuleParams(**params)
-    points = min(rules.max_length_points, len(record.prompt.split()) // rules.words_per_point)
-    points += rules.reasoning_points * has_word(record.prompt, rules.reasoning_words)
-    points += rules.checks_points * (len(record.checks) >= rules.many_checks)
-    points += rules.conditional_points * has_word(record.response, rules.conditional_words)
-    return float(points)
+    cuts = np.quantile(values, params.quantiles) if params.quantiles else np.array(params.thresholds)
+    return np.searchsorted(cuts, values, side="left" if params.quantiles else "right")
 
 
-SCORERS: dict[str, Callable[[Record, Mapping[str, Any]], float]] = {"rules": score_by_rules}
+def place(record: Record, given: set[str]) -> str:
+    """Return the record's split: eval-hard for a test row of difficulty 2 that did not bring its split (`given`)."""
+    hard = record.split == "test" and record.difficulty == 2 and record.id not in given
+    return "eval-hard" if hard else record.split
 
 
-def carve_hard(records: Sequence[Record], given: set[str]) -> None:
-    """Move test rows of difficulty 2 to eval-hard, in place; those in `given` (by id) brought their split and stay."""
-    for record in records:
-        if record.split == "test" and record.difficulty == 2 and record.id not in given:
-            record.split = "eval-hard"
+def score(
+    records: str | Path, given: set[str], params: ScoreParams, known: Known
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, dict[str, float]]]:
+    """Return (mixed score, difficulty, each mixed scorer's values) of all records in file order, and {id: {scorer:
+    value}} of the sample for those that are only compared.
+    """
+    scores = score_all(records, params.mixed, known)
+    values = mix(scores, params)
+    compared: dict[str, dict[str, float]] = defaultdict(dict)
+    rows = sample(records)
+    if not known.corpus:
+        known.corpus = list(read_records(records)) if "retrieval" in params.mixed else rows
+    for name in params.compared:
+        for record, value in zip(rows, SCORERS[name](rows, known), strict=True):
+            compared[record.id][name] = value
+    return values, levels(values, params), scores, compared
 
 
-def score(records: Sequence[Record], given: set[str], scorer: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Score records in place (difficulty: points capped at 2; one that a row brings is kept); return the counts."""
-    for record in records:
-        points = SCORERS[scorer](record, params)
-        record.scores[scorer] = points
+def scored(
+    records: Iterable[Record], given: set[str], values: np.ndarray, found: np.ndarray
+) -> Iterator[tuple[Record, float]]:
+    """Yield each record with its difficulty and split, and its mixed score."""
+    for number, record in enumerate(records):
         if record.difficulty is None:
-            record.difficulty = min(2, int(points))
-    carve_hard(records, given)
+            record.difficulty = int(found[number])
+        record.split = place(record, given)
+        yield record, float(values[number])
+
+
+def check_splits(mix: Mapping[str, Counter[str]]) -> None:
+    """Raise GradusError if there is nothing to train on or to test with."""
+    total = sum(sum(counts.values()) for counts in mix.values())
     for split in ("train", "test"):
-        if not any(record.split == split for record in records):
+        if not sum(mix[split].values()):
             raise GradusError(
-                f"of {len(records)} records none is in {split}. There are too few rows, too many near-copies, or "
+                f"of {total} records none is in {split}. There are too few rows, too many near-copies, or "
                 "every row is of one split or difficulty: look at data/split.json, and at split in the config."
             )
-    mix: dict[str, Counter[str]] = defaultdict(Counter)
-    known: Counter[str] = Counter()
-    trained = {record.group for record in records if record.split == "train"}
-    for record in records:
-        mix[record.split][LEVELS[record.difficulty or 0]] += 1
-        known[record.split] += record.group in trained
-    return {
-        "scorer": scorer,
-        "mix": {name: dict(levels) for name, levels in mix.items()},
-        "rows_whose_group_is_trained": dict(known),
-    }
 
 
 if "snakemake" in globals():
     job = globals()["snakemake"]
-    with logging_to(job.log[0]):
-        rows = list(read_records(job.input.records))
-        brought = {record.id for record in read_records(job.input.ingested) if record.split}
-        summary = score(rows, brought, job.params.scorer, job.params.settings)
-        for split in SPLITS:  # a file each, so that an edited training row touches no evaluation
-            name = split.replace("-", "_")
-            write_jsonl(job.output[name], (record.to_json() for record in rows if record.split == split))
-        write_json(job.output.counts, summary)
+    with logging_to(job.log[0]), ExitStack() as files:
+        settings = ScoreParams(**job.params.score)
+        losses = {row["id"]: row for row in read_jsonl(job.input.losses)} if job.input.get("losses") else {}
+        about = Known(settings.rules, losses)
+        if "retrieval" in settings.mixed:
+            about.corpus = list(read_records(job.input.records))
+        brought = set(read_json(job.input.given))
+        points, difficulty, by_scorer, by_id = score(job.input.records, brought, settings, about)
+        # a file each, so that an edited training row touches no evaluation
+        outputs = {name: files.enter_context(atomic_open(job.output[name.replace("-", "_")])) for name in SPLITS}
+        table = files.enter_context(atomic_open(job.output.scores))
+        counted: dict[str, Counter[str]] = defaultdict(Counter)
+        trained: set[str] = set()
+        for number, (row, value) in enumerate(scored(read_records(job.input.records), brought, points, difficulty)):
+            outputs[row.split].write(dump_line(row.to_json()))
+            counted[row.split][LEVELS[row.difficulty or 0]] += 1
+            if row.split == "train" and row.group:
+                trained.add(row.group)
+            each = {name: float(column[number]) for name, column in by_scorer.items()}
+            line = {"id": row.id, "split": row.split, "difficulty": row.difficulty, "score": value}
+            table.write(dump_line({**line, "scores": {**each, **by_id.get(row.id, {})}}))
+        check_splits(counted)
+        shared = Counter(r.split for r in read_records(job.input.records) if r.group in trained)
+        write_json(
+            job.output.counts,
+            {
+                "weights": {name: settings.weights[name] for name in settings.mixed},
+                "compared": settings.compared,
+                "mix": {name: dict(found) for name, found in counted.items()},
+                "rows_whose_group_is_trained": dict(shared),
+            },
+        )

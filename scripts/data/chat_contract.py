@@ -1,6 +1,6 @@
 """Pin how the model is asked: the config's system prompt with the base's own chat template.
 
-In: the prepared base (its tokenizer files only), the system prompt. Out: the chat contract.
+In: the base's tokenizer, the system prompt. Out: the chat contract.
 """
 
 from pathlib import Path
@@ -11,18 +11,18 @@ from scripts.common.io import read_json
 from scripts.common.logs import logging_to
 
 
-def make_contract(base: str | Path, system_prompt: str) -> ChatContract:
-    """Return the contract for a base checkpoint folder as prepare_base leaves it.
+def make_contract(tokenizer: str | Path, system_prompt: str) -> ChatContract:
+    """Return the contract for a folder as prepare_tokenizer leaves it.
 
     Raises GradusError if a literal of the system prompt would be read as one of the model's control tokens.
     """
-    base = Path(base)
-    config = read_json(base / "tokenizer_config.json")
-    vocabulary = {token["content"]: token["id"] for token in read_json(base / "tokenizer.json")["added_tokens"]}
+    folder = Path(tokenizer)
+    config = read_json(folder / "tokenizer_config.json")
+    vocabulary = {token["content"]: token["id"] for token in read_json(folder / "tokenizer.json")["added_tokens"]}
     for token in vocabulary:
         if token.strip() and token in system_prompt:
             raise GradusError(f"chat.system_prompt holds {token!r}, a control token of the base model; take it out")
-    template = (base / "chat_template.jinja").read_text(encoding="utf-8")
+    template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     end, pad = config["eos_token"], config["pad_token"]
     return ChatContract(system_prompt.strip(), template, end, vocabulary[end], pad, vocabulary[pad])
 
@@ -30,4 +30,4 @@ def make_contract(base: str | Path, system_prompt: str) -> ChatContract:
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
-        write_contract(job.output.contract, make_contract(job.input.base, job.params.system_prompt))
+        write_contract(job.output.contract, make_contract(job.input.tokenizer, job.params.system_prompt))

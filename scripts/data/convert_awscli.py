@@ -203,7 +203,11 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
     if unknown := sorted(set(options.services) - seen_services):
         raise GradusError(f"data.options.services: the package has no example pages for {', '.join(unknown)}")
     reasons = dict(Counter(item["reason"] for item in left_out))
-    return rows, left_out, {"read": f"{pages} pages of {len(seen_services)} services", "rows": len(rows), "left_out": reasons}
+    return (
+        rows,
+        left_out,
+        {"read": f"{pages} pages of {len(seen_services)} services", "rows": len(rows), "left_out": reasons},
+    )
 
 
 if "snakemake" in globals():

@@ -21,7 +21,9 @@ from scripts.common.io import write_json, write_jsonl
 from scripts.common.logs import logging_to
 
 # label → the field of the output that its words go to
-STREET = [f"StreetName{part}" for part in ("PreModifier", "PreDirectional", "PreType", "", "PostType", "PostDirectional")]
+STREET = [
+    f"StreetName{part}" for part in ("PreModifier", "PreDirectional", "PreType", "", "PostType", "PostDirectional")
+]
 PARTS = {
     **dict.fromkeys([*STREET, "StreetNamePostModifier"], "street"),
     **dict.fromkeys(["OccupancyType", "OccupancyIdentifier", "SubaddressType", "SubaddressIdentifier"], "unit"),

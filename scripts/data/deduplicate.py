@@ -4,7 +4,6 @@ In: masked records. Out: records, each with the ids of earlier rows that it near
 keeps them together); what was left out and why; contradictory rows; counts.
 """
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from scripts.common.hashing import sha256_text
-from scripts.common.io import atomic_open, write_json, write_jsonl
+from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, normal, read_records
 from scripts.data.near_copies import Rows, near_copies
@@ -97,7 +96,7 @@ def deduplicate(
                     )
                     reasons["near-copy"] += 1
                     continue
-            handle.write(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n")
+            handle.write(dump_line(row))
             written += 1
     contradictions = [contradiction(Record(**rows[a]), Record(**rows[b])) for a, b in same_prompt]
     counts = {

