@@ -23,7 +23,8 @@ wildcard_constraints:
     arm="|".join(config["curriculum"]["arms"]),
     seed=r"\d+",
     phase="easy|medium|hard",
-    model=r"base|[a-z]+-\d+",
+    model=r"base|[a-z][a-z0-9-]*-\d+",
+    converter=re.escape(config["data"]["package"]["converter"]),
     quant=r"[A-Z0-9_]+|bf16",
     split="test|eval-hard|eval-unseen",
 

@@ -52,12 +52,37 @@ def source_folder(source):
     return f"data/raw/{name}"
 
 
+def own_files():
+    """The user's files, as {path, role}."""
+    return [{"path": f, "role": "all"} if isinstance(f, str) else f for f in config["data"]["files"]]
+
+
 def row_files(wildcards):
-    """The rows that ingest reads: the user's files, or what the converter made of the package."""
-    if config["data"]["files"]:
-        return config["data"]["files"]
+    """The rows that ingest reads: the user's files, or what the converter made of the package; and the schema."""
     converter = config["data"]["package"]["converter"]
-    return [f"results/{wildcards.run}/data/{converter}.jsonl"]
+    rows = [f["path"] for f in own_files()] or [f"results/{wildcards.run}/data/converted/{converter}.jsonl"]
+    return {"rows": rows, **answer_schema(wildcards)}
+
+
+def row_roles():
+    """The role of each of these files."""
+    return [f["role"] for f in own_files()] or ["all"]
+
+
+def answer_schema(wildcards):
+    """The JSON schema of extracted objects, if there is one."""
+    return {"schema": config["data"]["schema"]} if config["data"]["schema"] else {}
+
+
+def base_losses(wildcards):
+    """The base's losses, if a scorer needs them."""
+    needed = any(config["score"]["weights"][name] is not None for name in ("loss", "ifd"))
+    return {"losses": f"results/{wildcards.run}/train/base_loss.jsonl"} if needed else {}
+
+
+def cheap_scores(wildcards):
+    """What the score rule counted, for the audit; not if that takes the model's weights."""
+    return {} if base_losses(wildcards) else {"scores": f"results/{wildcards.run}/curriculum/score.json"}
 
 
 def training_base(wildcards):
@@ -95,6 +120,15 @@ def served_model():
 def served_gguf(wildcards):
     """Its GGUF, in the quant that is evaluated."""
     return f"results/{wildcards.run}/export/{served_model()}/{config['export']['quant']}.gguf"
+
+
+def ledgers():
+    """Every arm's and seed's exposure ledger."""
+    return expand(
+        "results/{{run}}/curriculum/{arm}/seed{seed}/ledger.json",
+        arm=config["curriculum"]["arms"],
+        seed=config["curriculum"]["seeds"],
+    )
 
 
 def graded(kind):

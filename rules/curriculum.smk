@@ -4,14 +4,16 @@
 rule score:
     """Give each record its difficulty."""
     input:
-        records="results/{run}/data/split.jsonl",
-        ingested="results/{run}/data/records.jsonl",
+        unpack(base_losses),
+        records="results/{run}/data/dataset.jsonl",
+        given="results/{run}/data/split.given.json",
     output:
         train="results/{run}/curriculum/train.jsonl",
         valid="results/{run}/curriculum/valid.jsonl",
         test="results/{run}/curriculum/test.jsonl",
         eval_hard="results/{run}/curriculum/eval-hard.jsonl",
         eval_unseen="results/{run}/curriculum/eval-unseen.jsonl",
+        scores="results/{run}/curriculum/scores.jsonl",
         counts="results/{run}/curriculum/score.json",
     log:
         "results/{run}/logs/score.log",
@@ -22,8 +24,7 @@ rule score:
     resources:
         mem_mb=1000,
     params:
-        scorer=config["score"]["scorer"],
-        settings=lambda w: config["score"][config["score"]["scorer"]],
+        score=lambda w: config["score"],
         code=code_fingerprint("curriculum/score"),
     message:
         "Scoring difficulty"
@@ -34,15 +35,20 @@ rule score:
 # A checkpoint not because the plan is unknown before it (phases are static), but because Snakemake compares
 # inputs anew after one: a phase whose rows came out the same is then not trained again. See docs/architecture.md.
 checkpoint phase:
-    """Lay out the rows that an arm sees in each phase, in order."""
+    """Lay out the rows that an arm sees in each phase, step by step."""
     input:
         records="results/{run}/curriculum/train.jsonl",
+        scores="results/{run}/curriculum/scores.jsonl",
+        tokenizer="results/{run}/tokenizer",
+        contract="results/{run}/data/chat_contract.json",
         estimate="results/{run}/train/estimate.json",
+        audit="results/{run}/data/audit.json",
     output:
         easy="results/{run}/curriculum/{arm}/seed{seed}/easy.jsonl",
         medium="results/{run}/curriculum/{arm}/seed{seed}/medium.jsonl",
         hard="results/{run}/curriculum/{arm}/seed{seed}/hard.jsonl",
         schedule="results/{run}/curriculum/{arm}/seed{seed}/schedule.json",
+        ledger="results/{run}/curriculum/{arm}/seed{seed}/ledger.json",
     log:
         "results/{run}/logs/phase/{arm}-{seed}.log",
     conda:
@@ -50,7 +56,9 @@ checkpoint phase:
     resources:
         mem_mb=1000,
     params:
+        arm=lambda w: config["curriculum"]["definitions"][w.arm],
         rows=config["curriculum"]["rows"],
+        epochs=config["curriculum"]["epochs"],
         batch_size=config["train"]["batch_size"],
         code=code_fingerprint("curriculum/phase"),
     message:

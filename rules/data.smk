@@ -1,4 +1,4 @@
-"""fetch → ingest → split, and the chat contract."""
+"""fetch → convert → ingest → mask → deduplicate → split → decontaminate → audit, and the chat contract."""
 
 SOURCES = {
     source_folder(part["source"]).removeprefix("data/raw/"): part
@@ -8,7 +8,7 @@ SOURCES = {
 
 
 rule fetch:
-    """Fetch one source through its package manager and verify its sha256: the only rule that uses the network."""
+    """Fetch one source from its registry and verify its sha256: the only rule that uses the network."""
     output:
         folder=directory("data/raw/{source}"),
     log:
@@ -28,37 +28,37 @@ rule fetch:
         "../scripts/data/fetch.py"
 
 
-rule convert_awscli:
-    """Make rows of the example pages inside the awscli package."""
+rule convert:
+    """Make rows of what a package holds, by the converter of that name."""
     input:
         package=source_folder(config["data"]["package"]["source"]),
     output:
-        rows="results/{run}/data/awscli.jsonl",
-        left_out="results/{run}/data/awscli.left_out.jsonl",
-        counts="results/{run}/data/awscli.counts.json",
+        rows="results/{run}/data/converted/{converter}.jsonl",
+        left_out="results/{run}/data/converted/{converter}.left_out.jsonl",
+        counts="results/{run}/data/converted/{converter}.counts.json",
     log:
-        "results/{run}/logs/convert_awscli.log",
+        "results/{run}/logs/convert-{converter}.log",
     benchmark:
-        "results/{run}/benchmarks/convert_awscli.tsv"
+        "results/{run}/benchmarks/convert-{converter}.tsv"
     conda:
         "../envs/gradus.yaml"
     resources:
         mem_mb=500,
     params:
-        options=lambda w: config["data"]["package"]["options"],
-        code=code_fingerprint("data/convert_awscli"),
+        options=lambda w: config["data"]["package"][w.converter],
+        code=lambda w: code_fingerprint(f"data/convert_{w.converter}"),
     message:
-        "Reading the example pages of the package"
+        "Making rows of the package"
     script:
-        "../scripts/data/convert_awscli.py"
+        "../scripts/data/convert_{wildcards.converter}.py"
 
 
 rule ingest:
-    """Check every row and make records of them."""
+    """Check every row, whatever its shape, and make records of them."""
     input:
-        rows=row_files,
+        unpack(row_files),
     output:
-        records="results/{run}/data/records.jsonl",
+        records=temp("results/{run}/data/records.jsonl"),
         rejected="results/{run}/data/rejected.jsonl",
         counts="results/{run}/data/ingest.json",
     log:
@@ -70,8 +70,9 @@ rule ingest:
     resources:
         mem_mb=1000,
     params:
-        task=config["data"]["task"],
-        max_rejected_share=config["data"]["max_rejected_share"],
+        **{key: config["data"][key] for key in ("task", "shape", "ignore_fields", "max_rejected_share")},
+        roles=row_roles(),
+        system_prompt=lambda w: config["chat"]["system_prompt"],
         code=code_fingerprint("data/ingest"),
     message:
         "Checking the rows"
@@ -79,13 +80,66 @@ rule ingest:
         "../scripts/data/ingest.py"
 
 
-rule split:
-    """Give each record its split; near-copies stay together."""
+rule mask:
+    """Put placeholders in the place of personal data and secrets."""
     input:
         records="results/{run}/data/records.jsonl",
     output:
+        records="results/{run}/data/masked_records.jsonl",
+        touched="results/{run}/data/masked.jsonl",
+        counts="results/{run}/data/mask.json",
+    log:
+        "results/{run}/logs/mask.log",
+    benchmark:
+        "results/{run}/benchmarks/mask.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: 2
+    resources:
+        mem_mb=1500,
+    params:
+        mask=lambda w: config["mask"],
+        code=code_fingerprint("data/mask"),
+    message:
+        "Masking personal data and secrets"
+    script:
+        "../scripts/data/mask.py"
+
+
+rule deduplicate:
+    """Leave out exact duplicates; find near-copies and contradictions."""
+    input:
+        records="results/{run}/data/masked_records.jsonl",
+    output:
+        records="results/{run}/data/deduplicated.jsonl",
+        left_out="results/{run}/data/deduplicate.left_out.jsonl",
+        contradictions="results/{run}/data/contradictions.jsonl",
+        counts="results/{run}/data/deduplicate.json",
+    log:
+        "results/{run}/logs/deduplicate.log",
+    benchmark:
+        "results/{run}/benchmarks/deduplicate.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=3000,
+    params:
+        deduplicate=config["deduplicate"],
+        code=code_fingerprint("data/deduplicate"),
+    message:
+        "Looking for duplicates"
+    script:
+        "../scripts/data/deduplicate.py"
+
+
+rule split:
+    """Give each record its split; near-copies stay together."""
+    input:
+        records="results/{run}/data/deduplicated.jsonl",
+    output:
         records="results/{run}/data/split.jsonl",
         left_out="results/{run}/data/split.left_out.jsonl",
+        given="results/{run}/data/split.given.json",
         counts="results/{run}/data/split.json",
     log:
         "results/{run}/logs/split.log",
@@ -98,6 +152,7 @@ rule split:
     params:
         seed=config["seed"],
         split=config["split"],
+        allow_few=config["data"]["allow_few"],
         code=code_fingerprint("data/split"),
     message:
         "Dividing the records into splits"
@@ -105,10 +160,35 @@ rule split:
         "../scripts/data/split.py"
 
 
+rule decontaminate:
+    """Stop if held-out rows ask what training rows ask, or leave them out."""
+    input:
+        records="results/{run}/data/split.jsonl",
+    output:
+        dataset="results/{run}/data/dataset.jsonl",
+        pairs="results/{run}/data/contamination.jsonl",
+        counts="results/{run}/data/contamination.json",
+    log:
+        "results/{run}/logs/decontaminate.log",
+    benchmark:
+        "results/{run}/benchmarks/decontaminate.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=3000,
+    params:
+        decontaminate=config["decontaminate"],
+        code=code_fingerprint("data/decontaminate"),
+    message:
+        "Comparing held-out rows with training rows"
+    script:
+        "../scripts/data/decontaminate.py"
+
+
 rule chat_contract:
     """Pin how the model is asked: system prompt, chat template, end-of-turn token."""
     input:
-        base="results/{run}/base",
+        tokenizer="results/{run}/tokenizer",
     output:
         contract="results/{run}/data/chat_contract.json",
     log:
@@ -123,3 +203,39 @@ rule chat_contract:
         "Writing the chat contract"
     script:
         "../scripts/data/chat_contract.py"
+
+
+rule audit:
+    """Say what the dataset is like and what to do about it: data/audit.html."""
+    input:
+        unpack(cheap_scores),
+        template=workflow.source_path("../scripts/data/audit.html.j2"),
+        dataset="results/{run}/data/dataset.jsonl",
+        tokenizer="results/{run}/tokenizer",
+        contract="results/{run}/data/chat_contract.json",
+        ingest="results/{run}/data/ingest.json",
+        mask="results/{run}/data/mask.json",
+        deduplicate="results/{run}/data/deduplicate.json",
+        split="results/{run}/data/split.json",
+        decontaminate="results/{run}/data/contamination.json",
+    output:
+        facts="results/{run}/data/audit.json",
+        page="results/{run}/data/audit.html",
+    log:
+        "results/{run}/logs/audit.log",
+    benchmark:
+        "results/{run}/benchmarks/audit.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: 2
+    resources:
+        mem_mb=1500,
+    params:
+        run=config["run"],
+        task=config["data"]["task"],
+        max_length=config["train"]["max_length"],
+        code=code_fingerprint("data/audit"),
+    message:
+        "Auditing the dataset"
+    script:
+        "../scripts/data/audit.py"

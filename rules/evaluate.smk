@@ -1,4 +1,4 @@
-"""answer → grade → compare. One rule each for every model; a baseline is a name in the config."""
+"""answer → grade → compare, validity. One rule each for every model; a baseline is a name in the config."""
 
 
 rule answer:
@@ -35,11 +35,13 @@ rule answer:
 rule grade:
     """Grade one model's answers to one split."""
     input:
+        unpack(answer_schema),
         answers="results/{run}/evaluate/{model}/{quant}/{split}.answers.jsonl",
         records="results/{run}/curriculum/{split}.jsonl",
     output:
         grades="results/{run}/evaluate/{model}/{quant}/{split}.grades.jsonl",
         metrics="results/{run}/evaluate/{model}/{quant}/{split}.metrics.json",
+        details="results/{run}/evaluate/{model}/{quant}/{split}.details.json",
     log:
         "results/{run}/logs/grade/{model}-{quant}-{split}.log",
     conda:
@@ -70,8 +72,30 @@ rule compare:
     params:
         models=config["evaluate"]["models"],
         splits=config["evaluate"]["splits"],
+        task=config["data"]["task"],
         code=code_fingerprint("evaluate/compare"),
     message:
         "Comparing the models"
     script:
         "../scripts/evaluate/compare.py"
+
+
+rule validity:
+    """Ask whether difficulty goes with what models get wrong."""
+    input:
+        scores="results/{run}/curriculum/scores.jsonl",
+        grades=graded("grades.jsonl"),
+    output:
+        validity="results/{run}/validity.json",
+    log:
+        "results/{run}/logs/validity.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        models=config["evaluate"]["models"],
+        splits=config["evaluate"]["splits"],
+        code=code_fingerprint("evaluate/validity"),
+    message:
+        "Comparing difficulty with failures"
+    script:
+        "../scripts/evaluate/validity.py"

@@ -33,12 +33,16 @@ rule report:
         converted=(
             []
             if config["data"]["files"]
-            else f"results/{{run}}/data/{config['data']['package']['converter']}.counts.json"
+            else f"results/{{run}}/data/converted/{config['data']['package']['converter']}.counts.json"
         ),
         ingest="results/{run}/data/ingest.json",
         split="results/{run}/data/split.json",
         score="results/{run}/curriculum/score.json",
+        audit="results/{run}/data/audit.json",
+        validity="results/{run}/validity.json",
+        ledgers=ledgers(),
         summaries=training_files("summary.json"),
+        details=graded("details.json"),
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
         speeds=graded("speed.json"),

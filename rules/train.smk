@@ -1,10 +1,36 @@
-"""prepare_base → round_base → estimate → train_phase (one adapter per arm, seed and phase)."""
+"""prepare_tokenizer, prepare_base, base_loss → round_base → estimate → train_phase (one adapter per arm, seed and phase)."""
+
+
+rule prepare_tokenizer:
+    """Take the base's tokenizer and chat template out, for what needs no weights."""
+    input:
+        source=lambda w: source_folder(config["base_model"]["source"]),
+    output:
+        tokenizer=directory("results/{run}/tokenizer"),
+    log:
+        "results/{run}/logs/prepare_tokenizer.log",
+    benchmark:
+        "results/{run}/benchmarks/prepare_tokenizer.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        source=lambda w: config["base_model"]["source"],
+        gguf=lambda w: config["base_model"]["gguf"],
+        pad_token=lambda w: config["base_model"]["pad_token"],
+        code=code_fingerprint("train/prepare_tokenizer"),
+    message:
+        "Importing the tokenizer of {params.source}"
+    script:
+        "../scripts/train/prepare_tokenizer.py"
 
 
 rule prepare_base:
     """Bring the base model into one form: a checked bf16 safetensors checkpoint."""
     input:
         source=lambda w: source_folder(config["base_model"]["source"]),
+        tokenizer="results/{run}/tokenizer",
     output:
         base=directory("results/{run}/base"),
     log:
@@ -18,12 +44,38 @@ rule prepare_base:
     params:
         source=lambda w: config["base_model"]["source"],
         gguf=lambda w: config["base_model"]["gguf"],
-        pad_token=lambda w: config["base_model"]["pad_token"],
         code=code_fingerprint("train/prepare_base"),
     message:
         "Importing the base model {params.source}"
     script:
         "../scripts/train/prepare_base.py"
+
+
+rule base_loss:
+    """Measure the untuned base's loss on every row, for the scorers that need it."""
+    input:
+        dataset="results/{run}/data/dataset.jsonl",
+        base="results/{run}/base",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        losses="results/{run}/train/base_loss.jsonl",
+    log:
+        "results/{run}/logs/base_loss.log",
+    benchmark:
+        "results/{run}/benchmarks/base_loss.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: config["train"]["threads"]
+    resources:
+        mem_mb=3000,
+        training=1,
+    params:
+        threads=config["train"]["threads"],
+        code=code_fingerprint("train/base_loss"),
+    message:
+        "Measuring the base's loss on every row"
+    script:
+        "../scripts/train/base_loss.py"
 
 
 rule round_base:

@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.io import read_json
+from scripts.common.io import read_json, write_jsonl
 from scripts.train.train_phase import TrainParams, train_phase
 
 
@@ -13,15 +13,15 @@ def main() -> None:
     """Train by the job's settings."""
     job = read_json(sys.argv[1])
     output = Path(job["output"])
-    steps = -(-len(job["rows"]) // job["batch_size"])
+    size = job["batch_size"]
     rows = output / "rows.jsonl"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in job["rows"]), encoding="utf-8")
+    count = write_jsonl(rows, ({**row, "step": 1 + number // size} for number, row in enumerate(job["rows"])))
     train_phase(
         rows=rows,
         valid=job["valid"],
         base=job["rounded"],
         contract_path=job["contract"],
-        schedule={level: {"rows": len(job["rows"]), "steps": steps} for level in ("easy", "medium", "hard")},
+        schedule=dict.fromkeys(("easy", "medium", "hard"), -(-count // size)),
         phase="easy",
         previous=None,
         seed=job["seed"],

@@ -103,6 +103,26 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
 
 
 def _cross_check(config: dict[str, Any], files: Sequence[str | Path]) -> Iterator[str]:
+    known = config["curriculum"]["definitions"]
+    for number, arm in enumerate(config["curriculum"]["arms"]):
+        if arm not in known:
+            where = _where(["curriculum", "arms", number], files)
+            yield f"{where}: curriculum.arms: no arm {arm!r} in curriculum.definitions; there are: {', '.join(known)}"
+    weights = config["score"]["weights"]
+    if not any(weights.values()):
+        yield f"{_where(['score', 'weights'], files)}: score.weights: none is above 0; one scorer at least must decide"
+    for name in ("thresholds", "quantiles"):
+        if (pair := config["score"][name]) and pair[0] > pair[1]:
+            yield f"{_where(['score', name], files)}: score.{name}: {pair} must rise"
+    package = config["data"]["package"]
+    if not config["data"]["files"] and package["source"]:
+        converter = package["converter"]
+        if converter not in package or not (ROOT / "scripts" / "data" / f"convert_{converter}.py").is_file():
+            where = _where(["data", "package", "converter"], files)
+            yield (
+                f"{where}: data.package.converter: no converter {converter!r}; it takes scripts/data/convert_{converter}.py "
+                "and a section of its name in config/schema.yaml"
+            )
     trained = {f"{arm}-{seed}" for arm in config["curriculum"]["arms"] for seed in config["curriculum"]["seeds"]}
     for number, model in enumerate(config["evaluate"]["models"]):
         if model != "base" and model not in trained:

@@ -83,8 +83,8 @@ class Dealer:
         """
         if len(rows) < steps:
             raise GradusError(
-                f"{steps} optimizer steps, but this arm has only {len(rows)} rows for their tokens, because its rows are "
-                "longer. Raise train.batch_size, so that a step of the budget holds several rows."
+                f"{steps} optimizer steps, but this arm has only {len(rows)} rows for their tokens: they are longer. "
+                "Raise train.batch_size, so that a step of the budget holds several rows."
             )
         made: Steps = []
         share, held, number = self.tokens(rows) / steps, 0, 0
@@ -175,10 +175,12 @@ def lay_out(
     batch_size: int,
     lengths: Mapping[str, int],
     scores: Mapping[str, float],
+    epochs: Mapping[str, float] | None = None,
 ) -> dict[str, Steps]:
     """Return the records of each step of each phase.
 
-    `rows`: the budget in rows a phase, None for all of its pool once. `lengths` (tokens) and `scores` by id.
+    `rows`: the budget in rows a phase, None for its pool, `epochs` times (once, if not given). `lengths` (tokens) and
+    `scores` by id.
     Raises GradusError if a phase would be empty.
     """
     sizes = {}
@@ -190,7 +192,7 @@ def lay_out(
                 "mix in curriculum/score.json, and change score in the config or the rows' own difficulty."
             )
         given = rows[phase]
-        sizes[phase] = pool if given is None else given
+        sizes[phase] = max(1, round(pool * (epochs or {}).get(phase, 1))) if given is None else given
     reference = budget(train, Dealer(seed, lengths, scores), sizes, batch_size)
     if arm == Arm():
         return reference

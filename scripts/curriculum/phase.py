@@ -26,6 +26,7 @@ if "snakemake" in globals():
             job.params.batch_size,
             lengths,
             scores,
+            job.params.epochs,
         )
         for name in LEVELS:
             write_jsonl(job.output[name], write_steps(laid[name]))

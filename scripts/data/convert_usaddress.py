@@ -1,4 +1,4 @@
-"""The labelled addresses in usaddress' source distribution, as rows: an address as somebody typed it, its parts as JSON.
+"""The labelled addresses in usaddress' source distribution, as rows: an address as typed, its parts as JSON.
 
 In: a folder that holds the fetched archive. It is read in place, never unpacked, never run.
 Out: rows (JSONL: input, output, source) and the addresses that gave none, with the reason.

@@ -108,7 +108,8 @@ def gate(pairs: Sequence[dict[str, Any]], held_out: int, max_share: float) -> No
     raise GradusError(
         f"{len(pairs)} of {held_out} held-out rows ask what training rows ask "
         f"(decontaminate.max_share allows {max_share:g}):\n  " + "\n  ".join(lines[:5]) + more + "\n"
-        "An evaluation on them would flatter. Set decontaminate.found: leave-out to evaluate without them, or mend the data."
+        "An evaluation on them would flatter. Set decontaminate.found: leave-out to evaluate without them, or mend "
+        "the data."
     )
 
 

@@ -13,7 +13,7 @@ import logging
 import multiprocessing
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ BETWEEN = "\n\n\u241e\n\n"  # between a row's texts while they are searched, so 
 
 @dataclass
 class Masker:
-    """Finds and replaces. `kinds`: entities of KINDS; `allow`: patterns of values that stay (searched, not anchored)."""
+    """Finds and replaces. `kinds`: entities of KINDS; `allow`: patterns of values that stay (searched in them)."""
 
     kinds: Sequence[str]
     secrets: bool
@@ -119,6 +119,9 @@ class Masker:
         def replaced(text: str) -> str:
             return pattern.sub(lambda match: placeholders[match[0]], text)
 
+        response = replaced(record.response)
+        if response != record.response:
+            response = _masked_json(record.response, replaced) or response
         group = record.group  # a placeholder would make one group of many
         if replaced(group) != group:
             group = f"masked-{sha256_text(group)[:12]}"
@@ -126,7 +129,7 @@ class Masker:
             **{
                 **record.to_json(),
                 "prompt": replaced(record.prompt),
-                "response": replaced(record.response),
+                "response": response,
                 "context": [{**turn, "content": replaced(turn["content"])} for turn in record.context],
                 "checks": [replaced(check) for check in record.checks],
                 "group": group,
@@ -135,6 +138,26 @@ class Masker:
             }
         )
         return clean, counts
+
+
+def _masked_json(text: str, replaced: Callable[[str], str]) -> str | None:
+    """Return a response that is a JSON object with its values masked one by one, so that it stays JSON; else None."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+
+    def walk(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: walk(item) for name, item in part.items()}
+        if isinstance(part, list):
+            return [walk(item) for item in part]
+        if isinstance(part, str):
+            return replaced(part)
+        masked = replaced(json.dumps(part))
+        return part if masked == json.dumps(part) else masked
+
+    return json.dumps(walk(value), ensure_ascii=False) if isinstance(value, dict) else None
 
 
 def mask_lines(masker: Masker, lines: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:

@@ -5,35 +5,15 @@ Each reader yields (line, row, reason): the row as a dict of JSON values, or Non
 
 import csv
 import gzip
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from scripts.common.errors import GradusError
+from scripts.common.strict_json import strict_json
 
 Lines = Iterator[tuple[int, dict[str, Any] | None, str]]
 MAX_LINE = 4 * 2**20  # bytes; far above any context length, far below what hurts
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
-    return found
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value; write null or leave the field out")
-
-
-def strict_json(text: str) -> Any:
-    """Return the value of a JSON text. Raises ValueError for what others let pass: duplicate keys, NaN, Infinity."""
-    try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def read_lines(handle: BinaryIO) -> Lines:

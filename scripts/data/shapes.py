@@ -6,15 +6,11 @@ schema (or None), and returns a list of the fields of records; it raises Fault f
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from scripts.common.errors import GradusError
 from scripts.common.records import SPLITS
-from scripts.data.readers import strict_json
+from scripts.common.strict_json import check_schema, strict_json
 
 COMMON = ("checks", "group", "split", "difficulty", "source")  # fields that a row of any shape may have
 Fields = list[dict[str, Any]]
@@ -24,6 +20,7 @@ class Fault(ValueError):
     """A row that cannot be used: the field and what is wrong."""
 
     def __init__(self, name: str, reason: str) -> None:
+        """`name`: the field; `reason`: what is wrong with it, and how to mend it."""
         super().__init__(reason)
         self.name, self.reason = name, reason
 
@@ -79,17 +76,6 @@ def instruction(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fie
     given = text_of(row, "input", empty=True) if "input" in row else ""
     asked = "\n\n".join(part for part in (text_of(row, "instruction"), given) if part.strip())
     return [{"prompt": asked, "response": text_of(row, "output")}]
-
-
-@cache
-def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema))
-
-
-def check_schema(value: Any, schema: Mapping[str, Any]) -> str:
-    """Return what in a JSON value is not as the schema says; empty if nothing."""
-    error = best_match(_validator(json.dumps(schema)).iter_errors(value))
-    return f"at {error.json_path}: {error.message}" if error else ""
 
 
 def input_output(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:

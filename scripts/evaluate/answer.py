@@ -22,11 +22,14 @@ from scripts.common.records import Record, read_records
 from scripts.evaluate.decode import answer_all
 
 
-def render_prompts(gguf: str | Path, contract: ChatContract, prompts: Sequence[str]) -> list[str]:
-    """Return each prompt as the template inside the GGUF writes it; raise GradusError if that is not the contract's."""
+def render_prompts(gguf: str | Path, contract: ChatContract, records: Sequence[Record]) -> list[str]:
+    """Return what asks each record, written by the template inside the GGUF; raise GradusError if that is not the
+    contract's.
+    """
     template = require_contract(gguf, contract)["chat_template"]
     formatter = Jinja2ChatFormatter(template=template, eos_token=contract.end_of_turn, bos_token="")
-    return [formatter(messages=contract.messages(prompt)).prompt for prompt in prompts]  # type: ignore[arg-type]
+    talks = [contract.messages(record.prompt, record.context) for record in records]
+    return [formatter(messages=talk).prompt for talk in talks]  # type: ignore[arg-type]
 
 
 def answer(
@@ -43,7 +46,7 @@ def answer(
     At most `max_rows` records are asked: those with the smallest ids, which are hashes, so a fair and stable sample.
     """
     asked = sorted(records, key=lambda record: record.id)[:max_rows]
-    prompts = render_prompts(gguf, contract, [record.prompt for record in asked])
+    prompts = render_prompts(gguf, contract, asked)
     began = time.monotonic()
     answers = run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, max_tokens, sequences, threads)
     seconds = time.monotonic() - began

@@ -12,6 +12,8 @@ from scipy.stats import binomtest
 from scripts.common.io import read_json, read_jsonl, write_json
 from scripts.common.logs import logging_to
 
+HEADLINE = {"command": "exact", "qa": "exact", "extract": "exact", "classify": "accuracy"}  # what a report leads with
+
 
 def interval(hits: int, n: int) -> list[float]:
     """Return the 95 % Wilson score interval of a share (Wilson 1927), as [low, high]."""
@@ -42,17 +44,17 @@ def compare_rows(first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str
 
 
 def compare(
-    models: Sequence[str], splits: Sequence[str], metrics: Mapping[str, Any], grades: Mapping[str, Any]
+    models: Sequence[str], splits: Sequence[str], task: str, metrics: Mapping[str, Any], grades: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return both tables; `metrics` and `grades` are keyed "model/split"."""
     table = {model: {split: metrics[f"{model}/{split}"] for split in splits} for model in models}
-    against: dict[str, Any] = {"first": models[0], "models": {}}
+    against: dict[str, Any] = {"first": models[0], "headline": HEADLINE[task], "models": {}}
     for model in models[1:]:
         against["models"][model] = {
             split: {
                 name: compare_rows(grades[f"{models[0]}/{split}"], grades[f"{model}/{split}"], name)
                 for name in table[model][split]
-                if all(row[name] in (0, 1) for row in grades[f"{model}/{split}"])
+                if all(row.get(name) in (0, 1) for row in grades[f"{model}/{split}"])
             }
             for split in splits
         }
@@ -66,6 +68,7 @@ if "snakemake" in globals():
         result, versus = compare(
             job.params.models,
             job.params.splits,
+            job.params.task,
             dict(zip(keys, map(read_json, job.input.metrics), strict=True)),
             dict(zip(keys, (list(read_jsonl(path)) for path in job.input.grades), strict=True)),
         )

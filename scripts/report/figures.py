@@ -7,26 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from matplotlib import pyplot
+from matplotlib.figure import Figure
 
-matplotlib.use("svg")
-matplotlib.rcParams.update({"svg.hashsalt": "gradus", "svg.fonttype": "none", "font.family": "sans-serif"})
-
-from matplotlib import pyplot  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-from scripts.common.io import atomic_path, read_json, read_jsonl  # noqa: E402
-from scripts.common.logs import logging_to  # noqa: E402
-from scripts.common.records import LEVELS, SPLITS  # noqa: E402
-
-COLOURS = ["#7fb069", "#e6aa3c", "#c8553d", "#457b9d", "#6d597a"]
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure without the clock that matplotlib would put in."""
-    with atomic_path(path) as part:
-        figure.savefig(part, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    pyplot.close(figure)
+from scripts.common.io import read_json, read_jsonl
+from scripts.common.logs import logging_to
+from scripts.common.plots import COLOURS, save
+from scripts.common.records import LEVELS, SPLITS
 
 
 def draw_difficulty(mix: Mapping[str, Mapping[str, int]]) -> Figure:

@@ -8,8 +8,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from scripts.common.html import percent
 from scripts.common.io import read_json
-from scripts.report.report import percent
 
 
 def quality(run: Path) -> list[str]:
@@ -25,7 +25,7 @@ def quality(run: Path) -> list[str]:
     lines.append("")
     for model, found in versus["models"].items():
         for split in splits:
-            for name in ("exact", "operation"):
+            for name in ("exact", "operation", "accuracy", "valid_schema"):
                 c = found[split].get(name)
                 if c and c["n"]:
                     low, high = c["interval"]

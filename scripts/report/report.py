@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from scripts.common.gguf_info import read_gguf
-from scripts.common.io import atomic_open, read_json, read_jsonl
+from scripts.common.html import inline_svg, write_page
+from scripts.common.io import read_json, read_jsonl
 from scripts.common.logs import logging_to
 
 
@@ -21,8 +19,9 @@ def side_by_side(
     answers: Mapping[str, Sequence[Mapping[str, Any]]],
     grades: Mapping[str, Sequence[Mapping[str, Any]]],
     count: int,
+    headline: str,
 ) -> list[dict[str, Any]]:
-    """Return the first `count` asked records with every model's answer and whether it is exactly right.
+    """Return the first `count` asked records with every model's answer and whether it is right by the headline metric.
 
     The order is that of the ids, which are hashes: nobody chose these rows.
     """
@@ -32,38 +31,11 @@ def side_by_side(
     for number, first in enumerate(next(iter(answers.values()))[:count]):
         record = by_id[first["id"]]
         said = [
-            {"model": model, "text": rows[number]["text"], "exact": marks[model][first["id"]].get("exact") == 1}
+            {"model": model, "text": rows[number]["text"], "right": marks[model][first["id"]].get(headline) == 1}
             for model, rows in answers.items()
         ]
         shown.append({"prompt": record["prompt"], "response": record["response"], "answers": said})
     return shown
-
-
-def inline_svg(path: str | Path) -> Markup:
-    """Return the SVG element of a figure, without the XML head that HTML does not take."""
-    text = Path(path).read_text(encoding="utf-8")
-    return Markup(text[text.index("<svg") :])
-
-
-def percent(value: float | None) -> str:
-    """Return a share as a percentage, a dash if there is none."""
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def megabytes(count: int) -> str:
-    """Return bytes as MB (10^6)."""
-    return f"{count / 1e6:.0f} MB"
-
-
-def write_report(template: str | Path, values: Mapping[str, Any], output: str | Path) -> None:
-    """Render the template, everything escaped, a missing value an error."""
-    template = Path(template)
-    environment = Environment(
-        loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters.update(percent=percent, megabytes=megabytes)
-    with atomic_open(output) as handle:
-        handle.write(environment.get_template(template.name).render(**values))
 
 
 if "snakemake" in globals():
@@ -72,12 +44,21 @@ if "snakemake" in globals():
         settings = job.params.config
         models, splits = settings["evaluate"]["models"], settings["evaluate"]["splits"]
         pairs = [(model, split) for model in models for split in splits]
-        write_report(
+        write_page(
             job.input.template,
             {
                 "config": settings,
                 "converted": read_json(job.input.converted) if job.input.get("converted") else None,
                 "ingest": read_json(job.input.ingest),
+                "audit": read_json(job.input.audit),
+                "validity": read_json(job.input.validity),
+                "ledgers": {
+                    "-".join(Path(path).parts[-3:-1]).replace("seed", ""): read_json(path) for path in job.input.ledgers
+                },
+                "details": {
+                    f"{model}, {split}": read_json(path)
+                    for (model, split), path in zip(pairs, job.input.details, strict=True)
+                },
                 "split": read_json(job.input.split),
                 "score": read_json(job.input.score),
                 "base": read_json(Path(job.input.base) / "base.json"),
@@ -97,6 +78,7 @@ if "snakemake" in globals():
                     {m: list(read_jsonl(p)) for m, p in zip(models, job.input.answers, strict=True)},
                     {m: list(read_jsonl(p)) for m, p in zip(models, job.input.grades, strict=True)},
                     settings["report"]["examples"],
+                    read_json(job.input.comparison)["headline"],
                 ),
                 "ggufs": [{"path": "/".join(Path(path).parts[-2:]), **read_gguf(path)} for path in job.input.ggufs],
                 "figures": {Path(path).stem: inline_svg(path) for path in job.input.figures},

@@ -31,14 +31,14 @@ GIB = 2**30
 LIBRARIES = 800 * 2**20  # resident memory of Python with torch and transformers imported, before any model
 
 
-def largest_micro_batch(lengths: Sequence[tuple[int, int]], batch_size: int, token_budget: int) -> tuple[int, int, int]:
+def largest_micro_batch(lengths: Sequence[tuple[int, int]], token_budget: int) -> tuple[int, int, int]:
     """Return (rows, longest, completion tokens) of the largest micro-batch that could come, whatever rows meet.
 
     `lengths`: (prompt tokens, completion tokens) of each row. The longest row with as many of its length as
     fit the budget, all with the longest completion.
     """
     longest = max(prompt + completion for prompt, completion in lengths)
-    rows = min(batch_size, max(1, token_budget // longest))
+    rows = max(1, token_budget // longest)
     return rows, longest, rows * max(completion for _, completion in lengths)
 
 
@@ -133,11 +133,11 @@ def estimate(
     device = choose_device()
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    encoded = [encode(tokenizer, contract, r.prompt, r.response) for file in (rows, valid) for r in read_records(file)]
+    encoded = [encode(tokenizer, contract, record) for file in (rows, valid) for record in read_records(file)]
     if not encoded:
         raise GradusError(f"{rows}: no row to train on; see split.json and score.json for where they went")
     budget = train["micro_batch_tokens"]
-    shape = largest_micro_batch([(len(a), len(b)) for a, b in encoded], train["batch_size"], budget)
+    shape = largest_micro_batch([(len(a), len(b)) for a, b in encoded], budget)
     attention = choose_attention(train["attention"], device)
     if attention != "sdpa":  # `rows` makes the same products; flash attention keeps less, and has no kernel for this
         attention = "eager"

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import code_fingerprint, sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.logs import logging_to
-from scripts.common.records import LEVELS, Record, read_records
+from scripts.common.records import LEVELS, Record, read_records, read_steps
 from scripts.train.callback import PhaseCallback
 from scripts.train.checkpoint import Checkpoints, Progress, load_optimizer, save_trained
 from scripts.train.model import LoraParams, attach_adapter, choose_attention, choose_device, load_base
@@ -37,7 +38,9 @@ from scripts.train.trainer import (
     PhaseTrainer,
     check_isolation,
     collate,
+    collate_step,
     completion_loss,
+    digest,
     encode,
     on,
     packs,
@@ -82,7 +85,7 @@ def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContra
     """
     rows, long = [], []
     for record in records:
-        asked, answer = encode(tokenizer, contract, record.prompt, record.response)
+        asked, answer = encode(tokenizer, contract, record)
         if len(asked) + len(answer) > max_length:
             long.append(f"{record.source} ({len(asked) + len(answer)} tokens)")
         rows.append({"input_ids": asked + answer, "labels": [IGNORED] * len(asked) + answer})
@@ -92,6 +95,14 @@ def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContra
             "Raise train.max_length (it costs memory), or take the rows out."
         )
     return Dataset.from_list(rows)
+
+
+def make_steps(rows: Dataset, sizes: Sequence[int]) -> Dataset:
+    """Return the rows of `make_dataset` as steps of `sizes` rows each, in order."""
+    ends = list(accumulate(sizes))
+    flat = [(row["input_ids"], row["labels"]) for row in rows]
+    steps = [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return Dataset.from_list([{"input_ids": [i for i, _ in step], "labels": [j for _, j in step]} for step in steps])
 
 
 def heldout_loss(model: Any, rows: Dataset, token_budget: int) -> float:
@@ -106,9 +117,9 @@ def heldout_loss(model: Any, rows: Dataset, token_budget: int) -> float:
     return total / count
 
 
-def schedule_position(schedule: Mapping[str, Mapping[str, int]], phase: str, spans: str) -> tuple[int, int]:
+def schedule_position(schedule: Mapping[str, int], phase: str, spans: str) -> tuple[int, int]:
     """Return (first step, total steps) of `phase` in the learning-rate schedule: over all phases, or of its own."""
-    steps = [schedule[name]["steps"] for name in LEVELS]
+    steps = [schedule[name] for name in LEVELS]
     here = LEVELS.index(phase)
     return (sum(steps[:here]), sum(steps)) if spans == "all" else (0, steps[here])
 
@@ -153,7 +164,7 @@ def train_phase(
     valid: str | Path,
     base: str | Path,
     contract_path: str | Path,
-    schedule: Mapping[str, Mapping[str, int]],
+    schedule: Mapping[str, int],
     phase: str,
     previous: str | Path | None,
     seed: int,
@@ -175,7 +186,9 @@ def train_phase(
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     contract.require(str(base), tokenizer.chat_template, tokenizer.eos_token_id)
-    data = make_dataset(list(read_records(rows)), tokenizer, contract, params.max_length)
+    laid = read_steps(rows)
+    data = make_dataset([record for step in laid for record in step], tokenizer, contract, params.max_length)
+    steps = make_steps(data, list(map(len, laid)))
     held_out = list(read_records(valid))
     check = make_dataset(held_out, tokenizer, contract, params.max_length) if held_out else None
     tokenised = time.time() - began
@@ -192,9 +205,8 @@ def train_phase(
         check_isolation(model, [data[row] for row in range(min(3, len(data)))])
     loaded = time.time() - began - tokenised
     first_step, total_steps = schedule_position(schedule, phase, params.schedule_spans)
-    lengths = [len(ids) for ids in data["input_ids"]]
-    tokens_per_step = [sum(lengths[i : i + params.batch_size]) for i in range(0, len(lengths), params.batch_size)]
-    remaining = data.select(range(min(resumed * params.batch_size, len(data)), len(data)))
+    tokens_per_step = [sum(map(len, step)) for step in steps["input_ids"]]
+    remaining = steps.select(range(min(resumed, len(steps)), len(steps)))
 
     def evaluate() -> float:
         return heldout_loss(model, check, params.micro_batch_tokens)
@@ -221,7 +233,7 @@ def train_phase(
                 seed=seed,
                 use_cpu=device == "cpu",
                 bf16=False,  # completion_loss does its own autocast
-                per_device_train_batch_size=params.batch_size,
+                per_device_train_batch_size=1,  # item, which is a step
                 num_train_epochs=1,
                 learning_rate=params.learning_rate,
                 lr_scheduler_type=params.schedule,
@@ -241,13 +253,14 @@ def train_phase(
                 report_to=params.report_to,
                 dataloader_pin_memory=device == "cuda",
             ),
-            train_dataset=remaining if len(remaining) else data,
+            train_dataset=remaining if len(remaining) else steps,
             processing_class=tokenizer,
-            data_collator=collate,
+            data_collator=collate_step,
             callbacks=[callback],
             token_budget=params.micro_batch_tokens,
             first_step=first_step + resumed,
             total_steps=total_steps,
+            digests=[digest(step) for step in remaining["input_ids"]],
         )
         optimizer = trainer.create_optimizer()
         if before and (resumed or params.schedule_spans == "all"):
@@ -266,7 +279,7 @@ def train_phase(
     tokens = sum(tokens_per_step[: progress.step])
     facts = {
         "phase": phase,
-        "rows": min(progress.step * params.batch_size, len(data)),
+        "rows": sum(map(len, laid[: progress.step])),
         "steps": progress.step,
         "planned_steps": len(tokens_per_step),
         "kept_step": progress.best_step or progress.step,

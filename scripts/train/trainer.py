@@ -18,6 +18,8 @@ from transformers import get_scheduler
 from trl import SFTTrainer
 
 from scripts.common.errors import GradusError
+from scripts.common.hashing import sha256_json
+from scripts.common.records import Record
 from scripts.train.callback import ADVICE
 from scripts.train.fused import HeadLoss
 from scripts.train.model import keep_adapter_fp32
@@ -25,13 +27,16 @@ from scripts.train.model import keep_adapter_fp32
 IGNORED = -100  # the label that the loss skips
 
 
-def encode(tokenizer: Any, contract: Any, prompt: str, response: str) -> tuple[list[int], list[int]]:
-    """Return (prompt ids, completion ids): the contract's template around the prompt, response and end of turn."""
+def encode(tokenizer: Any, contract: Any, record: Record) -> tuple[list[int], list[int]]:
+    """Return (prompt ids, completion ids): the template around prompt and earlier turns, response and end of turn."""
     text = tokenizer.apply_chat_template(
-        contract.messages(prompt), chat_template=contract.chat_template, add_generation_prompt=True, tokenize=False
+        contract.messages(record.prompt, record.context),
+        chat_template=contract.chat_template,
+        add_generation_prompt=True,
+        tokenize=False,
     )
     asked = tokenizer(text, add_special_tokens=False)["input_ids"]
-    answer = tokenizer(response, add_special_tokens=False)["input_ids"]
+    answer = tokenizer(record.response, add_special_tokens=False)["input_ids"]
     return asked, [*answer, contract.end_of_turn_id]
 
 
@@ -61,6 +66,19 @@ def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         for name in ("input_ids", "labels")
     }
     return {**flat, "lengths": torch.tensor([len(row["input_ids"]) for row in rows])}
+
+
+def collate_step(items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """Lay the rows of one step end to end. A data set's item is a whole step, its `input_ids` and `labels` lists of
+    rows: so no sampler can take a row into another step.
+    """
+    (step,) = items
+    return collate([{"input_ids": i, "labels": j} for i, j in zip(step["input_ids"], step["labels"], strict=True)])
+
+
+def digest(rows: Sequence[Sequence[int]]) -> str:
+    """Return a hash of the token ids of a step's rows, in their order."""
+    return sha256_json([list(row) for row in rows])
 
 
 @dataclass
@@ -124,25 +142,44 @@ def _autocast(model: Any, causal: Any) -> Any:
     return torch.autocast(causal.device.type, torch.bfloat16, enabled=mixed)
 
 
+def _whole(causal: Any) -> bool:
+    """Return whether a model does more to its logits than the head (soft-capping, scaling), and must run whole."""
+    return any(
+        getattr(causal.config, name, None) for name in ("final_logit_softcapping", "logits_scaling", "logit_scale")
+    )
+
+
+def _hidden(causal: Any, packed: Pack) -> torch.Tensor:
+    """Return the hidden states that predict completion tokens, (completion tokens, width)."""
+    states: torch.Tensor = causal.get_decoder()(**_arguments(causal, packed)).last_hidden_state[0]
+    return states[packed.targets != IGNORED]
+
+
+def completion_logits(model: Any, packed: Pack) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (logits, targets) at the completion tokens of a pack, (completion tokens, vocabulary) and their ids."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    wanted = packed.targets != IGNORED
+    with _autocast(model, causal):
+        if _whole(causal):
+            logits = causal(**_arguments(causal, packed)).logits[0][wanted]
+        else:
+            logits = causal.get_output_embeddings()(_hidden(causal, packed))
+    return logits, packed.targets[wanted]
+
+
 def completion_loss(model: Any, packed: Pack) -> torch.Tensor:
     """Return the summed cross-entropy, in nats, over the completion tokens of a pack.
 
-    The head runs at those positions alone. Models that do more to their logits than the head
-    (soft-capping, scaling) run whole.
+    The head runs at those positions alone.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    wanted = packed.targets != IGNORED
-    targets, head = packed.targets[wanted], causal.get_output_embeddings()
-    special = ("final_logit_softcapping", "logits_scaling", "logit_scale")
-    with _autocast(model, causal):
-        if any(getattr(causal.config, name, None) for name in special):
-            logits = causal(**_arguments(causal, packed)).logits[0][wanted]
-        else:
-            hidden = causal.get_decoder()(**_arguments(causal, packed)).last_hidden_state[0][wanted]
-            frozen = type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad
-            if frozen and torch.is_grad_enabled():
-                return HeadLoss.apply(hidden, head.weight, targets)  # type: ignore[no-any-return]
-            logits = head(hidden)
+    head = causal.get_output_embeddings()
+    frozen = type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad
+    if frozen and torch.is_grad_enabled() and not _whole(causal):
+        with _autocast(model, causal):
+            targets = packed.targets[packed.targets != IGNORED]
+            return HeadLoss.apply(_hidden(causal, packed), head.weight, targets)  # type: ignore[no-any-return]
+    logits, targets = completion_logits(model, packed)
     return cross_entropy(logits.float(), targets, reduction="sum")
 
 
@@ -180,11 +217,17 @@ def on(device: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 class PhaseTrainer(SFTTrainer):
-    """One phase of training. The datasets hold `input_ids` and `labels`, in the order to be taken."""
+    """One phase of training. The data set's items are steps, in the order to be taken (see `collate_step`)."""
 
-    def __init__(self, *args: Any, token_budget: int, first_step: int, total_steps: int, **kwargs: Any) -> None:
-        """`first_step` of `total_steps` is where this phase begins in the learning-rate schedule."""
+    def __init__(
+        self, *args: Any, token_budget: int, first_step: int, total_steps: int, digests: Sequence[str], **kwargs: Any
+    ) -> None:
+        """`first_step` of `total_steps` is where this phase begins in the learning-rate schedule.
+
+        `digests`: what each step must get (see `digest`); anything else ends the training.
+        """
         self.token_budget, self.first_step, self.total_steps = token_budget, first_step, total_steps
+        self.digests = digests
         super().__init__(*args, **kwargs)
         keep_adapter_fp32(kwargs["model"])  # TRL turns the adapter of a packed base into bf16
 
@@ -192,6 +235,15 @@ class PhaseTrainer(SFTTrainer):
         """Work one batch off in packs; return the step's loss, the mean over its completion tokens."""
         model.train()
         inputs = self._prepare_inputs(inputs)
+        step = self.state.global_step
+        if (
+            digest([row.tolist() for row in inputs["input_ids"].split(inputs["lengths"].tolist())])
+            != self.digests[step]
+        ):
+            raise GradusError(
+                f"step {step + 1} (since training began or went on) got other rows than the phase's file has for it: "
+                "something between the file and the model reorders rows. That would undo the curriculum."
+            )
         starts = inputs["lengths"].cumsum(0) - inputs["lengths"]
         wanted = inputs["labels"] != IGNORED
         wanted[starts] = False  # a row's first token is predicted by nothing

@@ -1,0 +1,197 @@
+"""What the dataset is like, before anything expensive is done with it: figures, and findings that say what to do.
+
+In: the dataset, what the rules before it counted, the base's tokenizer and chat contract (neither torch nor weights),
+the difficulty mix where it is cheap to have. Out: audit.json, audit.html.
+"""
+
+import os
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from scripts.common.chat import read_contract
+from scripts.common.html import inline_svg, write_page
+from scripts.common.io import read_json, write_json
+from scripts.common.logs import logging_to
+from scripts.common.plots import COLOURS, save
+from scripts.common.records import LEVELS, SPLITS, Record, read_records
+from scripts.common.strict_json import strict_json
+from scripts.common.tokens import TokenCounter
+from scripts.data.findings import MANY_LABELS, WANTED_MIX, find
+
+
+@dataclass
+class Tally:
+    """What one pass over the dataset finds."""
+
+    task: str
+    max_length: int
+    lengths: dict[str, array[int]] = field(
+        default_factory=lambda: {n: array("i") for n in ("prompt", "response", "both")}
+    )
+    too_long: int = 0
+    most: int = 0  # tokens of the longest row
+    longest: str = ""  # where that one comes from
+    splits: Counter[str] = field(default_factory=Counter)
+    given_difficulty: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    fields: Counter[str] = field(default_factory=Counter)
+    groups: set[int] = field(default_factory=set)
+    turns: int = 0
+
+    def add(self, records: Sequence[Record], counted: Sequence[tuple[int, int]]) -> None:
+        """Take some records in, with their (prompt, response) tokens."""
+        for record, (prompt, response) in zip(records, counted, strict=True):
+            both = prompt + response
+            if both > self.most:
+                self.most, self.longest = both, record.source
+            for name, value in (("prompt", prompt), ("response", response), ("both", both)):
+                self.lengths[name].append(value)
+            self.too_long += both > self.max_length
+            self.splits[record.split] += 1
+            if record.difficulty is not None:
+                self.given_difficulty[LEVELS[record.difficulty]] += 1
+            self._format(record)
+            if self.task == "classify" and len(self.labels) <= MANY_LABELS:
+                self.labels[record.response.strip()][record.split] += 1
+            if record.group:
+                self.groups.add(hash(record.group))
+            self.turns += bool(record.context)
+
+    def _format(self, record: Record) -> None:
+        """Count what a response looks like: a JSON object or list, or anything else."""
+        if record.response.lstrip()[:1] not in ("{", "["):
+            self.formats["text"] += 1
+            return
+        try:
+            value = strict_json(record.response)
+        except ValueError:
+            self.formats["text"] += 1
+            return
+        self.formats["json"] += 1
+        if isinstance(value, dict):
+            self.fields.update(value.keys())
+
+
+def lengths_of(values: array[int]) -> dict[str, int]:
+    """Return median, 95th percentile and maximum."""
+    found = np.array(values if len(values) else [0])
+    return {"p50": int(np.percentile(found, 50)), "p95": int(np.percentile(found, 95)), "max": int(found.max())}
+
+
+def audit(
+    records: Iterable[Record], counter: TokenCounter, task: str, max_length: int, counts: Mapping[str, Any]
+) -> tuple[dict[str, Any], Tally]:
+    """Return audit.json's content and the tally. `counts`: what ingest, mask, deduplicate and decontaminate counted,
+    and the difficulty mix of the training rows, if it is known.
+    """
+    tally = Tally(task, max_length)
+    stream = iter(tqdm(records, desc="audit", unit="row", mininterval=1))
+    while some := list(islice(stream, 4000)):
+        tally.add(some, counter.count(some))
+    rows = sum(tally.splits.values())
+    facts: dict[str, Any] = {
+        "rows": rows,
+        "task": task,
+        "splits": {name: tally.splits[name] for name in SPLITS if tally.splits[name]},
+        "groups": len(tally.groups),
+        "with_earlier_turns": tally.turns,
+        "tokens": {name: lengths_of(values) for name, values in tally.lengths.items()},
+        "max_length": max_length,
+        "too_long": tally.too_long,
+        "longest": tally.longest,
+        "formats": dict(tally.formats),
+        "labels": {name: dict(where) for name, where in sorted(tally.labels.items())},
+        "fields": dict(tally.fields),
+        "given_difficulty": dict(tally.given_difficulty),
+        **counts,
+    }
+    facts["findings"] = find(facts)
+    return facts, tally
+
+
+def draw_lengths(tally: Tally) -> Figure:
+    """Return histograms of prompt and response lengths in tokens."""
+    figure, panels = pyplot.subplots(1, 2, figsize=(8, 2.4))
+    for axes, name, colour in zip(panels, ("prompt", "response"), COLOURS[3:], strict=False):
+        values = np.array(tally.lengths[name] if tally.lengths[name] else [0])
+        axes.hist(np.minimum(values, np.percentile(values, 99)), bins=40, color=colour)
+        axes.set_xlabel(f"{name}, tokens (longest 1 % at the right edge)")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("rows")
+    return figure
+
+
+def draw_mix(mix: Mapping[str, int]) -> Figure:
+    """Return the difficulty mix beside the 30/50/20 that is usually advised."""
+    figure, axes = pyplot.subplots(figsize=(8, 1.6))
+    total = max(1, sum(mix.values()))
+    for row, shares in enumerate(({name: mix.get(name, 0) / total for name in LEVELS}, WANTED_MIX)):
+        left = 0.0
+        for name, colour in zip(LEVELS, COLOURS, strict=False):
+            axes.barh(row, shares[name], left=left, color=colour, label=name if row == 0 else None, alpha=1 - 0.5 * row)
+            left += shares[name]
+    axes.set_yticks([0, 1], ["training rows", "advised"])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_counts(counts: Mapping[str, int], what: str) -> Figure:
+    """Return bars, the most frequent first."""
+    shown = Counter(counts).most_common(30)
+    figure, axes = pyplot.subplots(figsize=(8, 0.5 + 0.22 * len(shown)))
+    axes.barh([name[:40] for name, _ in shown], [count for _, count in shown], color=COLOURS[3])
+    axes.invert_yaxis()
+    axes.set_xlabel(what)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    os.environ["RAYON_NUM_THREADS"] = str(job.threads)
+    with logging_to(job.log[0]), TemporaryDirectory() as scratch:
+        scores = read_json(job.input.scores) if job.input.get("scores") else {}
+        found, tallied = audit(
+            read_records(job.input.dataset),
+            TokenCounter(job.input.tokenizer, read_contract(job.input.contract)),
+            job.params.task,
+            job.params.max_length,
+            {
+                "ingest": read_json(job.input.ingest),
+                "masked": read_json(job.input.mask),
+                "duplicates": read_json(job.input.deduplicate),
+                "split": read_json(job.input.split),
+                "contamination": read_json(job.input.decontaminate),
+                "difficulty": {"mix": scores.get("mix", {}).get("train", {}), "weights": scores.get("weights", {})},
+            },
+        )
+        figures = {"lengths": draw_lengths(tallied)}
+        if found["difficulty"]["mix"]:
+            figures["mix"] = draw_mix(found["difficulty"]["mix"])
+        if found["labels"]:
+            figures["labels"] = draw_counts({n: sum(w.values()) for n, w in found["labels"].items()}, "rows of a label")
+        if found["fields"]:
+            figures["fields"] = draw_counts(found["fields"], "rows with the field")
+        pictures = {}
+        for name, figure in figures.items():
+            path = Path(scratch) / f"{name}.svg"
+            save(figure, path)
+            pictures[name] = inline_svg(path)
+        write_json(job.output.facts, found)
+        write_page(job.input.template, {"audit": found, "run": job.params.run, "figures": pictures}, job.output.page)

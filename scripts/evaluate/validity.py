@@ -1,0 +1,132 @@
+"""Whether difficulty means anything: does a scorer's value go with what models get wrong?
+
+In: scores of the held-out sample, grades of every model. Out: validity.json: each scorer's rank correlation with each
+model's failures and with mere length, the scorers' rank correlations with each other, and warnings.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap, spearmanr
+
+from scripts.common.io import read_jsonl, write_json
+from scripts.common.logs import logging_to
+
+FEW = 20  # rows; below that no correlation is worth a number
+WEAK = 0.1
+
+
+def correlation(one: Sequence[float], other: Sequence[float]) -> dict[str, Any] | None:
+    """Return Spearman's rank correlation {rho, low, high, p, n} (Spearman 1904) with a 95 % bootstrap interval
+    (percentiles of 999 resamples, Efron 1979); None if one of both is constant or there are fewer than 20 rows.
+    """
+    a, b = np.array(one, dtype=float), np.array(other, dtype=float)
+    if len(a) < FEW or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    found = spearmanr(a, b)
+
+    def statistic(x: Any, y: Any) -> float:
+        return float(spearmanr(x, y).statistic) if np.ptp(x) and np.ptp(y) else 0.0
+
+    spread = bootstrap(
+        (a, b),
+        statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=999,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    rounded = {"rho": found.statistic, "low": spread.low, "high": spread.high}
+    return {
+        **{name: round(float(value), 3) for name, value in rounded.items()},
+        "p": float(f"{found.pvalue:.3g}"),
+        "n": len(a),
+    }
+
+
+def failures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return how wrong each answer is, by id: 1 less the mean of its grades (how it stopped is not one)."""
+    found = {}
+    for row in rows:
+        marks = [value for name, value in row.items() if name not in ("id", "stopped")]
+        found[row["id"]] = 1 - sum(marks) / len(marks)
+    return found
+
+
+def validity(
+    scores: Mapping[str, Mapping[str, Any]],
+    grades: Mapping[str, Sequence[Mapping[str, Any]]],
+    labels: str = "difficulty",
+) -> dict[str, Any]:
+    """Return validity.json's content. `scores`: {id: scores.jsonl's line}; `grades`: {model: rows of all splits}.
+
+    `difficulty`, the label that rows got, is judged like a scorer.
+    """
+    asked = sorted({row["id"] for rows in grades.values() for row in rows} & set(scores))
+    values = {key: {labels: scores[key]["difficulty"], **scores[key]["scores"]} for key in asked}
+    names = sorted({name for found in values.values() for name in found}, key=lambda name: (name != labels, name))
+    wrong = {model: failures(rows) for model, rows in grades.items()}
+    table: dict[str, Any] = {}
+    for name in names:
+        rows = [key for key in asked if name in values[key]]
+        table[name] = {
+            "failures": {
+                model: correlation(
+                    [values[key][name] for key in rows if key in marks], [marks[key] for key in rows if key in marks]
+                )
+                for model, marks in wrong.items()
+            },
+            "length": correlation(
+                [values[key][name] for key in rows if "length" in values[key]],
+                [values[key]["length"] for key in rows if "length" in values[key]],
+            ),
+        }
+    agreement = {
+        one: {
+            other: correlation([values[k][one] for k in both], [values[k][other] for k in both])
+            for other in names
+            if other != one and (both := [k for k in asked if one in values[k] and other in values[k]])
+        }
+        for one in names
+    }
+    first = next(iter(grades))
+    return {
+        "rows": len(asked),
+        "scorers": table,
+        "agreement": {o: {n: f["rho"] if f else None for n, f in others.items()} for o, others in agreement.items()},
+        "warnings": list(warn(table, first, labels)),
+    }
+
+
+def warn(table: Mapping[str, Any], first: str, labels: str) -> list[str]:
+    """Return what is wrong with the difficulty labels, in words."""
+    made = []
+    for model, found in table[labels]["failures"].items():
+        if found is None and model == first:
+            made.append(
+                f"{first} gets all rows equally wrong (or right), or all have one difficulty: by its failures no scorer "
+                "can be judged. Look at the trained models' failures instead."
+            )
+        elif found is not None and (found["rho"] < WEAK or found["low"] <= 0):
+            made.append(
+                f"the difficulty label is weak: its rank correlation with the failures of {model} is {found['rho']:g} "
+                f"(95 % interval {found['low']:g} to {found['high']:g}, n = {found['n']})."
+            )
+    length = table[labels]["length"]
+    if length and length["rho"] > 0.9:
+        made.append(f"the difficulty label is little more than length (rank correlation {length['rho']:g}).")
+    return made
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        by_model: dict[str, list[Any]] = {model: [] for model in job.params.models}
+        keys = [(model, split) for model in job.params.models for split in job.params.splits]
+        for (model, _), path in zip(keys, job.input.grades, strict=True):
+            by_model[model] += list(read_jsonl(path))
+        wanted = {row["id"] for rows in by_model.values() for row in rows}
+        table = {row["id"]: row for row in read_jsonl(job.input.scores) if row["id"] in wanted}
+        write_json(job.output.validity, validity(table, by_model))
