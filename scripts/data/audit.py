@@ -36,7 +36,7 @@ class Tally:
 
     task: str
     max_length: int
-    lengths: dict[str, array[int]] = field(
+    lengths: dict[str, "array[int]"] = field(
         default_factory=lambda: {n: array("i") for n in ("prompt", "response", "both")}
     )
     too_long: int = 0
@@ -84,7 +84,7 @@ class Tally:
             self.fields.update(value.keys())
 
 
-def lengths_of(values: array[int]) -> dict[str, int]:
+def lengths_of(values: "array[int]") -> dict[str, int]:
     """Return median, 95th percentile and maximum."""
     found = np.array(values if len(values) else [0])
     return {"p50": int(np.percentile(found, 50)), "p95": int(np.percentile(found, 95)), "max": int(found.max())}
