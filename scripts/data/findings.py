@@ -73,7 +73,7 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         made.append(
             finding(
                 "warning",
-                f"{duplicates['contradictions']} rows ask what another asks and answer otherwise",
+                f"rows that ask what another asks and answer otherwise: {duplicates['contradictions']}",
                 "A model cannot learn both: read data/contradictions.jsonl, keep the right one.",
             )
         )

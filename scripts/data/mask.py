@@ -38,6 +38,7 @@ KINDS = {
     "CRYPTO": ("CryptoRecognizer", re.compile(r"\b(?:[13]|bc1)[A-Za-z0-9]{25}")),
 }
 MIN_SCORE = 0.4  # Presidio's certainty; what scores less is a number that could be anything
+NUMBER_BEFORE, NUMBER_AFTER = re.compile(r"\d\.$"), re.compile(r"\.\d")  # of a longer dotted number, a section's say
 BETWEEN = "\n\n\u241e\n\n"  # between a row's texts while they are searched, so that nothing is found across two
 
 
@@ -80,16 +81,22 @@ class Masker:
         found: list[tuple[str, str]] = []
         for plugin in self.secret_detectors:
             kind = re.sub(r"\W+", "_", plugin.secret_type).strip("_").upper()
-            for value in plugin.analyze_string(text):
+            for match in (match for pattern in plugin.denylist for match in pattern.finditer(text)):
+                # a group is the secret itself (a password in a URL), or just the prefix that tells whose key it is
+                inner = max((group for group in match.groups() if group), key=len, default="")
+                value = inner if len(inner) >= 8 else match[0]
                 if kind == "PRIVATE_KEY":  # only its first line is recognised
-                    start = text.rfind("-----", 0, text.index(value) + 1)
-                    end = re.compile(r"END [A-Z0-9 ]*(?:KEY|BLOCK)(?: BLOCK)?-*").search(text, text.index(value))
+                    start = text.rfind("-----", 0, match.start() + 1)
+                    end = re.compile(r"END [A-Z0-9 ]*(?:KEY|BLOCK)(?: BLOCK)?-*").search(text, match.start())
                     value = text[max(start, 0) : end.end() if end else None].split(BETWEEN)[0]
                 found.append((kind, value))
         for kind, recognizer in self.detectors:
             if KINDS[kind][1].search(text):
                 for result in recognizer.analyze(text, [kind], None):
-                    if result.score >= MIN_SCORE:
+                    part_of_number = kind == "IP_ADDRESS" and (
+                        NUMBER_BEFORE.search(text[: result.start]) or NUMBER_AFTER.match(text, result.end)
+                    )
+                    if result.score >= MIN_SCORE and not part_of_number:
                         found.append((kind, text[result.start : result.end]))
         seen: dict[str, str] = {}
         for kind, value in found:

@@ -13,7 +13,7 @@ TINY = """
 run: tiny
 data:
   package:
-    options: {services: [sqs, sns, kinesis, logs, dynamodb], plain_share: 0.2}
+    awscli: {services: [sqs, sns, kinesis, logs, dynamodb], plain_share: 0.2}
 split: {valid_share: 0.1, test_share: 0.2, unseen_share: 0.15}
 curriculum:
   rows: {easy: 16, medium: 16, hard: 16}

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 AFTER_TRAINING = {"merge": 1, "convert_gguf": 1, "quantize": 1, "ollama": 1, "answer": 3, "grade": 3}
-SUMMING_UP = {"compare": 1, "figures": 1, "report": 1, "all": 1}
+SUMMING_UP = {"compare": 1, "validity": 1, "figures": 1, "report": 1, "all": 1}
 
 
 def lines(path):
@@ -51,7 +51,7 @@ def test_every_split_is_what_it_says(project):
 
 
 def test_no_prompt_names_its_command(project):
-    for row in lines(project.results / "data" / "records.jsonl"):
+    for row in lines(project.results / "data" / "dataset.jsonl"):
         name = row["group"].split("/")[1]
         if "-" in name:
             assert not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", row["prompt"]), row
@@ -61,7 +61,7 @@ def test_every_value_of_the_command_is_in_the_prompt(project):
     from scripts.common.commands import parse_command
     from scripts.data.convert_awscli import literal_values
 
-    for row in lines(project.results / "data" / "records.jsonl"):
+    for row in lines(project.results / "data" / "dataset.jsonl"):
         for value in literal_values(parse_command(row["response"])):
             assert value in row["prompt"], row
 
@@ -83,6 +83,7 @@ def test_llama_cpp_and_transformers_see_the_same_tokens(project):
 
     from scripts.common.chat import read_contract
     from scripts.common.isolate import run_isolated
+    from scripts.common.records import Record
     from scripts.evaluate.answer import render_prompts
     from scripts.train.trainer import encode
 
@@ -90,9 +91,12 @@ def test_llama_cpp_and_transformers_see_the_same_tokens(project):
     prompts = ["list users", 'a "b" {{c}} {% d %}', "päckchen 📦 漢字\n\ttab  end "]
     gguf = project.results / "export/base/Q4_K_M.gguf"
     tokenizer = AutoTokenizer.from_pretrained(project.results / "base")
-    rendered = render_prompts(gguf, contract, prompts)
-    found = run_isolated("tokenizing", tokenize_all, str(gguf), rendered)
-    assert found == [encode(tokenizer, contract, prompt, "")[0] for prompt in prompts]
+    records = [Record(prompt, "", "qa") for prompt in prompts]
+    records.append(
+        Record("and now?", "", "qa", context=contract.messages("hi")[1:] + [{"role": "assistant", "content": "ho"}])
+    )
+    found = run_isolated("tokenizing", tokenize_all, str(gguf), render_prompts(gguf, contract, records))
+    assert found == [encode(tokenizer, contract, record)[0] for record in records]
 
 
 def tokenize_all(gguf, prompts):
@@ -106,11 +110,13 @@ def test_decoding_together_is_decoding_alone(project):
     """Sequences of a wave do not see each other; llama-cpp-python's own class says the same."""
     from scripts.common.chat import read_contract
     from scripts.common.isolate import run_isolated
+    from scripts.common.records import Record
     from scripts.evaluate.answer import render_prompts
 
     contract = read_contract(project.results / "data/chat_contract.json")
     gguf = str(project.results / "export/base/Q4_K_M.gguf")
-    prompts = render_prompts(gguf, contract, ["list users", "say hello", "What is two and two? Answer briefly."])
+    asked = ["list users", "say hello", "What is two and two? Answer briefly."]
+    prompts = render_prompts(gguf, contract, [Record(prompt, "", "qa") for prompt in asked])
     together, alone, library = run_isolated("decoding", decode_three_ways, gguf, prompts)
     assert together == alone == library
 
@@ -188,7 +194,7 @@ def test_an_edited_template_reruns_the_report_alone(project):
     ("setting", "rules"),
     [
         ("report: {examples: 3}", {"report", "all"}),
-        ("evaluate: {max_tokens: 12}", {"answer", "grade", "compare", "figures", "report", "all"}),
+        ("evaluate: {max_tokens: 12}", {"answer", "grade", "compare", "validity", "figures", "report", "all"}),
         ("curriculum: {arms: [curriculum, shuffled]}", {"phase", "train_phase", "figures", "report", "all"}),
     ],
 )
@@ -208,7 +214,7 @@ def test_an_edited_shared_module_reruns_the_rules_that_import_it(project):
 
 def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
     """For real: everything cheap is done again, then Snakemake compares and leaves easy and medium alone."""
-    file = project.results / "data/awscli.jsonl"
+    file = project.results / "data/converted/awscli.jsonl"
     before = file.read_text()
     kept = {
         phase: hashes(project.results / f"train/curriculum/seed1/{phase}/trained/adapter")
@@ -223,7 +229,20 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
     code, text = project.snakemake("results/tiny/train/curriculum/seed1/hard/trained")
     assert code == 0, text
     done = re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", text)
-    assert done == ["ingest", "split", "score", "estimate", "phase", "train_phase"]
+    again = {
+        "ingest",
+        "mask",
+        "deduplicate",
+        "split",
+        "decontaminate",
+        "score",
+        "audit",
+        "estimate",
+        "phase",
+        "train_phase",
+    }
+    assert set(done) == again
+    assert done.count("train_phase") == 1
     for phase in ("easy", "medium"):
         assert hashes(project.results / f"train/curriculum/seed1/{phase}/trained/adapter") == kept[phase]
 
@@ -257,8 +276,9 @@ def test_a_killed_training_goes_on_to_the_same_bytes_with_one_core_or_two(projec
 OWN = """
 run: own
 base_model: {source: "path:%s"}
-data: {task: qa, files: [rows.jsonl], package: {source: null}}
-split: {near_copy_field: prompt, valid_share: 0.1, test_share: 0.3}
+data: {task: qa, files: [rows.jsonl], package: {source: null}, allow_few: true}
+deduplicate: {by: prompt}
+split: {valid_share: 0.1, test_share: 0.3}
 score: {rules: {words_per_point: 4, many_checks: 3, conditional_words: [if]}}
 curriculum: {rows: {easy: 8, medium: 8, hard: 8}}
 chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}

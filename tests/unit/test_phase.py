@@ -22,7 +22,7 @@ from scripts.common.chat import write_contract
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.io import read_json, write_jsonl
-from scripts.common.records import Record
+from scripts.common.records import Record, write_steps
 from scripts.export.merge import merge
 from scripts.train import train_phase as module
 from scripts.train.callback import check_loss
@@ -61,14 +61,18 @@ class Bench:
     def __init__(self, folder, base, contract, rows=10):
         self.folder, self.base, self.plain = folder, folder / "base-nf4", base
         self.records = [Record(f"request number {n}", f"aws s3 ls s3://bucket-{n}", "command") for n in range(rows)]
-        write_jsonl(folder / "rows.jsonl", (r.to_json() for r in self.records))
+        size = PARAMS.batch_size
+        self.write_steps([self.records[i : i + size] for i in range(0, rows, size)])
         write_jsonl(folder / "valid.jsonl", (r.to_json() for r in self.records[:2]))
         write_contract(folder / "contract.json", contract)
         round_base(base, self.base)
-        self.steps = -(-rows // PARAMS.batch_size)
+
+    def write_steps(self, steps):
+        self.steps = len(steps)
+        write_jsonl(self.folder / "rows.jsonl", write_steps(steps))
 
     def arguments(self, name, phase="easy", previous=None, base=None, **changes):
-        schedule = {level: {"rows": len(self.records), "steps": self.steps} for level in ("easy", "medium", "hard")}
+        schedule = dict.fromkeys(("easy", "medium", "hard"), self.steps)
         return {
             "rows": self.folder / "rows.jsonl",
             "valid": self.folder / "valid.jsonl",
@@ -114,13 +118,16 @@ def test_training_twice_gives_the_same_bytes(trained):
 
 
 def test_schedule_spans_all_phases_or_each():
-    schedule = {name: {"rows": 8, "steps": steps} for name, steps in (("easy", 3), ("medium", 5), ("hard", 7))}
+    schedule = {"easy": 3, "medium": 5, "hard": 7}
     assert schedule_position(schedule, "medium", "all") == (3, 15)
     assert schedule_position(schedule, "medium", "phase") == (0, 5)
 
 
-def test_each_step_takes_the_next_rows_of_the_file(trained, base, contract, monkeypatch):
-    """What reached the loss, step by step, is the row file from top to bottom."""
+def test_each_step_takes_exactly_the_rows_that_the_file_has_for_it(base, contract, tmp_path, monkeypatch):
+    """What reached the loss, step by step, is the file; steps need not be of equal size."""
+    bench = Bench(tmp_path, base, contract)
+    laid = [bench.records[2:5], bench.records[0:1], bench.records[5:10], [bench.records[3], bench.records[3]]]
+    bench.write_steps(laid)
     seen = []
     loss = module.PhaseTrainer.training_step
 
@@ -129,17 +136,27 @@ def test_each_step_takes_the_next_rows_of_the_file(trained, base, contract, monk
         return loss(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(module.PhaseTrainer, "training_step", note)
-    trained.train("seen")
+    bench.train("seen")
     tokenizer = AutoTokenizer.from_pretrained(base)
-    expected = [sum(encode(tokenizer, contract, r.prompt, r.response), []) for r in trained.records]
-    assert [row for step in seen for row in step] == expected
-    assert [len(step) for step in seen] == [4, 4, 2]
-    lengths = list(map(len, expected))
-    assert [line["tokens"] for line in history(trained.folder / "seen.jsonl")] == [
-        sum(lengths[:4]),
-        sum(lengths[:8]),
-        sum(lengths),
-    ]
+    expected = [[sum(encode(tokenizer, contract, r), []) for r in step] for step in laid]
+    assert seen == expected
+    spent = [sum(map(len, step)) for step in expected]
+    assert [line["tokens"] for line in history(tmp_path / "seen.jsonl")] == [sum(spent[: n + 1]) for n in range(4)]
+    assert read_json(tmp_path / "seen.json")["rows"] == 11
+
+
+@pytest.mark.parametrize("how", ["shuffled steps", "shuffled rows"])
+def test_a_sampler_or_collator_that_reorders_ends_the_training(trained, monkeypatch, how):
+    if how == "shuffled steps":
+        real = module.SFTConfig
+        monkeypatch.setattr(module, "SFTConfig", lambda **k: real(**{**k, "train_sampling_strategy": "random"}))
+    else:
+        real = module.collate_step
+        turned = lambda items: real([{name: rows[::-1] for name, rows in items[0].items()}])  # noqa: E731
+        monkeypatch.setattr(module, "collate_step", turned)
+    with pytest.raises(GradusError, match="got other rows than the phase's file has for it"):
+        trained.train("reordered")
+    assert not (trained.folder / "reordered").exists()
 
 
 def test_schedule_and_optimizer_go_on_into_the_next_phase(trained):

@@ -48,9 +48,16 @@ def test_the_prompt_is_masked_and_the_end_of_turn_is_trained(base, contract):
 
 def test_the_prompt_is_what_transformers_renders(base, contract):
     tokenizer = AutoTokenizer.from_pretrained(base)
-    asked, _ = encode(tokenizer, contract, 'braces {{x}} and "quotes"', "r")
+    earlier = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    asked, _ = encode(tokenizer, contract, Record('braces {{x}} and "quotes"', "r", "qa", context=earlier))
     whole = tokenizer.apply_chat_template(
-        contract.messages('braces {{x}} and "quotes"'), add_generation_prompt=True, tokenize=False
+        [
+            {"role": "system", "content": "Be brief."},
+            *earlier,
+            {"role": "user", "content": 'braces {{x}} and "quotes"'},
+        ],
+        add_generation_prompt=True,
+        tokenize=False,
     )
     assert tokenizer.decode(asked) == whole
     assert whole.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
@@ -236,7 +243,7 @@ def test_the_rounded_base_holds_the_numbers_of_the_packed_one(base, rounded, con
 
 
 def test_a_pad_token_that_ends_a_turn_is_refused():
-    from scripts.train.prepare_base import choose_pad_token
+    from scripts.train.prepare_tokenizer import choose_pad_token
 
     tokenizer = SimpleNamespace(
         eos_token="<e>",
@@ -260,14 +267,52 @@ def test_pickled_weights_are_refused(tmp_path):
 
 def test_a_local_base_is_imported_as_it_is(base, tmp_path):
     from scripts.data.chat_contract import make_contract
-    from scripts.train.prepare_base import prepare
+    from scripts.train import prepare_base, prepare_tokenizer
 
-    prepare(f"path:{base}", base, None, None, tmp_path / "out")
-    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
-    made = make_contract(tmp_path / "out", " Be brief. ")
+    out, tokenizer = tmp_path / "out", tmp_path / "tokenizer"
+    prepare_tokenizer.prepare(f"path:{base}", base, None, None, tokenizer)
+    assert not list(tokenizer.glob("*.safetensors"))
+    prepare_base.prepare(f"path:{base}", base, None, tokenizer, out)
+    assert (out / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
+    assert (out / "tokenizer.json").read_bytes() == (tokenizer / "tokenizer.json").read_bytes()
+    made = make_contract(tokenizer, " Be brief. ")
     assert (made.system_prompt, made.end_of_turn_id, made.pad_token_id) == ("Be brief.", 2, 0)
     with pytest.raises(GradusError, match="control token"):
-        make_contract(tmp_path / "out", "Say <|im_end|>")
+        make_contract(tokenizer, "Say <|im_end|>")
     with pytest.raises(GradusError, match="not in the vocabulary"):
-        prepare(f"path:{base}", base, None, "<nope>", tmp_path / "other")
+        prepare_tokenizer.prepare(f"path:{base}", base, None, "<nope>", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_tokens_are_counted_as_training_will_see_them(base, contract):
+    """Without transformers and torch, to the token; the audit and the arms' budgets rest on it."""
+    from scripts.common.tokens import TokenCounter
+
+    earlier = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "  ho\n"}]
+    rows = [Record(p, r, "qa") for p, r in PAIRS] + [Record(" {{x}} \n\n é📦", "\n{}", "qa", context=earlier)]
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    expected = [tuple(map(len, encode(tokenizer, contract, row))) for row in rows]
+    assert TokenCounter(base, contract).count(rows) == expected
+
+
+def test_the_bases_loss_is_transformers_own_and_ifd_compares_it(base, contract):
+    from scripts.curriculum.scorers import SCORERS, Known
+    from scripts.train.base_loss import base_losses, opening
+
+    rows = [Record(p, r, "qa") for p, r in PAIRS]
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = load_base(base, "cpu", "eager", False).eval()
+    alone = opening(tokenizer, contract)
+    assert tokenizer.decode(alone) == "<|im_start|>assistant\n"
+    found = list(base_losses(rows, base, contract))
+    for row, losses in zip(rows, found, strict=True):
+        asked, answer = encode(tokenizer, contract, row)
+        for ids, name in ((asked, "loss"), (alone, "loss_alone")):
+            labels = torch.tensor([[IGNORED] * len(ids) + answer])
+            with torch.no_grad():
+                expected = model(input_ids=torch.tensor([ids + answer]), labels=labels).loss.item()
+            assert losses[name] == pytest.approx(expected, abs=0.02)
+    known = Known(losses={line["id"]: line for line in found})
+    assert SCORERS["ifd"](rows, known) == pytest.approx([f["loss"] / f["loss_alone"] for f in found])
+    with pytest.raises(GradusError, match="base's loss on it is not known"):
+        SCORERS["loss"]([Record("new", "row", "qa")], known)

@@ -1,0 +1,240 @@
+"""Rows of every shape and kind of file become records; what cannot be used is named, and nothing else is lost."""
+
+import csv
+import gzip
+import json
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from scripts.common.errors import GradusError
+from scripts.common.records import Record
+from scripts.data import readers
+from scripts.data.ingest import Ingest, Source
+
+
+def write(tmp_path, *lines, name="rows.jsonl"):
+    file = tmp_path / name
+    raw = [
+        line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+        for line in lines
+    ]
+    file.write_bytes(b"\n".join(raw) + b"\n")
+    return file
+
+
+def read(*files, task="qa", allow=0.0, **more):
+    sources = [file if isinstance(file, Source) else Source(str(file)) for file in files]
+    ingest = Ingest(sources, task, more.pop("shape", "auto"), allow, **more)
+    return list(ingest.records()), ingest
+
+
+def row(number, **more):
+    return {"prompt": f"question {number}", "response": f"answer {number}", **more}
+
+
+SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name"],
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "member": {"type": "boolean"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("shape", "given", "prompt", "response"),
+    [
+        ("prompt-response", {"prompt": "a", "response": "b"}, "a", "b"),
+        ("instruction", {"instruction": "do", "input": "this", "output": "done"}, "do\n\nthis", "done"),
+        ("instruction", {"instruction": "do", "input": "", "output": "done"}, "do", "done"),
+        ("input-output", {"input": "x", "output": {"age": 3, "name": "é"}}, "x", '{"age": 3, "name": "é"}'),
+        ("input-output", {"input": "x", "output": '{"age": 3}'}, "x", '{"age": 3}'),
+    ],
+)
+def test_each_shape_is_detected_and_becomes_a_record(tmp_path, shape, given, prompt, response):
+    (record,), ingest = read(write(tmp_path, {**given, "group": "g", "difficulty": 1}))
+    assert (record.prompt, record.response, record.group, record.difficulty) == (prompt, response, "g", 1)
+    assert record.source == "rows.jsonl:1"
+    assert list(ingest.shapes.values()) == [shape]
+
+
+def talk(*contents, system=None):
+    roles = ["user", "assistant"] * 9
+    first = [{"role": "system", "content": system}] if system else []
+    return {"messages": first + [{"role": r, "content": c} for r, c in zip(roles, contents, strict=False)]}
+
+
+def test_a_conversation_gives_a_record_for_each_answer_with_what_went_before(tmp_path):
+    records, _ = read(
+        write(tmp_path, talk("hi", "hello", "and now?", "bye", system="Be  brief.")), system_prompt="Be brief."
+    )
+    assert [(r.prompt, r.response) for r in records] == [("hi", "hello"), ("and now?", "bye")]
+    assert records[1].context == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    assert records[0].thread == records[1].thread == "rows.jsonl:1"
+    assert records[1].asked == "hi\nhello\nand now?"
+
+
+def test_a_system_prompt_that_is_not_the_pinned_one_is_refused(tmp_path):
+    with pytest.raises(GradusError, match=r"rows.jsonl:1: messages\[0\].content: its system prompt is not chat.system"):
+        read(write(tmp_path, talk("hi", "hello", system="Other.")), system_prompt="Be brief.")
+
+
+def test_objects_are_written_in_the_schemas_order_and_checked_against_it(tmp_path):
+    file = write(
+        tmp_path, {"input": "x", "output": {"age": 3, "name": "a"}}, {"input": "y", "output": {"age": "3", "name": "b"}}
+    )
+    records, ingest = read(file, task="extract", allow=0.5, schema=SCHEMA)
+    assert records[0].response == '{"name": "a", "age": 3}'
+    assert ingest.rejected == [
+        {
+            "file": str(file),
+            "line": 2,
+            "field": "output",
+            "reason": "not as the schema says, at $.age: '3' is not of type 'integer'",
+        }
+    ]
+
+
+def test_the_same_rows_come_out_of_every_kind_of_file(tmp_path):
+    rows = [row(n, difficulty=n % 3, group="g", checks=["answer"]) for n in range(50)]
+    plain = write(tmp_path, *rows)
+    with gzip.open(tmp_path / "rows.jsonl.gz", "wb") as packed:
+        packed.write(b"\xef\xbb\xbf" + plain.read_bytes())
+    with open(tmp_path / "rows.csv", "w", newline="", encoding="utf-8") as handle:
+        table = csv.DictWriter(handle, list(rows[0]))
+        table.writeheader()
+        table.writerows({**r, "checks": json.dumps(r["checks"])} for r in rows)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    found = [
+        [{**r.to_json(), "source": ""} for r in read(tmp_path / f"rows.{e}")[0]]
+        for e in ("jsonl", "jsonl.gz", "csv", "parquet")
+    ]
+    assert found[0] == found[1] == found[2] == found[3]
+    assert len(found[0]) == 50
+
+
+def test_files_have_roles(tmp_path):
+    train, held = write(tmp_path, row(1), row(2, split="valid")), write(tmp_path, row(3), name="eval.jsonl")
+    records, _ = read(Source(str(train), "train"), Source(str(held), "eval"))
+    assert [r.split for r in records] == ["train", "valid", "test"]
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "words"),
+    [
+        ("{not json", "", "not JSON"),
+        (b'{"prompt": "\xff\xfe", "response": "b"}', "", "not UTF-8 (byte 13 of the line)"),
+        (b'{"prompt": "a\x00b", "response": "b"}', "", "not JSON (Invalid control character"),
+        ('{"prompt": "a\\u0000b", "response": "b"}', "prompt", "holds a NUL character"),
+        ('{"prompt": "a\\ud800b", "response": "b"}', "prompt", "half a surrogate pair"),
+        ('{"prompt": "a", "prompt": "c", "response": "b"}', "", "key 'prompt' stands there twice"),
+        ('{"prompt": "a", "response": "b", "difficulty": NaN}', "", "NaN is no JSON value"),
+        ('{"prompt": "a", "response": "b", "difficulty": 1e999}', "difficulty", "not 0, 1 or 2"),
+        ("[" * 99999, "", "nested too deeply"),
+        ({"prompt": "a", "response": {"b": 1}}, "response", "an object or list where a text is expected"),
+        ({"prompt": "a", "response": 7}, "response", "not a text"),
+        ({"prompt": "a", "response": "  "}, "response", "empty"),
+        ({"prompt": "a"}, "response", "missing"),
+        ({"prompt": "a", "response": "b", "anwser": 1}, "anwser", "no such field"),
+        ({"prompt": "a", "response": "b", "difficulty": 3}, "difficulty", "not 0, 1 or 2"),
+        ({"prompt": "a", "response": "b", "difficulty": True}, "difficulty", "not 0, 1 or 2"),
+        ({"prompt": "a", "response": "b", "split": "dev"}, "split", "not one of train, valid"),
+        ({"prompt": "a", "response": "b", "split": ["train"]}, "split", "not one of"),
+        ({"prompt": "a", "response": "b", "checks": "c"}, "checks", "not a list of texts"),
+        ({"prompt": "a", "response": "b", "group": 4}, "group", "not a text"),
+        ("[1]", "", "not a JSON object"),
+        ("7", "", "not a JSON object"),
+    ],
+)
+def test_a_bad_row_stops_with_file_line_field_and_reason(tmp_path, line, field, words):
+    file = write(tmp_path, row(1), line, row(2))
+    with pytest.raises(GradusError) as fault:
+        read(file)
+    assert f"{file}:2: {field + ': ' if field else ''}" in str(fault.value)
+    assert words in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ("hi", "not a list of objects"),
+        ([{"role": "user"}], "messages[0].content: missing"),
+        ([{"role": "user", "content": "a"}], "no answer"),
+        ([{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}], "must take turns"),
+        ([{"role": "user", "content": {"x": 1}}, {"role": "assistant", "content": "b"}], "where a text is expected"),
+    ],
+)
+def test_a_bad_conversation_says_which_turn(tmp_path, messages, words):
+    with pytest.raises(GradusError) as fault:
+        read(write(tmp_path, talk("a", "b"), {"messages": messages}))
+    assert words in str(fault.value)
+
+
+def test_a_line_of_50_mb_is_passed_over_without_holding_it(tmp_path):
+    file = write(tmp_path, row(1), b'{"prompt": "' + b"x" * 50_000_000 + b'", "response": "b"}', row(2))
+    records, ingest = read(file, allow=0.5)
+    assert [r.prompt for r in records] == ["question 1", "question 2"]
+    assert [(i["line"], i["reason"]) for i in ingest.rejected] == [(2, "longer than 4 MiB; is a line break missing?")]
+
+
+def test_bad_rows_within_the_share_are_listed_and_the_rest_is_read(tmp_path):
+    records, ingest = read(write(tmp_path, row(1), "x", row(2), row(1)), allow=0.25)
+    assert len(records) == 3
+    assert ingest.summary() == {
+        "rows": 4,
+        "records": 3,
+        "rejected": 1,
+        "reasons": {"not JSON": 1},
+        "shapes": {str(tmp_path / "rows.jsonl"): "prompt-response"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("rows.jsonl", b"", "rows.jsonl: empty"),
+        ("rows.jsonl", b"\n\n \n", "no rows in it"),
+        ("rows.csv", b"prompt,response\n", "no rows in it, only a header"),
+        ("rows.csv", b"prompt,prompt\na,b\n", "two columns have the same name"),
+        ("rows.csv", b"prompt,response\na,b,c\n", "has 3 cells, the header 2"),
+        ("rows.csv", b"prompt,response\na,\xff\n", "rows.csv:2: not UTF-8"),
+        ("rows.csv", b'prompt,response\na,"b\n', "not CSV"),
+        ("rows.parquet", b"PAR1 but not really", "not a Parquet file, or damaged"),
+        ("rows.jsonl.gz", b"not gzip", "damaged, or not gzip"),
+        ("rows.jsonl.gz", gzip.compress(b'{"prompt": "a", "response": "b"}\n' * 99)[:-20], "damaged, or not gzip"),
+        ("rows.txt", b"a", "its ending is none of .jsonl, .jsonl.gz, .csv, .parquet"),
+        ("rows.jsonl", b'{"question": "a", "answer": "b"}\n', "rows of no known shape (this one has question, answer)"),
+        ("rows.jsonl", b'{"input": "a", "output": {}}\n{"prompt": "a", "response": "b"}\n', "rows of different shapes"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(GradusError) as fault:
+        read(tmp_path / name)
+    assert words in str(fault.value)
+
+
+def test_a_folder_where_a_file_is_expected(tmp_path):
+    with pytest.raises(GradusError, match="a folder; data.files takes files"):
+        read(tmp_path)
+
+
+def test_a_declared_shape_is_not_guessed_and_unknown_columns_can_be_dropped(tmp_path):
+    file = write(tmp_path, {"input": "a", "output": "b", "instruction": "c", "text": "d"})
+    assert read(file, ignore_fields=["text"])[0][0].prompt == "c\n\na"
+    with pytest.raises(GradusError, match="output: not a JSON object"):
+        read(file, shape="input-output", ignore_fields=["text", "instruction"])
+
+
+def test_ids_ignore_spacing_and_fields_that_are_not_content():
+    assert Record("a  b", "c", "qa").id == Record("a b", "c\n", "qa", source="x").id != Record("a c", "b", "qa").id
+    turn = [{"role": "user", "content": "x"}]
+    assert Record("a", "b", "qa").id != Record("a", "b", "qa", context=turn).id
+
+
+def test_reading_holds_one_line_at_a_time(tmp_path):
+    """The first record is there before the file's last, broken, line was looked at."""
+    lines = readers.read_file(write(tmp_path, *[row(n) for n in range(1000)], "broken"))
+    assert next(lines)[0] == 1
+    assert lines.gi_frame is not None

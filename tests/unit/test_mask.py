@@ -1,0 +1,133 @@
+"""Personal data and secrets leave the rows, the same value by the same placeholder, and show up nowhere else."""
+
+import json
+import socket
+
+import pytest
+
+from scripts.common.errors import GradusError
+from scripts.common.io import write_jsonl
+from scripts.common.records import Record
+from scripts.data.mask import KINDS, Masker, mask_file
+
+AWS_KEY = "AKIA" + "Q7ZXCVBNMASDFGHJ"
+TOKEN = "ghp_" + "a1B2" * 9
+
+
+@pytest.fixture(scope="module")
+def masker():
+    return Masker(list(KINDS), True, [])
+
+
+VALUES = {
+    "EMAIL_ADDRESS": "bob.miller@some-company.org",
+    "PHONE_NUMBER": "+1 212-555-0147",
+    "CREDIT_CARD": "4111 1111 1111 1111",
+    "IBAN_CODE": "DE89370400440532013000",
+    "IP_ADDRESS": "81.2.69.142",
+    "US_SSN": "536-90-4399",
+    "CRYPTO": "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2",
+    "AWS_ACCESS_KEY": AWS_KEY,
+    "GITHUB_TOKEN": TOKEN,
+    "BASIC_AUTH_CREDENTIALS": "hunter2secret",
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_each_kind_is_found_and_is_the_same_throughout_its_row(masker, kind):
+    value = VALUES[kind]
+    shown = f"https://bob:{value}@host/" if kind == "BASIC_AUTH_CREDENTIALS" else value
+    record = Record(f"Look at {shown}, please", f"It says {shown}.", "qa", checks=[value], source="f:1")
+    clean, counts = masker.mask(record)
+    placeholder = f"<{kind}_1>"
+    assert clean.prompt == f"Look at {shown.replace(value, placeholder)}, please"
+    assert clean.response == f"It says {shown.replace(value, placeholder)}."
+    assert clean.checks == [placeholder]
+    assert counts == {kind: 1}
+    assert clean.id != record.id
+
+
+def test_two_values_of_a_kind_are_told_apart(masker):
+    clean, counts = masker.mask(Record("a@some-company.org to b@some-company.org", "b@some-company.org", "qa"))
+    assert clean.prompt == "<EMAIL_ADDRESS_1> to <EMAIL_ADDRESS_2>"
+    assert clean.response == "<EMAIL_ADDRESS_2>"
+    assert counts == {"EMAIL_ADDRESS": 2}
+
+
+def test_a_private_key_goes_whole(masker):
+    body = "MIIEow" + "IBAAKCAQEA" * 5
+    text = f"key:\n-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----\nend"
+    clean, _ = masker.mask(Record(text, "ok", "qa"))
+    assert clean.prompt == "key:\n<PRIVATE_KEY_1>\nend"
+
+
+def test_json_stays_json(masker):
+    record = Record("card 4111111111111111", '{"card": 4111111111111111, "paid": true}', "extract")
+    clean, _ = masker.mask(record)
+    assert json.loads(clean.response) == {"card": "<CREDIT_CARD_1>", "paid": True}
+
+
+def test_earlier_turns_groups_and_sources_are_masked_too(masker):
+    record = Record(
+        "and now?",
+        "no",
+        "qa",
+        context=[{"role": "user", "content": "I am x@some-company.org"}],
+        group="x@some-company.org",
+        source="x@some-company.org.jsonl:1",
+    )
+    clean, _ = masker.mask(record)
+    assert "some-company" not in json.dumps(clean.to_json())
+    assert (
+        masker.mask(record)[0].group
+        == clean.group
+        != masker.mask(Record("a", "b", "qa", group="y@some-company.org"))[0].group
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["order 12345", "version 1.2.3", "at 10:30", "section 3.1.4.1.5", "call me", "a@b", "1,000,000"]
+)
+def test_ordinary_text_stays(masker, text):
+    record = Record(text, text, "qa")
+    assert masker.mask(record) == (record, {})
+
+
+def test_documentation_placeholders_can_be_allowed():
+    masker = Masker(["PHONE_NUMBER", "EMAIL_ADDRESS"], True, ["EXAMPLE", "^123456789012$", "@example\\.com"])
+    record = Record("AKIAIOSFODNN7EXAMPLE of 123456789012 and a@example.com", "x", "qa")
+    assert masker.mask(record) == (record, {})
+    assert masker.mask(Record(AWS_KEY, "x", "qa"))[1] == {"AWS_ACCESS_KEY": 1}
+    with pytest.raises(GradusError, match="mask.allow: '\\(' is no regular expression"):
+        Masker([], False, ["("])
+
+
+def test_no_value_is_written_or_logged_and_two_processes_do_what_one_does(masker, tmp_path, caplog, capfd):
+    rows = [
+        Record(f"row {n}: {value}", "answer", "qa", source=f"f:{n}") for n, value in enumerate([*VALUES.values()] * 300)
+    ]
+    write_jsonl(tmp_path / "in.jsonl", (r.to_json() for r in rows))
+    found = [mask_file(tmp_path / "in.jsonl", tmp_path / f"out{n}.jsonl", masker, n) for n in (1, 2)]
+    assert found[0] == found[1]
+    assert (tmp_path / "out1.jsonl").read_bytes() == (tmp_path / "out2.jsonl").read_bytes()
+    told = json.dumps(found) + caplog.text + "".join(capfd.readouterr()) + (tmp_path / "out1.jsonl").read_text()
+    for kind, value in VALUES.items():
+        if kind != "BASIC_AUTH_CREDENTIALS":  # alone, without its URL, that is any word
+            assert value not in told, kind
+    assert found[0][1]["values"]["EMAIL_ADDRESS"] == 300
+
+
+def test_masking_asks_no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    clean, _ = Masker(["EMAIL_ADDRESS"], False, []).mask(Record("x@some-company.co.uk", "y", "qa"))
+    assert clean.prompt == "<EMAIL_ADDRESS_1>"
+
+
+def test_switched_off_it_changes_nothing(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", [Record("a@some-company.org", "b", "qa").to_json()])
+    touched, counts = mask_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", None, 2)
+    assert (tmp_path / "in.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()
+    assert (touched, counts["on"]) == ([], False)
