@@ -71,9 +71,19 @@ def test_plain_rows_have_neither_service_nor_description(package):
     assert rows[0]["prompt"] == "create an IAM user: Bob"
 
 
+def test_a_classification_asks_for_the_service_and_shows_no_values(package):
+    rows, _, _ = convert(package, Options(answer="service"))
+    assert rows[0] == {
+        "prompt": "Create an IAM user. Creates an IAM user named Bob in the current account.",
+        "response": "iam",
+        "group": "iam/create-user",
+        "source": "iam/create-user.rst#1",
+    }
+
+
 def test_what_gives_no_row_is_counted_by_reason_and_listed(package):
     _, left_out, counts = convert(package, Options())
-    assert counts["pages"] == 2
+    assert counts["read"] == "2 pages of 2 services"
     assert counts["left_out"] == {"no command in the example": 1, "the first command is not the page's own": 1}
     assert {item["source"] for item in left_out} == {"iam/create-user.rst#3", "ec2/wait/instance-running.rst#1"}
 

@@ -11,7 +11,7 @@ REFERENCE = Record("make Bob", "aws iam create-user --user-name Bob --path /a/",
 
 
 def grades(answer, stopped=True, record=REFERENCE, task="command"):
-    rows, _ = grade([record], [{"id": record.id, "text": answer, "stopped": stopped}], task)
+    rows, _, _ = grade([record], [{"id": record.id, "text": answer, "stopped": stopped}], task)
     return {name: round(value, 3) for name, value in rows[0].items() if name != "id"}
 
 
@@ -73,3 +73,68 @@ def test_paired_comparison():
 def test_wilson_interval_of_a_published_example():
     # 15 of 148: 0.0624 to 0.1605 (Newcombe 1998, table I, method 3)
     assert interval(15, 148) == pytest.approx([0.0624, 0.1605], abs=1e-4)
+
+
+SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["paid"],
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "paid": {"type": "boolean"}},
+}
+BOB = Record("Bob, 7, paid", '{"name": "Bob", "age": 7, "paid": true}', "extract")
+
+
+@pytest.mark.parametrize(
+    ("answer", "valid_json", "valid_schema", "exact", "fields"),
+    [
+        ('{"paid": true, "age": 7, "name": "Bob"}\n', 1, 1, 1, 1),
+        ('{"name": "Bob", "age": 8, "paid": true}', 1, 1, 0, 0.667),
+        ('{"name": "Bob", "paid": true}', 1, 1, 0, 0.667),
+        ('{"name": "Bob", "age": 7, "paid": true, "more": 1}', 1, 0, 0, 0.75),
+        ('{"name": "Bob", "age": "7", "paid": true}', 1, 0, 0, 0.667),
+        ('{"name": "Bob", "age": 7.0, "paid": 1}', 1, 0, 0, 0.667),
+        ('Here you are: {"name": "Bob", "age": 7, "paid": true}', 0, 0, 0, 0),
+        ('{"name": "Bob", "name": "Bob", "age": 7, "paid": true}', 0, 0, 0, 0),
+        ('{"name": "Bob", "age": NaN, "paid": true}', 0, 0, 0, 0),
+        ("[1]", 0, 0, 0, 0),
+        ("", 0, 0, 0, 0),
+    ],
+)
+def test_extraction(answer, valid_json, valid_schema, exact, fields):
+    rows, table, _ = grade([BOB], [{"id": BOB.id, "text": answer, "stopped": True}], "extract", SCHEMA)
+    expected = {"valid_json": valid_json, "valid_schema": valid_schema, "exact": exact, "fields": fields, "stopped": 1}
+    assert {name: round(value, 3) for name, value in rows[0].items() if name != "id"} == expected
+    assert set(table) == set(expected)
+
+
+def test_the_accuracy_of_each_field():
+    ann = Record("Ann", '{"name": "Ann", "paid": false}', "extract")
+    answers = [
+        {"id": BOB.id, "text": '{"name": "Bob", "age": 8, "paid": true}', "stopped": True},
+        {"id": ann.id, "text": '{"name": "Ann", "age": 3, "nickname": "A"}', "stopped": True},
+    ]
+    _, _, details = grade([BOB, ann], answers, "extract")
+    assert details == {
+        "fields": {
+            "age": {"wanted": 1, "right": 0, "invented": 1},
+            "name": {"wanted": 2, "right": 2, "invented": 0},
+            "paid": {"wanted": 2, "right": 1, "invented": 0},
+        },
+        "unknown_fields_invented": 1,
+    }
+
+
+def test_classification_by_hand():
+    """Labels a a a b b c, answered a a b b x c: F1 of a 4/5, of b 1/2, of c 1."""
+    wanted, given = "aaabbc", ["a", "a ", "b", "b", "x", "c"]
+    records = [Record(f"q{n}", label, "classify") for n, label in enumerate(wanted)]
+    answers = [{"id": r.id, "text": text, "stopped": True} for r, text in zip(records, given, strict=True)]
+    rows, table, details = grade(records, answers, "classify")
+    assert table["accuracy"] == {"value": 0.666667, "n": 6}
+    assert table["macro_f1"]["value"] == pytest.approx((4 / 5 + 1 / 2 + 1) / 3, abs=1e-6)
+    assert details == {"labels": ["a", "b", "c"], "matrix": [[2, 1, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0]]}
+    assert "macro_f1" not in rows[0]
+
+
+def test_no_answers_have_no_value():
+    assert grade([], [], "classify")[1]["macro_f1"] == {"value": None, "n": 0}

@@ -1,0 +1,103 @@
+"""`python -m scripts.bench.scale [rows …]`: how long ingest to audit takes, and how much memory, as rows grow.
+
+Makes so many rows (10,000, 100,000 and 1,000,000 if none are named), runs the real rules on them and prints a table;
+results/bench/scale.json has every rule's seconds and peak memory. The rows are made up: sentences of random words
+with Zipf's frequencies, 60 to 600 characters; a tenth nearly copy an earlier row, one in a hundred is an exact
+duplicate, one in fifty holds an e-mail address, one in ten thousand cannot be read.
+"""
+
+import csv
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+from tqdm import tqdm
+
+from scripts.common.hashing import ROOT
+from scripts.common.io import atomic_open, write_json
+
+WORDS = 20_000
+CONFIG = """run: scale-{count}
+data: {{task: qa, files: [.work/scale/{count}.jsonl], package: {{source: null}}}}
+mask: {{allow: []}}
+deduplicate: {{by: prompt}}
+split: {{by: group, valid_share: 0.1, test_share: 0.1, unseen_share: 0.1}}
+score: {{thresholds: [1, 2]}}
+"""
+
+
+def make_rows(count: int, seed: int = 1) -> Iterator[str]:
+    """Yield `count` lines of JSONL, always the same."""
+    lots = random.Random(seed)
+    words = ["".join(lots.choices("etaoinshrdlucmfwypvbgkqjxz", k=lots.randrange(2, 11))) for _ in range(WORDS)]
+    weights = list(accumulate(1 / (rank + 10) for rank in range(WORDS)))
+    earlier: list[dict[str, Any]] = []
+    for number in range(count):
+        kind = lots.random()
+        if kind < 0.0001:
+            yield '{"prompt": "cut off\n'
+            continue
+        if kind < 0.11 and earlier:
+            row = dict(lots.choice(earlier))
+            if kind >= 0.01:
+                row["prompt"] += f" {lots.choice(words)}"
+                row["response"] += f" {number}"
+        else:
+            prompt, response = (
+                " ".join(lots.choices(words, cum_weights=weights, k=lots.randrange(8, 60))) for _ in "ab"
+            )
+            row = {"prompt": prompt, "response": response, "group": f"group {lots.randrange(max(10, count // 20))}"}
+            if kind > 0.98:
+                row["prompt"] += f" {lots.choice(words)}{number}@some-company.org"
+        if len(earlier) < 1000:
+            earlier.append(row)
+        else:
+            earlier[number % 1000] = row
+        yield json.dumps(row) + "\n"
+
+
+def run(count: int) -> dict[str, Any]:
+    """Take `count` rows from ingest to audit; return minutes in all, and seconds and peak memory (GiB) of each rule."""
+    folder = ROOT / ".work" / "scale"
+    with atomic_open(folder / f"{count}.jsonl") as handle:
+        for line in tqdm(make_rows(count), total=count, desc="making rows", unit="row", mininterval=1):
+            handle.write(line)
+    (folder / f"{count}.yaml").write_text(CONFIG.format(count=count), encoding="utf-8")
+    results = ROOT / "results" / f"scale-{count}"
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", str(folder / f"{count}.yaml")]
+    target = f"results/scale-{count}/data/audit.json"
+    subprocess.run([*command, f"results/scale-{count}/data/chat_contract.json"], cwd=ROOT, check=True)
+    began = time.monotonic()
+    subprocess.run([*command, "--forcerun", "ingest", "--", target], cwd=ROOT, check=True)
+    minutes = (time.monotonic() - began) / 60
+    rules = {}
+    for path in sorted((results / "benchmarks").glob("*.tsv")):
+        with open(path, encoding="utf-8") as table:
+            for row in csv.DictReader(table, delimiter="\t"):
+                memory = float(row["max_rss"]) / 1024 if row["max_rss"] not in ("-", "NA") else 0.0
+                rules[path.stem] = {"seconds": round(float(row["s"]), 1), "peak_gib": round(memory, 2)}
+    rules.pop("prepare_tokenizer", None)
+    return {"minutes": round(minutes, 2), "peak_gib": max(rule["peak_gib"] for rule in rules.values()), "rules": rules}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure and print."""
+    found = {}
+    for count in [int(argument) for argument in arguments] or [10_000, 100_000, 1_000_000]:
+        found[count] = run(count)
+        write_json(ROOT / "results" / "bench" / "scale.json", {str(key): value for key, value in found.items()})
+    names = list(next(iter(found.values()))["rules"])
+    print(f"| rows | minutes | peak memory of a rule (GiB) | {' | '.join(f'{name} (s)' for name in names)} |")
+    print("|--:|" + "--:|" * (2 + len(names)))
+    for count, each in found.items():
+        seconds = " | ".join(f"{each['rules'][name]['seconds']:g}" for name in names)
+        print(f"| {count:,} | {each['minutes']:.1f} | {each['peak_gib']:.2f} | {seconds} |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,127 @@
+"""The audit counts what it says it counts, and each finding says what to do."""
+
+import sys
+
+import pytest
+
+from scripts.common.records import Record
+from scripts.common.tokens import TokenCounter
+from scripts.data.audit import audit
+
+QUIET = {
+    "ingest": {"rows": 1000, "records": 1000, "rejected": 0, "reasons": {}},
+    "masked": {"on": True, "touched": 0, "values": {}},
+    "duplicates": {"left_out": {}, "contradictions": 0, "rows_with_near_copies": 0, "largest_cluster": 1},
+    "split": {"left_out": 0},
+    "contamination": {"found": {}, "left_out": 0},
+    "difficulty": {"mix": {"easy": 300, "medium": 500, "hard": 200}, "weights": {"rules": 1}},
+}
+
+
+def rows(count=1000, response="answer {}", task="qa"):
+    splits = ["train"] * 8 + ["valid", "test"]
+    return [Record(f"question {n}", response.format(n), task, split=splits[n % 10]) for n in range(count)]
+
+
+def look(base, contract, records, task="qa", max_length=512, **more):
+    counts = {**QUIET, **more}
+    return audit(records, TokenCounter(base, contract), task, max_length, counts)[0]
+
+
+def told(facts):
+    assert all(finding["do"] for finding in facts["findings"])
+    return " | ".join(f"{finding['level']}: {finding['what']}" for finding in facts["findings"])
+
+
+def test_a_sound_dataset_gives_figures_and_no_warning(base, contract):
+    facts = look(base, contract, rows())
+    assert told(facts) == "ok: nothing that stands out"
+    assert facts["splits"] == {"train": 800, "valid": 100, "test": 100}
+    assert facts["tokens"]["response"] == {"p50": 11, "p95": 11, "max": 11}  # a token a byte, and the end of turn
+
+
+def test_rows_that_are_too_long_are_counted_and_the_longest_named(base, contract):
+    long = [
+        Record("x" * 900, "y", "qa", split="train", source="f:7"),
+        Record("x" * 600, "y", "qa", split="train", source="f:8"),
+    ]
+    facts = look(base, contract, [*rows(), *long])
+    assert facts["too_long"] == 2
+    assert "warning: 2 rows are longer than train.max_length (512 tokens); the longest has" in told(facts)
+    assert "(f:7)" in told(facts)
+
+
+def test_few_rows_and_a_lopsided_mix_are_warned_of(base, contract):
+    facts = look(base, contract, rows(300), difficulty={"mix": {"easy": 230, "hard": 10}, "weights": {}})
+    assert "warning: 240 training rows are few" in told(facts)
+    assert "easy 96 %, medium 0 %, hard 4 %, far from 30/50/20" in told(facts)
+
+
+def test_formats_that_contradict_each_other_are_found(base, contract):
+    facts = look(base, contract, rows(500) + rows(500, '{{"a": {}}}'))
+    assert facts["formats"] == {"text": 500, "json": 500}
+    assert "500 responses are JSON, 500 are not" in told(facts)
+
+
+def test_labels_seen_once_untrained_or_alike_are_named(base, contract):
+    records = [Record(f"q{n}", ["cat", "dog"][n % 2], "classify", split="train") for n in range(800)]
+    records += [Record("a", "Cat ", "classify", split="train"), Record("b", "bird", "classify", split="test")]
+    text = told(look(base, contract, records, "classify"))
+    assert "labels seen once: 'Cat', 'bird'" in text
+    assert "labels without a training row: 'bird'" in text
+    assert "labels that differ in case or blanks alone: 'Cat', 'cat'" in text
+    assert "the commonest label has 400 rows, the rarest 1" in text
+
+
+def test_a_thousand_different_labels_are_no_labels(base, contract):
+    assert "more than 200 different labels" in told(look(base, contract, rows(1000, task="classify"), "classify"))
+
+
+def test_fields_of_objects_are_counted_and_rare_ones_named(base, contract):
+    facts = look(
+        base,
+        contract,
+        [*rows(999, '{{"a": {}}}', "extract"), Record("q", '{"a": 1, "b": 2}', "extract", split="train")],
+        "extract",
+    )
+    assert facts["fields"] == {"a": 1000, "b": 1}
+    assert "fields in less than 1 % of the objects: b" in told(facts)
+
+
+def test_what_the_rules_before_found_is_told(base, contract):
+    facts = look(
+        base,
+        contract,
+        rows(),
+        ingest={"rows": 1010, "records": 1000, "rejected": 10, "reasons": {"not JSON": 10}},
+        masked={"on": True, "touched": 3, "values": {"EMAIL_ADDRESS": 4}},
+        duplicates={
+            "left_out": {"exact duplicate": 5},
+            "contradictions": 2,
+            "rows_with_near_copies": 600,
+            "largest_cluster": 70,
+        },
+        contamination={"found": {"test: near-copy": 6}, "left_out": 6},
+    )
+    text = told(facts)
+    for words in (
+        "10 of 1010 rows were rejected",
+        "masked in 3 rows: 4 EMAIL_ADDRESS",
+        "5 exact duplicates were left out",
+        "answer otherwise: 2",
+        "600 of 1000 rows have near-copies",
+        "6 test: near-copy",
+    ):
+        assert words in text
+    assert "masking is off" in told(look(base, contract, rows(), masked={"on": False, "touched": 0, "values": {}}))
+
+
+@pytest.mark.parametrize("script", ["data/audit", "data/ingest", "data/mask", "data/deduplicate", "curriculum/score"])
+def test_the_audit_and_all_before_it_need_no_torch(script):
+    import subprocess
+
+    from scripts.common.hashing import ROOT
+
+    code = f"import scripts.{script.replace('/', '.')}, sys; assert not set(sys.modules) & {{'torch', 'transformers'}}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

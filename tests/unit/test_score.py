@@ -1,0 +1,186 @@
+"""Scorers say what their names say; the mix makes levels; validity tells whether they mean anything."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from scripts.common.errors import GradusError
+from scripts.common.io import write_jsonl
+from scripts.common.records import Record, read_records
+from scripts.curriculum.score import ScoreParams, check_splits, levels, mix, score, scored
+from scripts.curriculum.scorers import SCORERS, Known, has_word, score_by_rules
+from scripts.evaluate.validity import correlation, failures, validity
+
+RULES = {
+    "words_per_point": 40,
+    "max_length_points": 2,
+    "reasoning_words": ["why", "diagnose", "tradeoff"],
+    "reasoning_points": 1,
+    "many_checks": 3,
+    "checks_points": 1,
+    "conditional_words": ["if", "--query"],
+    "conditional_points": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "checks", "points"),
+    [
+        ("short", "x", [], 0),
+        ("word " * 40, "x", [], 1),
+        ("word " * 200, "x", [], 2),
+        ("Why?", "x", [], 1),
+        ("whynot", "x", [], 0),
+        ("short", "x", ["a", "b", "c"], 1),
+        ("short", "Only IF it rains", [], 1),
+        ("short", "a gift", [], 0),
+        ("short", "aws s3 ls --query a", [], 1),
+        ("short", "aws s3 ls --query-language a", [], 1),
+        ("Why? " + "word " * 80, "if", ["a", "b", "c"], 5),
+    ],
+)
+def test_rules_count_whole_words(prompt, response, checks, points):
+    assert score_by_rules(Record(prompt, response, "qa", checks=checks), RULES) == points
+
+
+def test_whole_words_have_no_letter_beside_them():
+    assert has_word("do it, if you can", ["if"])
+    assert not has_word("iffy", ["if"])
+    assert not has_word("anything", [])
+
+
+def test_each_scorer_ranks_the_harder_row_higher():
+    rows = [
+        Record("List the users.", "list users alpha", "qa", checks=["a"]),
+        Record(
+            "Notwithstanding aforementioned considerations, enumerate administrators' delegated responsibilities "
+            "comprehensively, distinguishing jurisdictions.",
+            "zeta quux",
+            "qa",
+            checks=["a", "b"],
+        ),
+        Record("Delete the bucket.", "delete bucket beta", "qa"),
+    ]
+    known = Known(RULES, {r.id: {"loss": n + 1.0, "loss_alone": 4.0} for n, r in enumerate(rows)}, rows)
+    found = {name: scorer(rows, known) for name, scorer in SCORERS.items()}
+    for name in ("length", "facts", "readability", "retrieval", "loss", "ifd"):
+        assert found[name][1] > found[name][0], name
+    assert found["facts"] == [1, 2, 0]
+    assert found["retrieval"] == [
+        0,
+        1,
+        0,
+    ]  # the second's answer shares no word with its prompt: among equals, the middle
+    assert found["ifd"] == [0.25, 0.5, 0.75]
+
+
+def test_retrieval_over_too_many_rows_is_refused():
+    known = Known(corpus=[Record("a", "b", "qa")] * 20_001)
+    with pytest.raises(GradusError, match="20001 rows to retrieve from"):
+        SCORERS["retrieval"]([], known)
+
+
+def params(weights, thresholds=(1, 2), quantiles=None):
+    return ScoreParams(weights, thresholds, quantiles, RULES)
+
+
+def test_one_scorer_keeps_its_unit_and_several_are_mixed_as_ranks():
+    scores = {"length": np.array([10.0, 30.0, 20.0, 1000.0]), "facts": np.array([4.0, 3.0, 2.0, 1.0])}
+    assert list(mix(scores, params({"length": 1}))) == [10, 30, 20, 1000]
+    assert list(mix(scores, params({"length": 3, "facts": 1}))) == pytest.approx([0.3125, 0.625, 0.375, 0.6875])
+
+
+def test_thresholds_and_quantiles_make_levels():
+    values = np.array([0.0, 1.0, 1.5, 2.0, 9.0])
+    assert list(levels(values, params({"rules": 1}))) == [0, 1, 1, 2, 2]
+    many = np.arange(100.0)
+    assert list(np.bincount(levels(many, params({"length": 1}, quantiles=[0.3, 0.8])))) == [30, 50, 20]
+
+
+def run(tmp_path, rows, given=frozenset(), weights=None, known=None):
+    write_jsonl(tmp_path / "dataset.jsonl", (r.to_json() for r in rows))
+    settings = params(weights or {"rules": 1, "length": 0})
+    values, found, each, compared = score(tmp_path / "dataset.jsonl", given, settings, known or Known(RULES))
+    return [r for r, _ in scored(read_records(tmp_path / "dataset.jsonl"), given, values, found)], each, compared
+
+
+def test_difficulty_is_capped_kept_if_brought_and_carves_eval_hard(tmp_path):
+    hard = Record("Why? " + "word " * 90, "if", "qa", split="test")
+    brought = Record("Why? " + "word " * 91, "if", "qa", split="test", difficulty=0)
+    given = Record("Why? " + "word " * 92, "if", "qa", split="test")
+    train = Record("Why? " + "word " * 93, "if", "qa", split="train")
+    rows, each, compared = run(tmp_path, [hard, brought, given, train], {given.id})
+    assert [(r.difficulty, r.split) for r in rows] == [(2, "eval-hard"), (0, "test"), (2, "test"), (2, "train")]
+    assert list(each) == ["rules"]
+    assert compared[hard.id] == {"length": len(hard.prompt) + 2 + 1 - 1}
+
+
+def test_a_rows_bytes_do_not_hang_on_other_rows(tmp_path):
+    """Scores that do are kept apart, or a phase would be trained again for a row that it never saw."""
+    rows = [Record(f"row {n} " * (n % 9), f"answer {n}", "qa", split="train") for n in range(40)]
+    weights = {"rules": 1, "length": 0, "retrieval": 0, "readability": 0}
+    first = {r.id: json.dumps(r.to_json()) for r in run(tmp_path, rows[:20], weights=weights)[0]}
+    after = {r.id: json.dumps(r.to_json()) for r in run(tmp_path, rows, weights=weights)[0]}
+    assert {key: after[key] for key in first} == first
+
+
+def test_a_split_without_rows_stops_before_training(tmp_path):
+    from collections import Counter, defaultdict
+
+    counts = defaultdict(Counter, {"train": Counter(easy=3)})
+    with pytest.raises(GradusError, match="of 3 records none is in test"):
+        check_splits(counts)
+
+
+# --- validity
+
+
+def table(values, difficulty):
+    return {
+        str(n): {"difficulty": d, "scores": {"length": v}}
+        for n, (v, d) in enumerate(zip(values, difficulty, strict=True))
+    }
+
+
+def test_a_scorer_that_predicts_failures_is_told_from_one_that_does_not():
+    lots = random.Random(1)
+    hard = [n % 3 for n in range(300)]
+    scores = table([lots.random() for _ in hard], hard)
+    right = [{"id": str(n), "exact": float(lots.random() > 0.2 + 0.3 * d), "stopped": 1.0} for n, d in enumerate(hard)]
+    found = validity(scores, {"base": right})
+    assert found["scorers"]["difficulty"]["failures"]["base"]["rho"] > 0.3
+    assert found["scorers"]["difficulty"]["failures"]["base"]["low"] > 0.2
+    assert abs(found["scorers"]["length"]["failures"]["base"]["rho"]) < 0.15
+    assert found["warnings"] == []
+    assert found["agreement"]["difficulty"]["length"] == found["scorers"]["difficulty"]["length"]["rho"]
+
+
+def test_weak_labels_and_labels_that_are_mere_length_are_warned_of():
+    lots = random.Random(2)
+    hard = [n % 3 for n in range(200)]
+    answers = [{"id": str(n), "exact": float(lots.random() > 0.5)} for n in range(200)]
+    found = validity(table([float(d) for d in hard], hard), {"base": answers})
+    assert "the difficulty label is weak: its rank correlation with the failures of base" in found["warnings"][0]
+    assert "little more than length" in found["warnings"][1]
+
+
+def test_a_base_that_fails_everything_judges_nothing_and_it_is_said():
+    found = validity(
+        table(range(40), [n % 3 for n in range(40)]), {"base": [{"id": str(n), "exact": 0.0} for n in range(40)]}
+    )
+    assert found["scorers"]["length"]["failures"]["base"] is None
+    assert "no scorer can be judged" in found["warnings"][0]
+
+
+def test_failures_leave_out_how_an_answer_stopped():
+    assert failures([{"id": "a", "exact": 0.0, "operation": 1.0, "stopped": 1.0}]) == {"a": 0.5}
+
+
+def test_the_correlation_is_scipys_with_an_interval_around_it():
+    values = list(range(30))
+    found = correlation(values, [v + (7 * v) % 11 for v in values])
+    assert found["low"] < found["rho"] < found["high"] <= 1
+    assert correlation(values, [1] * 30) is None
+    assert correlation(values[:19], values[:19]) is None
