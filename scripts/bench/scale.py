@@ -71,7 +71,7 @@ def run(count: int) -> dict[str, Any]:
     results = ROOT / "results" / f"scale-{count}"
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", str(folder / f"{count}.yaml")]
     target = f"results/scale-{count}/data/audit.json"
-    subprocess.run([*command, f"results/scale-{count}/data/chat_contract.json"], cwd=ROOT, check=True)
+    subprocess.run([*command, "--", f"results/scale-{count}/data/chat_contract.json"], cwd=ROOT, check=True)
     began = time.monotonic()
     subprocess.run([*command, "--forcerun", "ingest", "--", target], cwd=ROOT, check=True)
     minutes = (time.monotonic() - began) / 60

@@ -120,8 +120,8 @@ def _cross_check(config: dict[str, Any], files: Sequence[str | Path]) -> Iterato
         if converter not in package or not (ROOT / "scripts" / "data" / f"convert_{converter}.py").is_file():
             where = _where(["data", "package", "converter"], files)
             yield (
-                f"{where}: data.package.converter: no converter {converter!r}; it takes scripts/data/convert_{converter}.py "
-                "and a section of its name in config/schema.yaml"
+                f"{where}: data.package.converter: no converter {converter!r}; it takes a script, "
+                f"scripts/data/convert_{converter}.py, and a section of its name in config/schema.yaml"
             )
     trained = {f"{arm}-{seed}" for arm in config["curriculum"]["arms"] for seed in config["curriculum"]["seeds"]}
     for number, model in enumerate(config["evaluate"]["models"]):

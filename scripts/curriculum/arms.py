@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_text
@@ -209,7 +210,8 @@ def lay_out(
     level = deal_out(train, arm, seed)
     place = {record.id: number for number, record in enumerate(train)}
     made: dict[str, Steps] = {}
-    spent, due, before = 0, 0, []
+    before: list[Record] = []  # what phases so far could draw from
+    spent = due = 0
     for phase in LEVELS:
         due += tokens[phase]
         pool = [r for r in train if level[r.id] in arm.levels[phase]]
@@ -232,7 +234,7 @@ def lay_out(
     return made
 
 
-def ledger(phases: Mapping[str, Steps], lengths: Mapping[str, int]) -> dict[str, dict[str, int | dict[str, int]]]:
+def ledger(phases: Mapping[str, Steps], lengths: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """Return what each phase, and all together, spend: steps, rows, distinct rows, tokens, rows by difficulty."""
     found = {}
     parts: dict[str, Steps] = {**phases, "all": [step for steps in phases.values() for step in steps]}

@@ -39,12 +39,11 @@ def fetch_pypi(name: str, version: str, folder: Path) -> str:
     return sha256_file(files[0])
 
 
-def package_index() -> dict[str, str]:
-    """Return the package index that pip is configured with, as PyPISimple's arguments; none means its default."""
+def package_index() -> str:
+    """Return the URL of the package index that pip is configured with; empty for the default one."""
     command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
     found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    url = os.environ.get("PIP_INDEX_URL") or found
-    return {"endpoint": url} if url else {}
+    return os.environ.get("PIP_INDEX_URL") or found
 
 
 def fetch_sdist(name: str, version: str, folder: Path) -> str:
@@ -58,7 +57,8 @@ def fetch_sdist(name: str, version: str, folder: Path) -> str:
     if certificate := os.environ.get("PIP_CERT"):
         os.environ.setdefault("REQUESTS_CA_BUNDLE", certificate)
     try:
-        with PyPISimple(**package_index()) as client:
+        index = package_index()
+        with PyPISimple(index) if index else PyPISimple() as client:
             page = client.get_project_page(name)
             found = [p for p in page.packages if p.version == version and p.package_type == "sdist"]
             if len(found) != 1:

@@ -49,7 +49,8 @@ class Masker:
     kinds: Sequence[str]
     secrets: bool
     allow: Sequence[str]
-    detectors: list[tuple[str, Any]] = field(default_factory=list)
+    detectors: list[tuple[str, Any]] = field(default_factory=list)  # (kind, Presidio's recogniser)
+    patterns: list[tuple[str, re.Pattern[str]]] = field(default_factory=list)  # (kind, of a secret)
 
     def __post_init__(self) -> None:
         try:
@@ -69,19 +70,17 @@ class Masker:
             import detect_secrets.core.plugins.util as plugins
             from detect_secrets.plugins.base import RegexBasedDetector
 
-            kept = [
-                p for p in plugins.get_mapping_from_secret_type_to_class().values() if issubclass(p, RegexBasedDetector)
-            ]
-            self.secret_detectors = [p() for p in kept if p.secret_type != "Public IP (ipv4)"]  # IP_ADDRESS finds these
-        else:
-            self.secret_detectors = []
+            plugin: Any
+            for plugin in plugins.get_mapping_from_secret_type_to_class().values():
+                if issubclass(plugin, RegexBasedDetector) and plugin.secret_type != "Public IP (ipv4)":  # IP_ADDRESS
+                    kind = re.sub(r"\W+", "_", plugin.secret_type).strip("_").upper()
+                    self.patterns += [(kind, pattern) for pattern in plugin().denylist]
 
     def find(self, text: str) -> list[tuple[str, str]]:
         """Return (kind, value) of each thing found in a text that is not allowed, in order of kinds, each once."""
         found: list[tuple[str, str]] = []
-        for plugin in self.secret_detectors:
-            kind = re.sub(r"\W+", "_", plugin.secret_type).strip("_").upper()
-            for match in (match for pattern in plugin.denylist for match in pattern.finditer(text)):
+        for kind, pattern in self.patterns:
+            for match in pattern.finditer(text):
                 # a group is the secret itself (a password in a URL), or just the prefix that tells whose key it is
                 inner = max((group for group in match.groups() if group), key=len, default="")
                 value = inner if len(inner) >= 8 else match[0]
@@ -107,17 +106,14 @@ class Masker:
     def mask(self, record: Record) -> tuple[Record, Counter[str]]:
         """Return the record with placeholders, and how many different values of each kind it had."""
         texts = [record.prompt, record.response, *record.checks, *(turn["content"] for turn in record.context)]
-        found = self.find(BETWEEN.join(texts))
-        in_labels = self.find(f"{record.group}{BETWEEN}{record.source}") if record.group or record.source else []
-        if not found and not in_labels:
+        found = self.find(BETWEEN.join([*texts, record.group, record.source]))
+        if not found:
             return record, Counter()
         counts: Counter[str] = Counter()
         placeholders = {}
         for kind, value in found:
             counts[kind] += 1
             placeholders[value] = f"<{kind}_{counts[kind]}>"
-        for kind, value in in_labels:
-            placeholders.setdefault(value, f"<{kind}>")
         longest = sorted(placeholders, key=len, reverse=True)
         pattern = re.compile(
             "|".join(rf"(?<![A-Za-z0-9]){re.escape(v)}(?![A-Za-z0-9])|{re.escape(v)}" for v in longest)

@@ -1,5 +1,7 @@
 """The real DAG on real rows with the real model, a few steps of each phase, through to an answered GGUF."""
 
+import csv
+import gzip
 import hashlib
 import itertools
 import json
@@ -247,6 +249,64 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
         assert hashes(project.results / f"train/curriculum/seed1/{phase}/trained/adapter") == kept[phase]
 
 
+def test_appended_rows_rerun_only_the_phases_whose_rows_they_change(project, tmp_path):
+    """Fresh data, for real: a new hard row is trained on in the hard phase; an exact copy of a known row nowhere."""
+    copy = project.copy_to(tmp_path / "copy")
+    (copy.folder / "all.yaml").write_text("curriculum: {rows: {easy: 16, medium: 16, hard: null}}\n")
+    target, configs = "results/tiny/train/curriculum/seed1/hard/trained", ("tiny.yaml", "all.yaml")
+    code, text = copy.snakemake(target, configs=configs)
+    assert code == 0, text
+    raw = copy.results / "data/converted/awscli.jsonl"
+    known = lines(raw)
+    new = {
+        "prompt": "Purge whatever waits in the queue of Gradus",
+        "response": "aws sqs purge-queue --queue-url gradus",
+    }
+    trained = {}
+    for row in (known[0], {**new, "difficulty": 2, "split": "train", "source": "new"}):
+        text = "".join(json.dumps(r, sort_keys=True, ensure_ascii=False) + "\n" for r in [*lines(raw), row])
+        raw.unlink()  # a hard link to the project's
+        raw.write_text(text)
+        code, text = copy.snakemake(target, configs=configs)
+        assert code == 0, text
+        jobs = re.findall(r"Training curriculum, seed 1: (\w+)", text)
+        trained[row["source"]] = sorted(set(jobs))
+    assert trained == {known[0]["source"]: [], "new": ["hard"]}
+    rows = lines(copy.results / "curriculum/curriculum/seed1/hard.jsonl")
+    assert [row["source"] for row in rows].count("new") == 1
+
+
+def test_arms_of_a_run_spend_the_same_and_the_report_proves_it(project, tmp_path):
+    """The ledgers of all arms that are built in, by the real rule on real rows."""
+    copy = project.copy_to(tmp_path / "copy")
+    arms = ["curriculum", "growing-random", "shuffled", "uniform", "reversed", "disjoint", "competence", "long-easy"]
+    (copy.folder / "arms.yaml").write_text(f"curriculum: {{arms: [{', '.join(arms)}]}}\n")
+    targets = [f"results/tiny/curriculum/{arm}/seed1/ledger.json" for arm in arms]
+    code, text = copy.snakemake(*targets, configs=("tiny.yaml", "arms.yaml"))
+    assert code == 0, text
+    spent = {
+        arm: json.loads((copy.folder / target).read_text())["all"] for arm, target in zip(arms, targets, strict=True)
+    }
+    assert {part["steps"] for part in spent.values()} == {12}
+    tokens = [part["tokens"] for part in spent.values()]
+    assert max(tokens) - min(tokens) <= 300  # within the longest row
+    assert spent["curriculum"] != spent["reversed"]
+    summaries = [json.loads(p.read_text()) for p in project.results.glob("train/curriculum/seed1/*/summary.json")]
+    assert spent["curriculum"]["tokens"] == sum(summary["tokens"] for summary in summaries)
+
+
+def test_the_audit_is_a_page_that_stands_alone(project):
+    text = (project.results / "data/audit.html").read_text()
+    assert text.count("<svg") == 2
+    assert not re.search(r'(?:src|href)="(?!#)', text)
+    assert "training rows are few" in text
+
+
+def test_raw_rows_do_not_stay_unmasked(project):
+    assert not (project.results / "data/records.jsonl").exists()
+    assert (project.results / "data/dataset.jsonl").exists()
+
+
 def test_a_killed_training_goes_on_to_the_same_bytes_with_one_core_or_two(project, tmp_path):
     """Snakemake throws a failed job's outputs away; the checkpoints stay, and the next run goes on from them."""
     copy = project.copy_to(tmp_path / "copy")
@@ -276,33 +336,78 @@ def test_a_killed_training_goes_on_to_the_same_bytes_with_one_core_or_two(projec
 OWN = """
 run: own
 base_model: {source: "path:%s"}
-data: {task: qa, files: [rows.jsonl], package: {source: null}, allow_few: true}
+data:
+  task: qa
+  files: [rows.csv, {path: talks.jsonl, role: train}, {path: held-out.jsonl.gz, role: eval}]
+  package: {source: null}
+  allow_few: true
 deduplicate: {by: prompt}
-split: {valid_share: 0.1, test_share: 0.3}
-score: {rules: {words_per_point: 4, many_checks: 3, conditional_words: [if]}}
-curriculum: {rows: {easy: 8, medium: 8, hard: 8}}
+split: {by: group, valid_share: 0.1, test_share: 0.3}
+decontaminate: {found: stop, threshold: 0.9}
+score: {weights: {rules: null, length: 1, facts: 1, loss: 1, ifd: 0}, thresholds: [0.3, 0.7]}
+curriculum:
+  arms: [curriculum, mine]
+  definitions: {mine: {replay: 0.3, order: difficulty}}
+  rows: {easy: 8, medium: 8, hard: 8}
 chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}
-evaluate: {max_rows: {test: 3}, max_tokens: 8}
+evaluate: {models: [base, mine-1], max_rows: {test: 3}, max_tokens: 8}
 """
 
 
 def test_rows_of_ones_own_go_the_whole_way(project, fresh):
-    """No package, no groups (so eval-unseen is empty), another task, a local base, a prompt with quotes and braces."""
+    """Three files of three kinds, shapes and roles, no package, no groups (so eval-unseen is empty), another task, a local
+    base, scorers that ask the base, an arm of one's own, a prompt with quotes and braces, a mail address."""
     (fresh.folder / "own.yaml").write_text(OWN % (project.results / "base"))
     words = ["red", "green", "blue", "black", "white", "grey", "pink", "brown"]
-    rows = [
-        {"prompt": f"{a} and {b} " + "or more " * (n % 3), "response": f"mix {a} with {b}", "checks": [a]}
-        for n, (a, b) in enumerate(itertools.permutations(words, 2))
+    with open(fresh.folder / "rows.csv", "w", newline="", encoding="utf-8") as handle:
+        table = csv.writer(handle)
+        table.writerow(["instruction", "input", "output", "checks"])
+        for n, (a, b) in enumerate(itertools.permutations(words, 2)):
+            asked = f"{a} and {b} " + "or more " * (n % 3)
+            table.writerow([asked, "", f"mix {a} with {b}", json.dumps([a])])
+    roles = ["system", "user", "assistant", "user", "assistant"]
+    talks = [
+        [
+            'Say "yes", {{ briefly }} <b>.',
+            f"Who is {name}?",
+            f"{name} of sales, {name}@some-company.org",
+            "Thanks!",
+            "yes",
+        ]
+        for name in ("ann", "bob", "cleo", "dora")
     ]
-    (fresh.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [{"messages": [{"role": r, "content": c} for r, c in zip(roles, talk, strict=True)]} for talk in talks]
+    (fresh.folder / "talks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with gzip.open(fresh.folder / "held-out.jsonl.gz", "wt") as handle:
+        for n in range(5):
+            handle.write(
+                json.dumps({"prompt": f"What becomes of {'violet ' * (n + 1)}?", "response": "nothing"}) + "\n"
+            )
     code, text = fresh.snakemake(configs=("own.yaml",))
     assert code == 0, text
     results = fresh.folder / "results/own"
     metrics = json.loads((results / "metrics.json").read_text())
-    assert metrics["curriculum-1"]["eval-unseen"]["exact"] == {"n": 0, "value": None}
-    assert metrics["curriculum-1"]["test"]["checks"]["n"] == 3
+    assert metrics["mine-1"]["eval-unseen"]["exact"] == {"n": 0, "value": None}
+    assert metrics["mine-1"]["test"]["checks"]["n"] == 3
+    train = lines(results / "curriculum/train.jsonl")
+    turns = [row for row in train if row["source"].startswith("talks.jsonl")]
+    assert [row["prompt"] for row in turns].count("Thanks!") == 4
+    assert turns[1]["context"][1]["content"] == "ann of sales, <EMAIL_ADDRESS_1>"
+    assert "some-company" not in "".join(p.read_text() for p in results.rglob("*.json*"))
+    assert (
+        sum(
+            r["source"].startswith("held-out")
+            for s in ("test", "eval-hard")
+            for r in lines(results / f"curriculum/{s}.jsonl")
+        )
+        == 5
+    )
+    scores = lines(results / "curriculum/scores.jsonl")
+    assert set(scores[0]["scores"]) >= {"length", "facts", "loss"}
     assert 'SYSTEM """Say "yes", {{ briefly }} <b>."""' in (results / "ollama/Modelfile").read_text()
-    assert "Say &#34;yes&#34;, {{ briefly }} &lt;b&gt;." in (results / "report.html").read_text()
+    report = (results / "report.html").read_text()
+    assert "Say &#34;yes&#34;, {{ briefly }} &lt;b&gt;." in report
+    assert re.search(r"Tokens: \d+ to \d+, that is \d\.\d\d % apart", report)
 
 
 BAD_ROWS = [
