@@ -168,6 +168,34 @@ def mixed(reference: Mapping[str, Steps], seed: int) -> dict[str, Steps]:
     return {phase: [[next(stream) for _ in some] for some in steps] for phase, steps in reference.items()}
 
 
+def draw_phases(
+    train: Sequence[Record], arm: Arm, dealer: Dealer, counts: Mapping[str, int], tokens: Mapping[str, int]
+) -> dict[str, Steps]:
+    """Lay an arm out phase by phase: draw rows of its levels for so many `tokens`, cut them into so many steps."""
+    level = deal_out(train, arm, dealer.seed)
+    place = {record.id: number for number, record in enumerate(train)}
+    made: dict[str, Steps] = {}
+    before: list[Record] = []  # what phases so far could draw from
+    spent = due = 0
+    for phase in LEVELS:
+        due += tokens[phase]
+        pool = [r for r in train if level[r.id] in arm.levels[phase]]
+        if (share := arm.pool_shares.get(phase, 1.0)) < 1:
+            pool = sorted(pool, key=lambda r: lot(dealer.seed, "pool", r.id))[: max(1, round(share * len(pool)))]
+        if not pool:
+            wanted = " or ".join(arm.levels[phase])
+            raise GradusError(f"no training row is {wanted}: this arm's {phase} phase would be empty")
+        again = dealer.draw(before, f"{phase} replay", tokens=arm.replay * (due - spent)) if arm.replay else []
+        drawn = again + dealer.draw(pool, phase, tokens=due - spent - dealer.tokens(again))
+        if again:
+            drawn = shuffle(drawn, dealer.seed, phase, "replay")
+        spent += dealer.tokens(drawn)
+        made[phase] = dealer.cut(order_rows(drawn, arm, dealer, place), counts[phase])
+        known = {r.id for r in before}
+        before += [r for r in pool if r.id not in known]
+    return made
+
+
 def lay_out(
     train: Sequence[Record],
     arm: Arm,
@@ -207,31 +235,7 @@ def lay_out(
         return pace(train, arm, dealer, counts, total)
     if arm.shares is not None:
         tokens = {phase: total * counts[phase] // all_steps for phase in LEVELS}
-    level = deal_out(train, arm, seed)
-    place = {record.id: number for number, record in enumerate(train)}
-    made: dict[str, Steps] = {}
-    before: list[Record] = []  # what phases so far could draw from
-    spent = due = 0
-    for phase in LEVELS:
-        due += tokens[phase]
-        pool = [r for r in train if level[r.id] in arm.levels[phase]]
-        if (share := arm.pool_shares.get(phase, 1.0)) < 1:
-            pool = sorted(pool, key=lambda r: lot(seed, "pool", r.id))[: max(1, round(share * len(pool)))]
-        if not pool:
-            raise GradusError(
-                f"no training row is {' or '.join(arm.levels[phase])}: this arm's {phase} phase would be empty"
-            )
-        again = dealer.draw(before, f"{phase} replay", tokens=arm.replay * (due - spent)) if arm.replay else []
-        drawn = again + dealer.draw(pool, phase, tokens=due - spent - dealer.tokens(again))
-        if again:
-            drawn = [
-                drawn[i] for i in sorted(range(len(drawn)), key=lambda i: lot(seed, phase, "replay", i, drawn[i].id))
-            ]
-        spent += dealer.tokens(drawn)
-        made[phase] = dealer.cut(order_rows(drawn, arm, dealer, place), counts[phase])
-        known = {r.id for r in before}
-        before += [r for r in pool if r.id not in known]
-    return made
+    return draw_phases(train, arm, dealer, counts, tokens)
 
 
 def ledger(phases: Mapping[str, Steps], lengths: Mapping[str, int]) -> dict[str, dict[str, Any]]:

@@ -106,7 +106,7 @@ def warn(table: Mapping[str, Any], first: str, labels: str) -> list[str]:
     for model, found in table[labels]["failures"].items():
         if found is None and model == first:
             made.append(
-                f"{first} gets all rows equally wrong (or right), all have one difficulty, or there are less than {FEW}: "
+                f"{first} gets all rows equally wrong (or right), they are of one difficulty, or less than {FEW}: "
                 "by its failures no scorer can be judged. Look at the trained models' failures instead."
             )
         elif found is not None and (found["rho"] < WEAK or found["low"] <= 0):
