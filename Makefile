@@ -8,7 +8,7 @@ LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
 
-.PHONY: run setup test bench lint format docs lock clean-llama
+.PHONY: run setup test bench scale lint format docs lock clean-llama
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -36,6 +36,10 @@ test: setup
 bench: setup
 	$(BIN)/snakemake --cores $(CORES) --forcerun bench_training bench_levers -- results/bench/training.json results/bench/levers.json
 	$(BIN)/python -m scripts.bench.show
+
+# a million rows from ingest to audit: some ten minutes
+scale: setup
+	$(BIN)/python -m scripts.bench.scale
 
 lint: setup
 	$(BIN)/snakemake --lint
