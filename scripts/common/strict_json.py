@@ -3,10 +3,13 @@
 import json
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import SchemaError, best_match
+
+from scripts.common.errors import GradusError
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -32,6 +35,19 @@ def strict_json(text: str) -> Any:
 @cache
 def _validator(schema: str) -> Draft202012Validator:
     return Draft202012Validator(json.loads(schema))
+
+
+def read_schema(path: str | Path) -> dict[str, Any]:
+    """Return a JSON schema (2020-12) from a file; raise GradusError if it is none."""
+    try:
+        schema = strict_json(Path(path).read_text(encoding="utf-8"))
+        Draft202012Validator.check_schema(schema)
+    except (ValueError, SchemaError) as error:
+        reason = error.message if isinstance(error, SchemaError) else error
+        raise GradusError(f"{path}: not a JSON schema ({reason}); data.schema names it") from None
+    if not isinstance(schema, dict):
+        raise GradusError(f"{path}: not a JSON schema of objects; data.schema names it")
+    return schema
 
 
 def check_schema(value: Any, schema: Mapping[str, Any]) -> str:

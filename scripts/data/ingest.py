@@ -15,9 +15,10 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
-from scripts.common.io import read_json, write_json, write_jsonl
+from scripts.common.io import write_json, write_jsonl
 from scripts.common.logs import logging_to
 from scripts.common.records import Record
+from scripts.common.strict_json import read_schema
 from scripts.data.readers import Lines, read_file
 from scripts.data.shapes import SHAPES, Fault, detect, make_fields
 
@@ -155,7 +156,7 @@ if "snakemake" in globals():
             job.params.task,
             job.params.shape,
             job.params.max_rejected_share,
-            read_json(schema) if schema else None,
+            read_schema(schema) if schema else None,
             job.params.system_prompt,
             job.params.ignore_fields,
         )

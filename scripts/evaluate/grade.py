@@ -14,10 +14,10 @@ from typing import Any
 
 from scripts.common.commands import Command, parse_command
 from scripts.common.errors import GradusError
-from scripts.common.io import read_json, read_jsonl, write_json, write_jsonl
+from scripts.common.io import read_jsonl, write_json, write_jsonl
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
-from scripts.common.strict_json import check_schema, strict_json
+from scripts.common.strict_json import check_schema, read_schema, strict_json
 from scripts.evaluate.aws_model import is_valid
 
 Metric = Callable[[Record, str, bool], float]
@@ -231,7 +231,7 @@ if "snakemake" in globals():
             list(read_records(job.input.records)),
             list(read_jsonl(job.input.answers)),
             job.params.task,
-            read_json(job.input.schema) if job.input.get("schema") else None,
+            read_schema(job.input.schema) if job.input.get("schema") else None,
         )
         write_jsonl(job.output.grades, marks)
         write_json(job.output.metrics, summary)

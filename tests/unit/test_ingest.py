@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
+from scripts.common.strict_json import read_schema
 from scripts.data import readers
 from scripts.data.ingest import Ingest, Source
 
@@ -238,3 +239,10 @@ def test_reading_holds_one_line_at_a_time(tmp_path):
     lines = readers.read_file(write(tmp_path, *[row(n) for n in range(1000)], "broken"))
     assert next(lines)[0] == 1
     assert lines.gi_frame is not None
+
+
+@pytest.mark.parametrize("text", ["{", '{"type": "objekt"}', "[]", '{"a": 1, "a": 2}'])
+def test_a_schema_that_is_none_is_refused(tmp_path, text):
+    (tmp_path / "schema.json").write_text(text)
+    with pytest.raises(GradusError, match="schema.json: not a JSON schema"):
+        read_schema(tmp_path / "schema.json")
