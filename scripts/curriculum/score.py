@@ -94,12 +94,11 @@ def score(
     """Return (mixed score, difficulty, each mixed scorer's values) of all records in file order, and {id: {scorer:
     value}} of the sample for those that are only compared.
     """
+    rows = sample(records)
+    known.corpus = list(read_records(records)) if "retrieval" in params.mixed else rows
     scores = score_all(records, params.mixed, known)
     values = mix(scores, params)
     compared: dict[str, dict[str, float]] = defaultdict(dict)
-    rows = sample(records)
-    if not known.corpus:
-        known.corpus = list(read_records(records)) if "retrieval" in params.mixed else rows
     for name in params.compared:
         for record, value in zip(rows, SCORERS[name](rows, known), strict=True):
             compared[record.id][name] = value
@@ -133,11 +132,10 @@ if "snakemake" in globals():
     with logging_to(job.log[0]), ExitStack() as files:
         settings = ScoreParams(**job.params.score)
         losses = {row["id"]: row for row in read_jsonl(job.input.losses)} if job.input.get("losses") else {}
-        about = Known(settings.rules, losses)
-        if "retrieval" in settings.mixed:
-            about.corpus = list(read_records(job.input.records))
         brought = set(read_json(job.input.given))
-        points, difficulty, by_scorer, by_id = score(job.input.records, brought, settings, about)
+        points, difficulty, by_scorer, by_id = score(
+            job.input.records, brought, settings, Known(settings.rules, losses)
+        )
         # a file each, so that an edited training row touches no evaluation
         outputs = {name: files.enter_context(atomic_open(job.output[name.replace("-", "_")])) for name in SPLITS}
         table = files.enter_context(atomic_open(job.output.scores))

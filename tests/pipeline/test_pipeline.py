@@ -344,7 +344,7 @@ data:
 deduplicate: {by: prompt}
 split: {by: group, valid_share: 0.1, test_share: 0.3}
 decontaminate: {found: stop, threshold: 0.9}
-score: {weights: {rules: null, length: 1, facts: 1, loss: 1, ifd: 0}, thresholds: [0.3, 0.7]}
+score: {weights: {rules: null, length: 1, facts: 1, loss: 1, ifd: 0}, quantiles: [0.3, 0.8]}
 curriculum:
   arms: [curriculum, mine]
   definitions: {mine: {replay: 0.3, order: difficulty}}
