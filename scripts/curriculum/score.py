@@ -140,23 +140,25 @@ if "snakemake" in globals():
         outputs = {name: files.enter_context(atomic_open(job.output[name.replace("-", "_")])) for name in SPLITS}
         table = files.enter_context(atomic_open(job.output.scores))
         counted: dict[str, Counter[str]] = defaultdict(Counter)
-        trained: set[str] = set()
+        groups: dict[str, Counter[str]] = defaultdict(Counter)  # rows of each group, by split
         for number, (row, value) in enumerate(scored(read_records(job.input.records), brought, points, difficulty)):
             outputs[row.split].write(dump_line(row.to_json()))
             counted[row.split][LEVELS[row.difficulty or 0]] += 1
-            if row.split == "train" and row.group:
-                trained.add(row.group)
+            groups[row.split][row.group] += 1
             each = {name: float(column[number]) for name, column in by_scorer.items()}
             line = {"id": row.id, "split": row.split, "difficulty": row.difficulty, "score": value}
             table.write(dump_line({**line, "scores": {**each, **by_id.get(row.id, {})}}))
         check_splits(counted)
-        shared = Counter(r.split for r in read_records(job.input.records) if r.group in trained)
+        trained = set(groups["train"]) - {""}
         write_json(
             job.output.counts,
             {
                 "weights": {name: settings.weights[name] for name in settings.mixed},
                 "compared": settings.compared,
                 "mix": {name: dict(found) for name, found in counted.items()},
-                "rows_whose_group_is_trained": dict(shared),
+                "rows_whose_group_is_trained": {
+                    name: sum(count for group, count in found.items() if group in trained)
+                    for name, found in groups.items()
+                },
             },
         )
