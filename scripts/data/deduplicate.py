@@ -76,6 +76,7 @@ def deduplicate(
         return text_of(Record(**rows[kept[position]]), by)
 
     pairs = [(kept[a], kept[b]) for a, b, _ in near_copies(len(kept), text, threshold)]
+    copies = {second for _, second in pairs}
     links: dict[int, list[int]] = {}
     for first, second in sorted({*pairs, *same_prompt}):
         links.setdefault(second, []).append(first)
@@ -90,7 +91,7 @@ def deduplicate(
             row = rows[number]
             if number in links:
                 row["near"] = [rows[first]["id"] for first in links[number]]
-                if near == "thin":
+                if near == "thin" and number in copies:
                     left_out.append(
                         {"id": row["id"], "source": row["source"], "reason": f"near-copy of {row['near'][0]}"}
                     )

@@ -100,6 +100,12 @@ def test_thinning_keeps_the_first_of_each(tmp_path):
     assert counts["left_out"] == {"near-copy": 80}
 
 
+def test_thinning_by_response_leaves_rows_that_ask_the_same_and_answer_otherwise(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", (Record("same", words(n), "qa").to_json() for n in range(3)))
+    _, contradictions, counts = deduplicate(tmp_path / "in.jsonl", tmp_path / "out.jsonl", "response", 0.8, "thin")
+    assert (counts["records"], len(contradictions)) == (3, 2)
+
+
 def test_turns_of_other_conversations_are_no_copies_for_saying_yes(tmp_path):
     rows = [Record("yes", f"done {n}", "qa", context=[{"role": "user", "content": words(n)}]) for n in range(20)]
     assert divide(tmp_path, rows)[2]["clusters"] == 20
