@@ -24,7 +24,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
 )
 
-from scripts.common.config import check_config
+from scripts.common.config import check_config, check_files
 from scripts.common.errors import GradusError
 from scripts.common.hashing import code_fingerprint
 from scripts.common.records import LEVELS
@@ -36,8 +36,11 @@ def checked(raw):
     """The config with defaults filled in; a fault ends the run here, before any job, with file and line."""
     given = list(map(str, workflow.overwrite_configfiles))  # by --configfile: they override the default's
     default = [str(file) for file in workflow.configfiles if str(file) not in given]
+    files = [os.path.relpath(file) for file in default + given]
     try:
-        return check_config(raw, [os.path.relpath(file) for file in default + given])
+        complete = check_config(raw, files)
+        check_files(complete, files)
+        return complete
     except GradusError as error:
         raise WorkflowError(str(error))
 

@@ -102,6 +102,25 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
     return config
 
 
+def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
+    """Raise GradusError if a file that the config names is not there.
+
+    Snakemake does not mind as long as an earlier run's results are: they would pass for results of the new file.
+    """
+    named = [
+        (["data", "files", n], f if isinstance(f, str) else f["path"]) for n, f in enumerate(config["data"]["files"])
+    ]
+    if config["data"]["schema"]:
+        named.append((["data", "schema"], config["data"]["schema"]))
+    if config["base_model"]["source"].startswith("path:"):
+        named.append((["base_model", "source"], config["base_model"]["source"].removeprefix("path:")))
+    faults = [
+        f"{_where(path, files)}: {name}: no such file or folder" for path, name in named if not Path(name).exists()
+    ]
+    if faults:
+        raise GradusError("the config cannot be used:\n  " + "\n  ".join(faults))
+
+
 def _cross_check(config: dict[str, Any], files: Sequence[str | Path]) -> Iterator[str]:
     known = config["curriculum"]["definitions"]
     for number, arm in enumerate(config["curriculum"]["arms"]):

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from scripts.common.config import check_config, load_schema, render_table
+from scripts.common.config import check_config, check_files, load_schema, render_table
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 
@@ -66,3 +66,18 @@ def test_every_key_is_described_and_the_readme_is_current():
     table = "\n".join(render_table(load_schema()))
     assert (ROOT / "config" / "README.md").read_text().endswith(table + "\n"), "run `make docs`"
     assert "|  |" not in table.replace("| |", "")
+
+
+def test_files_that_are_not_there_are_named_at_once(tmp_path):
+    """Or results of an earlier run would pass for theirs."""
+    file = tmp_path / "config.yaml"
+    file.write_text(GOOD + f"  schema: {tmp_path}/schema.json\n")
+    config = check(tmp_path, file.read_text())
+    with pytest.raises(GradusError) as fault:
+        check_files(config, [file])
+    for words in ("config.yaml:5: rows.jsonl: no such", "config.yaml:6: ", "config.yaml:3: base: no such"):
+        assert words in str(fault.value)
+    (tmp_path / "rows.jsonl").touch()
+    config["data"] |= {"files": [{"path": str(tmp_path / "rows.jsonl"), "role": "train"}], "schema": None}
+    config["base_model"]["source"] = f"path:{tmp_path}"
+    check_files(config, [file])
