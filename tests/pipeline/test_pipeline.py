@@ -427,9 +427,27 @@ def test_a_bad_row_ends_the_run_before_training(fresh, line, message):
     assert not (fresh.results / "data/records.jsonl").exists()
 
 
+def test_held_out_rows_that_training_asks_too_end_the_run_with_the_pairs(fresh):
+    rows = [{"prompt": f"What is the colour of {'very ' * n}late {n}?", "response": f"{n}"} for n in range(20)]
+    for name, changed in (("train", ""), ("eval", " now")):
+        file = fresh.folder / f"{name}.jsonl"
+        file.write_text("".join(json.dumps({**row, "response": row["response"] + changed}) + "\n" for row in rows))
+    (fresh.folder / "leak.yaml").write_text(
+        "data: {allow_few: true, files: [{path: train.jsonl, role: train}, {path: eval.jsonl, role: eval}]}\n"
+        "decontaminate: {found: stop}\n"
+    )
+    code, text = fresh.snakemake("results/tiny/data/dataset.jsonl", configs=("tiny.yaml", "leak.yaml"))
+    assert code != 0
+    assert "Gradus: 20 of 20 held-out rows ask what training rows ask" in text
+    assert "test eval.jsonl:1 ~ train train.jsonl:1 (near-copy 1)" in text
+    assert "Traceback" not in text
+    assert len(lines(fresh.results / "data/contradictions.jsonl")) == 20
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("data:\n  files: [nowhere.jsonl]\n", "bad.yaml:2: nowhere.jsonl: no such file or folder"),
         ("trian: {threads: 1}", "bad.yaml:1: trian: no such key; did you mean train?"),
         ("train:\n  learning_rate: 7\n", "bad.yaml:2: train.learning_rate: 7 is greater than the maximum of 0.1"),
     ],
