@@ -133,7 +133,7 @@ def macro_f1(records: Sequence[Record], answers: Sequence[str]) -> float:
 
 def confusion(records: Sequence[Record], answers: Sequence[str]) -> dict[str, Any]:
     """Return {labels, matrix}: how often each label (row) was answered as each (column); the last column, "(other)",
-    is whatever is no label.
+    is whatever no row of the split wants.
     """
     labels = sorted({record.response.strip() for record in records})
     counts = {label: Counter[str]() for label in labels}

@@ -96,7 +96,7 @@ def draw_metrics(metrics: Mapping[str, Any], comparison: Mapping[str, Any]) -> F
         axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylim(0, 1)
-    panels[0][0].legend(frameon=False, loc="upper left")
+    panels[0][0].legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1.1), ncols=len(models))
     return figure
 
 
