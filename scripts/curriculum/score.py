@@ -89,7 +89,7 @@ def place(record: Record, given: set[str]) -> str:
 
 
 def score(
-    records: str | Path, given: set[str], params: ScoreParams, known: Known
+    records: str | Path, params: ScoreParams, known: Known
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, dict[str, float]]]:
     """Return (mixed score, difficulty, each mixed scorer's values) of all records in file order, and {id: {scorer:
     value}} of the sample for those that are only compared.
@@ -133,9 +133,7 @@ if "snakemake" in globals():
         settings = ScoreParams(**job.params.score)
         losses = {row["id"]: row for row in read_jsonl(job.input.losses)} if job.input.get("losses") else {}
         brought = set(read_json(job.input.given))
-        points, difficulty, by_scorer, by_id = score(
-            job.input.records, brought, settings, Known(settings.rules, losses)
-        )
+        points, difficulty, by_scorer, by_id = score(job.input.records, settings, Known(settings.rules, losses))
         # a file each, so that an edited training row touches no evaluation
         outputs = {name: files.enter_context(atomic_open(job.output[name.replace("-", "_")])) for name in SPLITS}
         table = files.enter_context(atomic_open(job.output.scores))

@@ -201,7 +201,7 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
             except ValueError as error:
                 left_out.append({"source": source, "reason": str(error), "title": example.title})
     if unknown := sorted(set(options.services) - seen_services):
-        raise GradusError(f"data.options.services: the package has no example pages for {', '.join(unknown)}")
+        raise GradusError(f"data.package.awscli.services: the package has no example pages for {', '.join(unknown)}")
     reasons = dict(Counter(item["reason"] for item in left_out))
     return (
         rows,

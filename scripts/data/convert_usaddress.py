@@ -81,7 +81,7 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
             try:
                 member = archive.extractfile(f"{root}/training/{name}.xml")
             except KeyError:
-                raise GradusError(f"data.package.options.files: the archive has no training/{name}.xml") from None
+                raise GradusError(f"data.package.usaddress.files: the archive has no training/{name}.xml") from None
             assert member is not None
             for number, address in enumerate(tqdm(fromstring(member.read()), desc=name, mininterval=1), 1):
                 read += 1

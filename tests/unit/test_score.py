@@ -102,7 +102,7 @@ def test_thresholds_and_quantiles_make_levels():
 def run(tmp_path, rows, given=frozenset(), weights=None, known=None):
     write_jsonl(tmp_path / "dataset.jsonl", (r.to_json() for r in rows))
     settings = params(weights or {"rules": 1, "length": 0})
-    values, found, each, compared = score(tmp_path / "dataset.jsonl", given, settings, known or Known(RULES))
+    values, found, each, compared = score(tmp_path / "dataset.jsonl", settings, known or Known(RULES))
     return [r for r, _ in scored(read_records(tmp_path / "dataset.jsonl"), given, values, found)], each, compared
 
 
