@@ -11,7 +11,6 @@ from pyarrow import parquet
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.common.strict_json import read_schema
-from scripts.data import readers
 from scripts.data.ingest import Ingest, Source
 
 
@@ -234,11 +233,14 @@ def test_ids_ignore_spacing_and_fields_that_are_not_content():
     assert Record("a", "b", "qa").id != Record("a", "b", "qa", context=turn).id
 
 
-def test_reading_holds_one_line_at_a_time(tmp_path):
-    """The first record is there before the file's last, broken, line was looked at."""
-    lines = readers.read_file(write(tmp_path, *[row(n) for n in range(1000)], "broken"))
-    assert next(lines)[0] == 1
-    assert lines.gi_frame is not None
+def test_records_come_before_the_end_of_the_file_was_read(tmp_path):
+    """A file whose end is damaged gives its first rows, and then says so: it is not read whole beforehand."""
+    whole = gzip.compress("".join(json.dumps(row(n)) + "\n" for n in range(50_000)).encode())
+    (tmp_path / "rows.jsonl.gz").write_bytes(whole[:-2000])
+    records = Ingest([Source(str(tmp_path / "rows.jsonl.gz"))], "qa", "auto", 0.0).records()
+    assert next(records).prompt == "question 0"
+    with pytest.raises(GradusError, match="damaged, or not gzip"):
+        list(records)
 
 
 @pytest.mark.parametrize("text", ["{", '{"type": "objekt"}', "[]", '{"a": 1, "a": 2}'])
