@@ -7,6 +7,7 @@ from pathlib import Path
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_json
 from scripts.common.io import read_json, write_json
+from scripts.common.template import ChatTemplate
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ChatContract:
     end_of_turn_id: int
     pad_token: str  # never the end-of-turn token: a masked end is never learned
     pad_token_id: int
+    bos_token: str = ""  # what the template may call bos_token; empty: the base has none
 
     @property
     def hash(self) -> str:
@@ -33,6 +35,11 @@ class ChatContract:
         """Return the conversation that asks `prompt`, after the turns of `context`."""
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
         return [*system, *map(dict, context), {"role": "user", "content": prompt}]
+
+    @property
+    def template(self) -> ChatTemplate:
+        """Return the chat template, ready to render."""
+        return ChatTemplate(self.chat_template, self.bos_token, self.end_of_turn)
 
     def require(self, place: str, chat_template: str | None, end_of_turn_id: int | None) -> None:
         """Raise GradusError unless the model file `place` has the contract's template and end of turn."""

@@ -7,29 +7,60 @@ from typing import Any
 from gguf import GGUFReader
 
 from scripts.common.chat import ChatContract
+from scripts.common.errors import GradusError
+
+SUPERBLOCK = 256  # weights of a K-quant's block; a tensor whose rows it does not divide gets another type
+
+
+def open_gguf(path: str | Path) -> GGUFReader:
+    """Open a GGUF; raise GradusError if it is none, or cut short."""
+    try:
+        reader = GGUFReader(path)
+        stored = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise GradusError(f"{path}: not a whole GGUF file ({error}); delete it and run again") from None
+    if stored > Path(path).stat().st_size or not reader.tensors:
+        raise GradusError(f"{path}: not a whole GGUF file, it is cut short; delete it and run again")
+    return reader
+
+
+def metadata(reader: GGUFReader) -> dict[str, Any]:
+    """Return every key-value pair but the vocabulary's lists."""
+    return {
+        name: field.contents()
+        for name, field in reader.fields.items()
+        if not name.startswith(("GGUF.", "tokenizer.ggml.")) or name.endswith(("_token_id", "_token", "model", "pre"))
+    }
 
 
 def read_gguf(path: str | Path) -> dict[str, Any]:
-    """Return name, chat template, end-of-turn id, bytes, bits a weight and the parameters of each tensor type."""
-    reader = GGUFReader(path)
+    """Return name, chat template, end-of-turn id, whether BOS is added, bytes, bits a weight, the parameters of each
+    tensor type, and the tensors that a K-quant could not take and stored as another type.
 
-    def value(key: str) -> Any:
-        field = reader.get_field(key)
-        return field.contents() if field else None
-
+    Raises GradusError if the file is no whole GGUF.
+    """
+    reader = open_gguf(path)
+    values = metadata(reader)
     types: Counter[str] = Counter()
     for tensor in reader.tensors:
         types[tensor.tensor_type.name] += int(tensor.n_elements)
     parameters = sum(types.values())
     stored = sum(int(tensor.n_bytes) for tensor in reader.tensors)
+    k_quant = any(name.endswith("_K") for name in types)
     return {
-        "name": value("general.name"),
-        "architecture": value("general.architecture"),
-        "chat_template": value("tokenizer.chat_template"),
-        "end_of_turn_id": value("tokenizer.ggml.eos_token_id"),
+        "name": values.get("general.name"),
+        "architecture": values.get("general.architecture"),
+        "chat_template": values.get("tokenizer.chat_template"),
+        "end_of_turn_id": values.get("tokenizer.ggml.eos_token_id"),
+        "adds_bos": bool(values.get("tokenizer.ggml.add_bos_token", False)),
         "bytes": Path(path).stat().st_size,
         "bits_per_weight": round(8 * stored / parameters, 3),
         "parameters_by_type": dict(types),
+        "fallbacks": {
+            tensor.name: tensor.tensor_type.name
+            for tensor in reader.tensors
+            if k_quant and len(tensor.shape) > 1 and int(tensor.shape[0]) % SUPERBLOCK
+        },
     }
 
 

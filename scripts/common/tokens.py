@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from scripts.common.chat import ChatContract
@@ -16,18 +13,21 @@ class TokenCounter:
     """Counts what training will see: the rendered conversation, the response and the end of turn."""
 
     def __init__(self, tokenizer: str | Path, contract: ChatContract) -> None:
-        """Load `tokenizer.json` from the folder `tokenizer`; compile the template, in Jinja's sandbox."""
+        """Load `tokenizer.json` from the folder `tokenizer`; compile the template."""
         self.tokenizer = Tokenizer.from_file(str(Path(tokenizer) / "tokenizer.json"))
         self.contract = contract
-        environment: Environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
-        self.template = environment.from_string(contract.chat_template)
+        self.template = contract.template
 
     def render(self, record: Record) -> str:
         """Return the text that asks a record, up to where the answer begins."""
-        messages = self.contract.messages(record.prompt, record.context)
-        return self.template.render(messages=messages, add_generation_prompt=True, eos_token=self.contract.end_of_turn)
+        return self.template.render(self.contract.messages(record.prompt, record.context))
+
+    def encode(self, record: Record) -> tuple[list[int], list[int]]:
+        """Return (prompt ids, completion ids) of a record, the end of turn among the latter."""
+        asked, answer = (
+            self.tokenizer.encode(text, add_special_tokens=False).ids for text in (self.render(record), record.response)
+        )
+        return asked, [*answer, self.contract.end_of_turn_id]
 
     def count(self, records: Sequence[Record]) -> list[tuple[int, int]]:
         """Return (prompt tokens with the template's, response tokens with the end of turn) of each record."""

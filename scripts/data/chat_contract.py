@@ -14,7 +14,8 @@ from scripts.common.logs import logging_to
 def make_contract(tokenizer: str | Path, system_prompt: str) -> ChatContract:
     """Return the contract for a folder as prepare_tokenizer leaves it.
 
-    Raises GradusError if a literal of the system prompt would be read as one of the model's control tokens.
+    Raises GradusError if a literal of the system prompt would be read as one of the model's control tokens, or if the
+    template cannot write the conversations that will be asked.
     """
     folder = Path(tokenizer)
     config = read_json(folder / "tokenizer_config.json")
@@ -24,7 +25,26 @@ def make_contract(tokenizer: str | Path, system_prompt: str) -> ChatContract:
             raise GradusError(f"chat.system_prompt holds {token!r}, a control token of the base model; take it out")
     template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     end, pad = config["eos_token"], config["pad_token"]
-    return ChatContract(system_prompt.strip(), template, end, vocabulary[end], pad, vocabulary[pad])
+    bos = config.get("bos_token") or ""
+    contract = ChatContract(system_prompt.strip(), template, end, vocabulary[end], pad, vocabulary[pad], bos)
+    try_out(contract)
+    return contract
+
+
+def try_out(contract: ChatContract) -> None:
+    """Raise GradusError unless the template writes what it is given: system prompt and request, whole and in order."""
+    asked = contract.messages("a request")
+    try:
+        text = contract.template.render(asked)
+    except GradusError as error:
+        hint = "; if the base knows no system prompt, set chat.system_prompt: ''" if contract.system_prompt else ""
+        raise GradusError(f"base_model: {error}{hint}") from None
+    for message in asked:
+        if message["content"] not in text:
+            raise GradusError(
+                f"base_model: the chat template leaves out what the {message['role']} says ({message['content']!r}); "
+                "the model would be trained without it. Take an instruct model whose template writes every message."
+            )
 
 
 if "snakemake" in globals():

@@ -19,7 +19,7 @@ from scripts.common.io import write_json, write_jsonl
 from scripts.common.isolate import run_isolated
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
-from scripts.evaluate.decode import answer_all
+from scripts.common.decode import answer_all
 
 
 def render_prompts(gguf: str | Path, contract: ChatContract, records: Sequence[Record]) -> list[str]:
@@ -27,7 +27,7 @@ def render_prompts(gguf: str | Path, contract: ChatContract, records: Sequence[R
     contract's.
     """
     template = require_contract(gguf, contract)["chat_template"]
-    formatter = Jinja2ChatFormatter(template=template, eos_token=contract.end_of_turn, bos_token="")
+    formatter = Jinja2ChatFormatter(template=template, eos_token=contract.end_of_turn, bos_token=contract.bos_token)
     talks = [contract.messages(record.prompt, record.context) for record in records]
     return [formatter(messages=talk).prompt for talk in talks]  # type: ignore[arg-type]
 

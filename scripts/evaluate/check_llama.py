@@ -57,7 +57,7 @@ def run_prompt(path: str) -> str:
     """Decode 200 tokens; return what llama.cpp says it was built with."""
     import llama_cpp
 
-    from scripts.evaluate.decode import Decoder
+    from scripts.common.decode import Decoder
 
     decoder = Decoder(path, threads=1, sequences=1, length=256)
     decoder.wave([[i % VOCABULARY for i in range(200)]], max_tokens=4)

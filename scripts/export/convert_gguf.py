@@ -1,16 +1,23 @@
 """Turn a checkpoint folder into a bf16 GGUF by llama.cpp's own converter.
 
-In: a checkpoint folder, the chat contract. Out: the GGUF, checked against the contract.
+In: a checkpoint folder, what is known of its origin, the chat contract. Out: the GGUF, checked against the contract;
+its metadata says where it comes from.
 
 The converter carries its own copy of the `gguf` package, so it lives in a folder of its own inside the
 environment (see the Makefile) and runs as a process of its own with that folder first on the path.
 """
 
+import json
 import logging
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
@@ -27,25 +34,55 @@ def find_converter() -> Path:
     return script
 
 
-def convert(model: str | Path, name: str, contract: ChatContract, output: str | Path) -> None:
-    """Write the bf16 GGUF of a checkpoint folder; `name` goes into its metadata.
+def lay_out(model: Path, origin: Mapping[str, Any], folder: Path) -> list[str]:
+    """Link the checkpoint's files into `folder` beside a model card and metadata; return the converter's arguments.
+
+    The converter takes the licence from a model card alone, and everything else from a file of metadata.
+    """
+    staged = folder / "model"
+    staged.mkdir()
+    for file in model.iterdir():
+        if file.is_file() and file.name != "README.md":
+            (staged / file.name).symlink_to(file.resolve())
+    (staged / "README.md").write_text(f"---\n{yaml.safe_dump({'license': origin['license']})}---\n", encoding="utf-8")
+    values = {
+        "general.name": origin["name"],
+        "general.version": None,  # or it guesses one from the name
+        "general.basename": origin["base_model"].rpartition("/")[2],
+        "general.finetune": origin["finetune"],
+        "general.description": origin["description"],
+        "general.quantized_by": origin["quantized_by"],
+        "general.tags": origin["tags"],
+        "general.base_models": [{"name": origin["base_model"], "description": origin["base_source"]}],
+        "general.datasets": [{"name": name, "description": origin["data_license"]} for name in origin["datasets"]],
+    }
+    (folder / "metadata.json").write_text(json.dumps(values), encoding="utf-8")
+    return [str(staged), "--metadata", str(folder / "metadata.json")]
+
+
+def convert(
+    model: str | Path, origin: Mapping[str, Any], contract: ChatContract | None, output: str | Path, outtype: str = "bf16"
+) -> None:
+    """Write the GGUF of a checkpoint folder. `origin`: name, base_model, base_source, license, datasets, data_license,
+    tags, description, quantized_by, finetune; all go into its metadata.
 
     Raises GradusError if the converter fails, or if its template or end-of-turn token is not the contract's.
     """
     script = find_converter()
-    with atomic_path(output) as part:
-        command = [sys.executable, str(script), str(model), "--outtype", "bf16", "--outfile", str(part)]
-        command += ["--model-name", name]
+    with atomic_path(output) as part, tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, str(script), *lay_out(Path(model), origin, Path(scratch))]
+        command += ["--outtype", outtype, "--outfile", str(part)]
         environment = {**os.environ, "PYTHONPATH": str(script.parent)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         logging.info("%s%s", done.stdout, done.stderr)
         if done.returncode or not part.is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise GradusError(f"{model}: llama.cpp's converter failed: {last}; the whole output is in this rule's log")
-        require_contract(part, contract)
+        if contract:
+            require_contract(part, contract)
 
 
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
-        convert(job.input.model, job.params.name, read_contract(job.input.contract), job.output.gguf)
+        convert(job.input.model, job.params.origin, read_contract(job.input.contract), job.output.gguf)

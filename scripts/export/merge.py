@@ -1,44 +1,63 @@
-"""Merge an adapter into the unquantised base.
+"""Merge an adapter into an unquantised checkpoint: the bf16 base, or, to compare, the base as NF4 rounds it.
 
-In: the bf16 base, the last phase's folder. Out: a checkpoint folder like the base's, in bf16.
+In: the checkpoint, the last phase's folder. Out: a checkpoint folder like the base's, in bf16.
 
-Never into NF4 weights: that rounds twice and degrades the model (huggingface/peft#2321).
+Never into packed NF4 weights: that rounds twice and degrades the model (huggingface/peft#2321).
 """
 
 import logging
+import shutil
 from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from scripts.common.errors import GradusError
-from scripts.common.io import atomic_path
+from scripts.common.io import atomic_path, read_json
 from scripts.common.logs import logging_to
 
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model")
 
-def merge(base: str | Path, adapter: str | Path, output: str | Path) -> None:
-    """Write base + adapter. The sum is taken in fp32 and rounded to bf16 once.
 
-    Raises GradusError if no weight changed: the adapter would not be the one that was trained.
+def require_same_base(base: str | Path, trained: str | Path) -> None:
+    """Raise GradusError unless the adapter in the folder `trained` was trained for the model in `base`."""
+    card = Path(trained) / "base.json"
+    if not card.is_file():
+        raise GradusError(f"{trained}: no base.json says which base this adapter belongs to; train it here, run again")
+    wanted, given = read_json(Path(base) / "base.json"), read_json(card)
+    if wanted != given:
+        differs = ", ".join(f"{k} {given.get(k)!r} and not {v!r}" for k, v in wanted.items() if given.get(k) != v)
+        raise GradusError(
+            f"{trained}: this adapter was trained for another base ({differs}); merged into this one it would talk "
+            "nonsense. Delete the training folder and run again."
+        )
+
+
+def merge(base: str | Path, trained: str | Path, output: str | Path) -> None:
+    """Write the base with the adapter in the folder `trained` added. The sum is taken in fp32 and rounded to bf16 once.
+
+    Raises GradusError if the adapter belongs to another base, or if the checkpoint is packed.
     """
+    require_same_base(base, trained)
+    if "quantization_config" in read_json(Path(base) / "config.json"):
+        raise GradusError(f"{base}: a quantized checkpoint; an adapter is merged into unquantised weights only")
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
     )
-    before = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
-    merged = PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True).to(torch.bfloat16)
-    after = merged.state_dict()
-    changed = [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
-    logging.info("%d of %d tensors changed", len(changed), len(before))
-    if not changed:
-        raise GradusError(f"{adapter}: merging it changed no weight; delete the training folder and run again")
+    adapted = PeftModel.from_pretrained(model, str(Path(trained) / "adapter"))
+    merged = adapted.merge_and_unload(safe_merge=True).to(torch.bfloat16)
+    merged.config.dtype = torch.bfloat16
     with atomic_path(output) as part:
-        merged.save_pretrained(part, safe_serialization=True)
-        AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(part)
+        merged.save_pretrained(part)
+        for name in TOKENIZER:  # the base's own files, unchanged: the converter knows a tokenizer by them
+            if (Path(base) / name).is_file():
+                shutil.copyfile(Path(base) / name, part / name)
+    logging.info("merged into %s", base)
 
 
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)
-        merge(job.input.base, Path(job.input.last) / "adapter", job.output.merged)
+        merge(job.input.base, job.input.last, job.output.merged)

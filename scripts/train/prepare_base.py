@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file, sha256_folder
-from scripts.common.io import atomic_path, write_json
+from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.logs import logging_to
 from scripts.train.prepare_tokenizer import unpacked
 
@@ -30,6 +31,13 @@ def check_folder(folder: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise GradusError(f"{folder}: no {name}")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        missing = sorted({name for name in read_json(index)["weight_map"].values() if not (folder / name).is_file()})
+        if missing:
+            raise GradusError(
+                f"{folder}: {index.name} names weights that are not there: {', '.join(missing)}; download it again, whole"
+            )
 
 
 def load(folder: Path, gguf: str | None) -> Any:
@@ -38,7 +46,18 @@ def load(folder: Path, gguf: str | None) -> Any:
     if gguf:
         quantized = GgufConfig(dequantize=True)  # without it the weights stay packed and cannot be saved
         return AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, quantization_config=quantized, **options)
-    return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, **options
+        )
+    except (SafetensorError, OSError, ValueError) as error:
+        raise GradusError(f"{folder}: its weights cannot be read ({error}); download it again, whole") from None
+    if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers and goes on
+        raise GradusError(
+            f"{folder}: {len(missing)} weights of the model are not in its files, such as {missing[0]}; "
+            "download it again, whole"
+        )
+    return model
 
 
 def prepare(

@@ -276,6 +276,7 @@ def train_phase(
             best = checkpoints.path(progress.best_step)
             shutil.copytree(best / "adapter", part / "adapter")
             shutil.copy(best / "optimizer.safetensors", part)
+        shutil.copy(Path(base) / "base.json", part)  # which base the adapter belongs to: merge compares
     tokens = sum(tokens_per_step[: progress.step])
     facts = {
         "phase": phase,

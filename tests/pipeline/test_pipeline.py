@@ -102,7 +102,7 @@ def test_llama_cpp_and_transformers_see_the_same_tokens(project):
 
 
 def tokenize_all(gguf, prompts):
-    from scripts.evaluate.decode import Decoder
+    from scripts.common.decode import Decoder
 
     decoder = Decoder(gguf, 1, 1, 512)
     return [decoder.tokenize(prompt) for prompt in prompts]
@@ -126,7 +126,7 @@ def test_decoding_together_is_decoding_alone(project):
 def decode_three_ways(gguf, prompts):
     import llama_cpp
 
-    from scripts.evaluate.decode import answer_all
+    from scripts.common.decode import answer_all
 
     together = [answer.text for answer in answer_all(gguf, prompts, 12, 3, 1)]
     alone = [answer_all(gguf, [prompt], 12, 1, 1)[0].text for prompt in prompts]

@@ -1,4 +1,4 @@
-"""Greedy decoding of many prompts by llama.cpp, several sequences at a time.
+"""llama.cpp at work: greedy decoding of many prompts, several sequences at a time, and logits of given tokens.
 
 llama-cpp-python's `Llama` class decodes one sequence only; this uses its low-level functions. Prompts go in
 waves of a fixed composition, because which sequences share a batch can change the last bits of the logits.
@@ -50,11 +50,13 @@ class Decoder:
         self.batch = llama_cpp.llama_batch_init(512, 0, 1)
         self.sequences, self.length = sequences, length
 
-    def tokenize(self, text: str) -> list[int]:
-        """Return the token ids of a rendered prompt: control tokens are read as such, nothing is added."""
+    def tokenize(self, text: str, add_special: bool = False) -> list[int]:
+        """Return the token ids of a rendered prompt: control tokens are read as such, and nothing is added, but with
+        `add_special` what the vocabulary puts at the beginning and end of a text.
+        """
         raw = text.encode()
         ids = (llama_cpp.llama_token * (len(raw) + 8))()
-        count = llama_cpp.llama_tokenize(self.vocab, raw, len(raw), ids, len(ids), False, True)
+        count = llama_cpp.llama_tokenize(self.vocab, raw, len(raw), ids, len(ids), add_special, True)
         return list(ids[:count])
 
     def detokenize(self, ids: Sequence[int]) -> str:
@@ -112,6 +114,26 @@ class Decoder:
                     entries.append((token, position, sequence, True))
             following = dict(zip([entry[2] for entry in entries], self._feed(entries), strict=True))
         return list(zip(answers, stopped, strict=True))
+
+    def logits(self, tokens: Sequence[int], start: int) -> np.ndarray:
+        """Return the logits that predict tokens[start:], one row each: (len(tokens) - start, vocabulary), fp32."""
+        llama_cpp.llama_memory_clear(self.memory, True)
+        rows = []
+        for begin in range(0, len(tokens) - 1, 512):
+            part = tokens[begin : min(begin + 512, len(tokens) - 1)]
+            self.batch.n_tokens = len(part)
+            wanted = [begin + i >= start - 1 for i in range(len(part))]
+            for i, token in enumerate(part):
+                self.batch.token[i], self.batch.pos[i] = token, begin + i
+                self.batch.n_seq_id[i], self.batch.logits[i] = 1, wanted[i]
+                self.batch.seq_id[i][0] = 0
+            if code := llama_cpp.llama_decode(self.context, self.batch):
+                raise RuntimeError(f"llama_decode failed with code {code}")
+            for i in range(len(part)):
+                if wanted[i]:
+                    found = llama_cpp.llama_get_logits_ith(self.context, i)
+                    rows.append(np.array(np.ctypeslib.as_array(found, shape=(self.size,)), dtype=np.float32))
+        return np.stack(rows)
 
     def close(self) -> None:
         """Free what llama.cpp holds."""

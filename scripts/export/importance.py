@@ -1,0 +1,128 @@
+"""The importance matrix: how much each input of each linear layer counts, for the quantizer to keep what counts.
+
+In: an unquantised checkpoint and its GGUF (for the architecture's name), training rows (never held-out ones), the chat contract. Out: a file in llama.cpp's own
+imatrix format (GGUF), which its tools read and `quantize` uses.
+
+The quantizer weighs the error of a weight by the mean square of the input that it is multiplied with
+(ggml-org/llama.cpp#4861). The rows are whole conversations, so that the statistics are of the text that is served.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from scripts.common.chat import ChatContract, read_contract
+from scripts.common.errors import GradusError
+from scripts.common.gguf_info import read_gguf
+from scripts.common.io import atomic_path
+from scripts.common.logs import logging_to
+from scripts.common.records import Record, read_records
+from scripts.common.tokens import TokenCounter
+
+
+def pick_rows(counter: TokenCounter, records: Sequence[Record], tokens: int) -> list[list[int]]:
+    """Return the token ids of whole rows, `tokens` in all at most: those with the smallest ids, which are hashes.
+
+    One row at least. Raises GradusError if there is none.
+    """
+    chosen: list[list[int]] = []
+    for record in sorted(records, key=lambda record: record.id):
+        asked, answer = counter.encode(record)
+        if chosen and sum(map(len, chosen)) + len(asked) + len(answer) > tokens:
+            break
+        chosen.append(asked + answer)
+    if not chosen:
+        raise GradusError("no training row to measure importance on; set export.imatrix.on: false")
+    return chosen
+
+
+def gguf_names(model: torch.nn.Module, architecture: str, blocks: int) -> dict[str, str]:
+    """Return {module: GGUF tensor} of the linear layers in the blocks; the head, as in llama.cpp, is left out."""
+    known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(known[architecture], blocks)
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            target = names.get_name(f"{name}.weight", try_suffixes=(".weight",))
+            if target and target.startswith("blk."):
+                found[name] = target
+    if not found:
+        raise GradusError(f"no linear layer of this {architecture} model has a GGUF name; set export.imatrix.on: false")
+    return found
+
+
+def measure(model: torch.nn.Module, rows: Sequence[Sequence[int]], targets: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Return {GGUF tensor: sum of squared inputs}, fp64 of shape (inputs,), over all tokens of `rows`."""
+    sums: dict[str, torch.Tensor] = {}
+
+    def hook(target: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        def add(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            squares = inputs[0].reshape(-1, inputs[0].shape[-1]).double().square().sum(0)
+            sums[target] = sums[target] + squares if target in sums else squares
+
+        return add
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(hook(target)) for name, target in targets.items()]
+    with torch.no_grad():
+        for row in tqdm(rows, desc="importance", unit="row", mininterval=1):
+            model(input_ids=torch.tensor([row]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return sums
+
+
+def write_imatrix(path: str | Path, sums: dict[str, torch.Tensor], tokens: int, chunk: int, dataset: str) -> None:
+    """Write llama.cpp's imatrix file (tools/imatrix): of each tensor the sums of squares and the number of tokens.
+
+    The quantizer takes the quotient. `chunk` is the length of a text in tokens, `dataset` a name for the text.
+    """
+    with atomic_path(path) as part:
+        writer = gguf.GGUFWriter(part, arch="")
+        writer.kv_data[0].pop("general.architecture", None)  # an imatrix has none
+        writer.add_type(gguf.GGUFType.IMATRIX)
+        writer.add_array(gguf.Keys.IMatrix.DATASETS, [dataset])
+        writer.add_uint32(gguf.Keys.IMatrix.CHUNK_COUNT, max(1, tokens // chunk))
+        writer.add_uint32(gguf.Keys.IMatrix.CHUNK_SIZE, chunk)
+        for name, values in sorted(sums.items()):
+            writer.add_tensor(f"{name}.in_sum2", values.float().numpy()[None])
+            writer.add_tensor(f"{name}.counts", np.full((1, 1), tokens, np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def importance(
+    base: str | Path, rows: str | Path, contract: ChatContract, tokens: int, architecture: str, output: str | Path
+) -> None:
+    """Measure the checkpoint `base` on training rows and write the imatrix file."""
+    counter = TokenCounter(base, contract)
+    chosen = pick_rows(counter, list(read_records(rows)), tokens)
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.bfloat16, trust_remote_code=False, use_safetensors=True
+    ).eval()
+    targets = gguf_names(model, architecture, model.config.get_text_config().num_hidden_layers)
+    sums = measure(model, chosen, targets)
+    count = sum(map(len, chosen))
+    logging.info("%d tensors, %d rows, %d tokens", len(sums), len(chosen), count)
+    write_imatrix(output, sums, count, max(map(len, chosen)), Path(rows).name)
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        torch.set_num_threads(job.params.threads)
+        importance(
+            job.input.model,
+            job.input.rows,
+            read_contract(job.input.contract),
+            job.params.tokens,
+            str(read_gguf(job.input.gguf)["architecture"]),
+            job.output.imatrix,
+        )
