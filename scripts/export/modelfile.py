@@ -1,0 +1,60 @@
+"""Write the Modelfile that Ollama makes a model from: template, system prompt, stop token, sampling, context, licence.
+
+In: the chat contract, whether the GGUF adds a BOS token. Out: the Modelfile, which names its GGUF ./model.gguf.
+
+Ollama turns a template that it does not know into `{{ .Prompt }}` in silence (ollama/ollama#8982), so TEMPLATE and stop
+are always given.
+"""
+
+from scripts.common.chat import ChatContract, read_contract
+from scripts.common.errors import GradusError
+from scripts.common.gguf_info import require_contract
+from scripts.common.io import atomic_open
+from scripts.common.logs import logging_to
+from scripts.common.modelfile import read_modelfile
+from scripts.export.go_template import find_wrappers, go_template
+
+
+def modelfile(contract: ChatContract, context: int, license_text: str) -> str:
+    """Return the Modelfile's text; `context` is the length in tokens to serve with.
+
+    Raises GradusError if Ollama's parser would read another system prompt or template than was written, or if the
+    template has no form in Ollama's language.
+    """
+    template = go_template(find_wrappers(contract))
+    values = [
+        ("FROM", "./model.gguf"),
+        ("TEMPLATE", template),
+        *([("SYSTEM", contract.system_prompt)] if contract.system_prompt else []),
+        ("PARAMETER stop", contract.end_of_turn),
+        ("PARAMETER temperature", "0"),
+        ("PARAMETER num_ctx", str(context)),
+        ("LICENSE", license_text),
+    ]
+    quoted = {"TEMPLATE", "SYSTEM", "PARAMETER stop", "LICENSE"}
+    lines = [f'{name} """{value}"""' if name in quoted else f"{name} {value}" for name, value in values]
+    text = "\n".join(lines) + "\n"
+    try:
+        read = read_modelfile(text)
+    except ValueError as error:
+        read = [("", str(error))]
+    if read != [(name.lower() if name.isupper() else f"parameter {name.split()[1]}", value) for name, value in values]:
+        raise GradusError(
+            "chat.system_prompt: a Modelfile cannot hold it as it is. Ollama ends a text at three double quotes before "
+            "the end of a line, and drops characters that are not printable (no-break spaces, joined emoji); reword it."
+        )
+    return text
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        pinned = read_contract(job.input.contract)
+        starts_with_bos = pinned.template.render([{"role": "user", "content": "x"}]).startswith(pinned.bos_token)
+        if pinned.bos_token and starts_with_bos and not require_contract(job.input.gguf, pinned)["adds_bos"]:
+            raise GradusError(
+                f"{job.input.gguf}: the chat template begins with {pinned.bos_token!r}, but the GGUF does not ask for it, "
+                "so Ollama would leave it out; the base's tokenizer_config.json needs add_bos_token: true"
+            )
+        with atomic_open(job.output.modelfile) as handle:
+            handle.write(modelfile(pinned, job.params.context, job.params.license))

@@ -1,0 +1,142 @@
+"""Prove a conversion: the GGUF reads text as transformers does, ends where it ends, says where it comes from, and
+predicts the same.
+
+In: a checkpoint, its bf16 GGUF, held-out rows, the chat contract. Out: the gates' values and what is behind them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from scripts.common.chat import ChatContract, read_contract
+from scripts.common.gguf_info import metadata, open_gguf
+from scripts.common.io import read_json, write_json
+from scripts.common.isolate import run_isolated
+from scripts.common.logs import logging_to
+from scripts.common.records import Record, read_records
+from scripts.fidelity.divergence import Divergence, llama_logits, probes
+
+PROBES = [
+    "aws ec2 describe-instances --filters 'Name=tag:Name,Values=a b' --query \"Reservations[*].Instances[*]\"",
+    "def f(x):\n\treturn {'a': [x ** 2, None], \"b\": f\"{x!r}\"}  # £5 ≠ €5\n",
+    "SELECT * FROM t WHERE a <> 'b''c' AND d IN (1, 2.50, -3e-7);",
+    "<p class=\"x\">a &amp; b</p>\r\n<!-- c -->",
+    "👍🏽 👨‍👩‍👧‍👦 🇪🇺 ☃️ ✈ 🤖🤖🤖",
+    "Füße, naïve, Ångström, Ελληνικά, кириллица, עברית, العربية, हिन्दी, ไทย",
+    "漢字かな交じり文、中文，한국어 문장.",
+    "e\u0301 (decomposed) é (composed) \u00a0no-break\u200bzero-width\u2028line",
+    " leading",
+    "trailing ",
+    "  two   three    four     ",
+    "\n\n\n three newlines\n\n",
+    "\ttabs\t\tand \t mixed\n \n",
+    "",
+    "1234567890 12,345.678 0x1F 3.14159265358979",
+    "I'm you're they've we'll 'tis DON'T",
+    "a" * 300,
+    "!@#$%^&*()_+-=[]{}|;':\",./<>?`~",
+    "\x00\x01\x7f",
+    "# Title\n\n- item **bold** `code`\n\n```sh\nls -la | grep \"x\"\n```\n",
+]  # code, emoji, several scripts, whitespace, digits, punctuation; chat markers are added from the contract
+
+
+def probe_texts(contract: ChatContract, records: list[Record]) -> list[str]:
+    """Return the probe corpus: fixed texts, chat markers in and between words, and rendered held-out requests."""
+    end, bos = contract.end_of_turn, contract.bos_token
+    marked = [end, f"a{end}b", f"{end} {end}\n{end}", f"{bos}x", contract.pad_token]
+    talks = [contract.template.render(contract.messages(r.prompt, r.context)) + r.response + end for r in records]
+    return [*PROBES, *marked, *talks]
+
+
+def ask_llama(gguf: str, texts: list[str], ends: list[int]) -> dict[str, Any]:
+    """Return llama.cpp's token ids of each text, plain and with what it adds by itself, and which ends stop it."""
+    import llama_cpp
+
+    from scripts.common.decode import Decoder
+
+    decoder = Decoder(gguf, 1, 1, 64)
+    vocab = decoder.vocab
+    found = {
+        "plain": [decoder.tokenize(text) for text in texts],
+        "special": [decoder.tokenize(text, add_special=True) for text in texts],
+        "bos": int(llama_cpp.llama_vocab_bos(vocab)),
+        "eos": int(llama_cpp.llama_vocab_eos(vocab)),
+        "eot": int(llama_cpp.llama_vocab_eot(vocab)),
+        "stops": [bool(llama_cpp.llama_vocab_is_eog(vocab, token)) for token in ends],
+    }
+    decoder.close()
+    return found
+
+
+def missing_metadata(values: dict[str, Any], trained: bool) -> list[str]:
+    """Return the keys of origin that a GGUF lacks."""
+    wanted = ["general.name", "general.architecture", "general.license", "general.quantized_by", "general.tags"]
+    wanted += ["general.base_model.0.name", *(["general.dataset.0.name"] if trained else [])]
+    return [key for key in wanted if not values.get(key)]
+
+
+def check_gguf(
+    model: Path, gguf: Path, records: list[Record], contract: ChatContract, tokens: int, threads: int, trained: bool
+) -> dict[str, Any]:
+    """Return the gates' values and the measurements behind them. `trained`: whether training data is part of the origin."""
+    rows = probes(str(model), contract, records, tokens)
+    texts = probe_texts(contract, sorted(records, key=lambda record: record.id)[:50])
+    # before torch starts threads of its own
+    theirs = run_isolated(f"tokenizing with {gguf}", ask_llama, str(gguf), texts, [contract.end_of_turn_id])
+    logits = run_isolated(f"asking {gguf}", llama_logits, str(gguf), rows, threads)
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.no_truncation()
+    ours = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    added = [tokenizer.encode(text).ids for text in texts]
+    differing = [text for text, a, b in zip(texts, ours, theirs["plain"], strict=True) if a != b]
+    values = metadata(open_gguf(gguf))
+    bos = theirs["bos"]
+    generation = read_json(model / "generation_config.json") if (model / "generation_config.json").is_file() else {}
+    ends = generation.get("eos_token_id", contract.end_of_turn_id)
+    end_differs = (theirs["eos"] != contract.end_of_turn_id) + (not theirs["stops"][0])
+    end_differs += contract.end_of_turn_id not in (ends if isinstance(ends, list) else [ends])
+
+    import torch
+
+    from scripts.fidelity.check_merge import answer_logits
+
+    torch.set_num_threads(threads)
+    gathered = Divergence()
+    for reference, other, (ids, start) in zip(answer_logits(model, None, rows), logits, rows, strict=True):
+        gathered.add(reference.numpy(), other, ids[start:])
+    missing = missing_metadata(values, trained)
+    return {
+        "values": {
+            "gguf.token_mismatches": len(differing),
+            "gguf.bos_difference": sum(
+                abs(a.count(bos) - b.count(bos)) for a, b in zip(added, theirs["special"], strict=True)
+            ),
+            "gguf.end_tokens_differ": int(end_differs),
+            "gguf.template_differs": int(values.get("tokenizer.chat_template") != contract.chat_template),
+            "gguf.metadata_missing": len(missing),
+            "gguf.mean_kl": gathered.summary()["mean_kl"],
+        },
+        "texts": len(texts),
+        "differing": differing[:5],
+        "ids": {name: theirs[name] for name in ("bos", "eos", "eot")},
+        "missing": missing,
+        "transformers_against_llama_cpp": gathered.summary(),
+    }
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        write_json(
+            job.output.facts,
+            check_gguf(
+                Path(job.input.model),
+                Path(job.input.gguf),
+                list(read_records(job.input.records)),
+                read_contract(job.input.contract),
+                job.params.tokens,
+                job.params.threads,
+                job.wildcards.model != "base",
+            ),
+        )

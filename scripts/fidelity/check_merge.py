@@ -1,0 +1,129 @@
+"""Prove a merge: what was to change changed, nothing else did, and the merged model predicts as base + live adapter.
+
+In: the checkpoint that was merged into, the one that was trained on, the last phase's folder, the merged checkpoint,
+held-out rows. Out: the gates' values, and how far the merged model is from the one that training saw.
+"""
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM
+
+from scripts.common.chat import ChatContract, read_contract
+from scripts.common.io import read_json, write_json
+from scripts.common.logs import logging_to
+from scripts.common.records import read_records
+from scripts.fidelity.divergence import Divergence, probes
+
+
+def open_tensors(folder: Path) -> dict[str, Any]:
+    """Return {tensor: open file that holds it} of a checkpoint folder."""
+    return {
+        name: handle
+        for path in sorted(folder.glob("*.safetensors"))
+        for handle in [safe_open(path, "pt")]
+        for name in handle.keys()  # noqa: SIM118 (not a dict)
+    }
+
+
+def targeted(adapter: Path) -> set[str]:
+    """Return the base's tensors that an adapter's weights belong to."""
+    with safe_open(adapter / "adapter_model.safetensors", "pt") as handle:
+        names = [name.removeprefix("base_model.model.") for name in handle.keys()]  # noqa: SIM118
+    return {name.partition(".lora_")[0] + ".weight" for name in names if ".lora_" in name}
+
+
+def compare_tensors(base: Path, adapter: Path, merged: Path) -> dict[str, Any]:
+    """Return how many tensors there are, how many were targeted, and of these and of the others how many changed."""
+    before, after, wanted = open_tensors(base), open_tensors(merged), targeted(adapter)
+    changed = {
+        name
+        for name in before.keys() & after.keys()
+        if not torch.equal(before[name].get_tensor(name), after[name].get_tensor(name))
+    }
+    others = (changed - wanted) | (before.keys() ^ after.keys())
+    tied = [bool(read_json(folder / "config.json").get("tie_word_embeddings")) for folder in (base, merged)]
+    broken = tied[0] and (not tied[1] or "lm_head.weight" in after.keys() - before.keys())
+    return {
+        "tensors": len(before),
+        "targeted": len(wanted),
+        "targeted_changed": len(changed & wanted),
+        "others_changed": sorted(others),
+        "tied": tied[0],
+        "ties_broken": int(broken),
+    }
+
+
+def answer_logits(folder: Path, adapter: Path | None, rows: Sequence[tuple[list[int], int]]) -> list[torch.Tensor]:
+    """Return fp32 logits at the answer tokens of each row, by a checkpoint's bf16 weights computed in fp32."""
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+    )
+    if adapter:
+        model = PeftModel.from_pretrained(model, str(adapter))
+    model.eval()
+    found = []
+    with torch.no_grad():
+        for ids, start in rows:
+            logits = model(input_ids=torch.tensor([ids[:-1]]), use_cache=False, logits_to_keep=len(ids) - start).logits
+            found.append(logits[0].float())
+    del model
+    gc.collect()
+    return found
+
+
+def diverge(
+    one: Sequence[torch.Tensor], other: Sequence[torch.Tensor], rows: Sequence[tuple[list[int], int]]
+) -> dict[str, Any]:
+    """Return how far `other` is from `one` on the rows."""
+    gathered = Divergence()
+    for p, q, (ids, start) in zip(one, other, rows, strict=True):
+        gathered.add(p.numpy(), q.numpy(), ids[start:])
+    return gathered.summary()
+
+
+def check_merge(
+    base: Path, trained_on: Path, adapter: Path, merged: Path, records: str | Path, contract: ChatContract, tokens: int
+) -> dict[str, Any]:
+    """Return the gates' values and the measurements behind them."""
+    tensors = compare_tensors(base, adapter, merged)
+    rows = probes(str(base), contract, list(read_records(records)), tokens)
+    done = answer_logits(merged, None, rows)
+    live = diverge(answer_logits(base, adapter, rows), done, rows)
+    seen = diverge(answer_logits(trained_on, adapter, rows), done, rows)
+    return {
+        "values": {
+            "merge.targets_changed": round(tensors["targeted_changed"] / max(1, tensors["targeted"]), 6),
+            "merge.others_changed": len(tensors["others_changed"]),
+            "merge.ties_broken": tensors["ties_broken"],
+            "merge.mean_kl": live["mean_kl"],
+            "merge.max_kl": live["max_kl"],
+        },
+        "tensors": tensors,
+        "rows": len(rows),
+        "live_against_merged": live,
+        "trained_against_merged": seen,
+    }
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        torch.set_num_threads(job.params.threads)
+        write_json(
+            job.output.facts,
+            check_merge(
+                Path(job.input.base),
+                Path(job.input.trained_on),
+                Path(job.input.last) / "adapter",
+                Path(job.input.merged),
+                job.input.records,
+                read_contract(job.input.contract),
+                job.params.tokens,
+            ),
+        )

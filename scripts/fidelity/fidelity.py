@@ -1,0 +1,25 @@
+"""Write fidelity.json: every gate with value, threshold and whether it passed.
+
+In: the facts of every check. Out: {passed, gates: [{name, check, step, value, threshold, bound, passed, …}]}.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.common.io import read_json, write_json
+from scripts.common.logs import logging_to
+from scripts.fidelity.gates import judge
+
+
+def collect(facts: Mapping[str, str | Path], thresholds: Mapping[str, float]) -> dict[str, Any]:
+    """Return all gates of {check: facts file}. `passed` says whether none failed; what was not measured fails nothing."""
+    rows = [row for check, path in facts.items() for row in judge(check, read_json(path), thresholds)]
+    return {"passed": all(row["passed"] is not False for row in rows), "gates": rows}
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        files = dict(zip(job.params.checks, job.input.facts, strict=True))
+        write_json(job.output.fidelity, collect(files, job.params.thresholds))
