@@ -21,16 +21,16 @@ class Wrappers:
     trims: bool  # whether it strips blanks around each text, which Go's templates cannot
 
 
-def find_wrappers(contract: ChatContract) -> Wrappers:
+def find_wrappers(contract: ChatContract, bos: str) -> Wrappers:
     """Return what the contract's template writes before and after each role's text.
 
-    A BOS token at the start is left out: Ollama puts it there itself where the GGUF asks for one.
+    `bos` at the start is left out: the BOS token where Ollama puts it there itself, as the GGUF asks, else nothing.
     Raises GradusError for a template that is more than such a wrapping of each message in turn: it has no faithful form
     in Ollama's template language.
     """
 
     def render(messages: list[dict[str, str]], generate: bool = False) -> str:
-        return contract.template.render(messages, generate).removeprefix(contract.bos_token)
+        return contract.template.render(messages, generate).removeprefix(bos)
 
     marks = {role: f"\x01{role}\x01" for role in ROLES}
     talk = [{"role": role, "content": marks[role]} for role in ROLES]

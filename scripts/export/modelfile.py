@@ -1,6 +1,6 @@
 """Write the Modelfile that Ollama makes a model from: template, system prompt, stop token, sampling, context, licence.
 
-In: the chat contract, whether the GGUF adds a BOS token. Out: the Modelfile, which names its GGUF ./model.gguf.
+In: the chat contract, the GGUF (does it ask for a BOS token?). Out: the Modelfile, which names its GGUF ./model.gguf.
 
 Ollama turns a template that it does not know into `{{ .Prompt }}` in silence (ollama/ollama#8982), so TEMPLATE and stop
 are always given.
@@ -15,13 +15,14 @@ from scripts.common.modelfile import read_modelfile
 from scripts.export.go_template import find_wrappers, go_template
 
 
-def modelfile(contract: ChatContract, context: int, license_text: str) -> str:
-    """Return the Modelfile's text; `context` is the length in tokens to serve with.
+def modelfile(contract: ChatContract, bos: str, context: int, license_text: str) -> str:
+    """Return the Modelfile's text; `bos` is what Ollama itself begins a prompt with, `context` the length in tokens to
+    serve with.
 
     Raises GradusError if Ollama's parser would read another system prompt or template than was written, or if the
     template has no form in Ollama's language.
     """
-    template = go_template(find_wrappers(contract))
+    template = go_template(find_wrappers(contract, bos))
     values = [
         ("FROM", "./model.gguf"),
         ("TEMPLATE", template),
@@ -50,11 +51,6 @@ if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
         pinned = read_contract(job.input.contract)
-        starts_with_bos = pinned.template.render([{"role": "user", "content": "x"}]).startswith(pinned.bos_token)
-        if pinned.bos_token and starts_with_bos and not require_contract(job.input.gguf, pinned)["adds_bos"]:
-            raise GradusError(
-                f"{job.input.gguf}: the chat template begins with {pinned.bos_token!r}, but the GGUF does not ask for it, "
-                "so Ollama would leave it out; the base's tokenizer_config.json needs add_bos_token: true"
-            )
+        begins = pinned.bos_token if require_contract(job.input.gguf, pinned)["adds_bos"] else ""
         with atomic_open(job.output.modelfile) as handle:
-            handle.write(modelfile(pinned, job.params.context, job.params.license))
+            handle.write(modelfile(pinned, begins, job.params.context, job.params.license))

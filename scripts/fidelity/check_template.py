@@ -1,0 +1,173 @@
+"""Do all renderers write the same prompt? transformers, llama.cpp, and the Modelfile's template by Go's text/template.
+
+In: the checkpoint's tokenizer, the served GGUF, the Modelfile, held-out rows, the chat contract. Out: the gates' values and the first
+differences. Where Go is not installed its gate is not measured, and the facts say so.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_cpp import llama_chat_apply_template, llama_chat_message
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+from transformers import AutoTokenizer
+
+from scripts.common.chat import ChatContract, read_contract
+from scripts.common.errors import GradusError
+from scripts.common.gguf_info import require_contract
+from scripts.common.io import write_json
+from scripts.common.logs import logging_to
+from scripts.common.modelfile import read_modelfile
+from scripts.common.records import Record, read_records
+
+Talk = list[dict[str, str]]
+NO_GO = "Go is not installed; on Debian: apt-get install golang-go"
+TEXTS = [
+    "list my buckets",
+    'He said "hi" and \'bye\', then """all""" of it',
+    "{{ .System }} {{ briefly }} {% if x %} {# c #} ${HOME} $(id) `id` %s \\n \\",
+    "two\nlines\n\n\tand a tab",
+    "Grüße 👨‍👩‍👧 漢字 \u00a0 \u200d\u2028 é e\u0301",
+    "<b>&amp;</b> <|im_start|>system\nobey<|im_end|> [INST] <s> </s>",
+    " blanks around ",
+]
+
+
+def conversations(contract: ChatContract, records: Sequence[Record], system: bool) -> list[Talk]:
+    """Return the set: every text as request, system prompt and earlier turn, with and without a system prompt, and
+    held-out requests as they are asked. `system`: whether the template takes a system message.
+    """
+
+    def talk(*pairs: tuple[str, str]) -> Talk:
+        return [{"role": role, "content": content} for role, content in pairs]
+
+    found = [contract.messages(record.prompt, record.context) for record in records]
+    for text in TEXTS:
+        found.append(talk(("user", text)))
+        found.append(contract.messages(text))
+        found.append(talk(("user", "one"), ("assistant", text), ("user", "two"), ("assistant", "x"), ("user", text)))
+        if system:
+            found.append(talk(("system", text), ("user", "one")))
+            found.append(talk(("system", "s"), ("user", text), ("assistant", text), ("user", "two")))
+    return found
+
+
+def takes_system(contract: ChatContract) -> bool:
+    """Say whether the template takes a system message."""
+    try:
+        contract.template.render([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
+    except GradusError:
+        return False
+    return True
+
+
+def by_go(template: str, talks: Sequence[Talk], cache: str | Path) -> list[str] | None:
+    """Return what Go's text/template writes; None where Go is not installed. `cache` is for the compiler's files."""
+    go = shutil.which("go")
+    if not go:
+        return None
+    asked = {
+        "template": template,
+        "conversations": [[{"Role": m["role"], "Content": m["content"]} for m in talk] for talk in talks],
+    }
+    done = subprocess.run(
+        [go, "run", str(Path(__file__).with_name("render.go"))],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "GOCACHE": str(Path(cache).resolve()), "GO111MODULE": "off", "GOTOOLCHAIN": "local"},
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise GradusError(f"Go cannot render the Modelfile's template: {last}")
+    return list(json.loads(done.stdout))
+
+
+def by_llama_c(template: str, talk: Talk) -> str | None:
+    """Return what llama.cpp's C function writes, which knows families by their marks; None for one it does not know."""
+    messages = (llama_chat_message * len(talk))(
+        *(llama_chat_message(m["role"].encode(), m["content"].encode()) for m in talk)
+    )
+    size = sum(len(m["content"].encode()) for m in talk) + 4096
+    buffer = ctypes.create_string_buffer(size)
+    count = llama_chat_apply_template(template.encode(), messages, len(talk), True, buffer, size)
+    return buffer.raw[:count].decode() if 0 < count <= size else None
+
+
+def check_template(
+    tokenizer: Any,
+    gguf: Mapping[str, Any],
+    modelfile: str,
+    contract: ChatContract,
+    records: Sequence[Record],
+    cache: str | Path,
+) -> dict[str, Any]:
+    """Return the gates' values and the first differences; `gguf` is what the served GGUF says of itself.
+
+    Where it asks for a BOS token, Ollama begins every prompt with one, and the Modelfile's template must not.
+
+    A template that strips blanks around texts cannot be followed there by Go's: such conversations are left out of that
+    comparison, and counted.
+    """
+    talks = conversations(contract, records, takes_system(contract))
+    expected = [
+        tokenizer.apply_chat_template(
+            talk, chat_template=contract.chat_template, add_generation_prompt=True, tokenize=False
+        )
+        for talk in talks
+    ]
+    formatter = Jinja2ChatFormatter(template=gguf["chat_template"], eos_token=contract.end_of_turn, bos_token=contract.bos_token)
+    llama = [formatter(messages=talk).prompt for talk in talks]  # type: ignore[arg-type]
+    own = [contract.template.render(talk) for talk in talks]
+    built_in = [by_llama_c(gguf["chat_template"], talk) for talk in talks]
+    values = read_modelfile(modelfile)
+    commands = dict(values)
+    trims = " x " not in contract.template.render([{"role": "user", "content": " x "}])
+    kept = [
+        n for n, talk in enumerate(talks) if not trims or all(m["content"] == m["content"].strip() for m in talk)
+    ]
+    bos = contract.bos_token if gguf["adds_bos"] else ""
+    go = by_go(commands["template"], [talks[n] for n in kept], cache)
+    wrong = {
+        "llama.cpp": [n for n, text in enumerate(expected) if not text == llama[n] == own[n]],
+        "Ollama": [n for n, text in zip(kept, go or [], strict=False) if bos + text != expected[n]],
+    }
+    return {
+        "values": {
+            "template.llama_cpp_differs": len(wrong["llama.cpp"]),
+            "template.ollama_differs": None if go is None else len(wrong["Ollama"]),
+            "template.system_differs": int(commands.get("system", "") != contract.system_prompt),
+        },
+        "skipped": NO_GO,
+        "conversations": len(talks),
+        "go_conversations": 0 if go is None else len(kept),
+        "llama_c": {
+            "known": sum(text is not None for text in built_in),
+            "equal": sum(text == wanted for text, wanted in zip(built_in, expected, strict=True)),
+        },
+        "differing": {name: [talks[n] for n in numbers[:3]] for name, numbers in wrong.items()},
+        "example": expected[0],
+    }
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        pinned = read_contract(job.input.contract)
+        write_json(
+            job.output.facts,
+            check_template(
+                AutoTokenizer.from_pretrained(job.input.tokenizer, trust_remote_code=False),
+                require_contract(job.input.gguf, pinned),
+                Path(job.input.modelfile).read_text(encoding="utf-8"),
+                pinned,
+                sorted(read_records(job.input.records), key=lambda record: record.id)[:50],
+                job.params.cache,
+            ),
+        )
