@@ -23,10 +23,11 @@ wildcard_constraints:
     arm="|".join(config["curriculum"]["arms"]),
     seed=r"\d+",
     phase="easy|medium|hard",
-    model=r"base|[a-z][a-z0-9-]*-\d+",
+    model=r"base|[a-z][a-z0-9-]*-\d+(-bf16|-nf4)?",
     converter=re.escape(config["data"]["package"]["converter"]),
-    quant=r"[A-Z0-9_]+|bf16",
+    quant=r"[A-Z0-9_]+(-plain)?|bf16",
     split="test|eval-hard|eval-unseen",
+    check="|".join(map(re.escape, checks())),
 
 
 include: "rules/data.smk"
@@ -34,14 +35,17 @@ include: "rules/curriculum.smk"
 include: "rules/train.smk"
 include: "rules/export.smk"
 include: "rules/evaluate.smk"
+include: "rules/fidelity.smk"
 include: "rules/report.smk"
 include: "rules/bench.smk"
 
 
 rule all:
-    """Everything: metrics, report, and the folder for Ollama."""
+    """Everything: metrics, gates, report, and the folders for Ollama and Hugging Face."""
     default_target: True
     input:
         expand("results/{run}/metrics.json", run=config["run"]),
         expand("results/{run}/report.html", run=config["run"]),
+        expand("results/{run}/fidelity.json", run=config["run"]),
         expand("results/{run}/ollama", run=config["run"]),
+        expand("results/{run}/hf", run=config["run"]),

@@ -2,7 +2,10 @@
 
 import os
 import re
+import shutil
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, workflow.basedir)
 # what every job's Python sees: our modules, and no network after the fetch stage; and memory in pages of 2 MB that
@@ -27,7 +30,7 @@ os.environ.update(
 from scripts.common.config import check_config, check_files
 from scripts.common.errors import GradusError
 from scripts.common.hashing import code_fingerprint
-from scripts.common.records import LEVELS
+from scripts.common.records import HEADLINE, LEVELS
 
 PHASES = LEVELS
 
@@ -109,9 +112,25 @@ def model_folder(wildcards):
     return f"results/{wildcards.run}/export/{wildcards.model}/merged"
 
 
+def merged_into(model):
+    """What a model's adapter is merged into: as its name's suffix says, or merge.base."""
+    return {"bf16": "bf16", "nf4": "nf4-dequantized"}.get(model.rpartition("-")[2], config["merge"]["base"])
+
+
+def merge_base(wildcards):
+    """The checkpoint that a trained model's adapter is merged into."""
+    return f"results/{wildcards.run}/base" + ("" if merged_into(wildcards.model) == "bf16" else "-nf4")
+
+
+def trained_on(wildcards):
+    """The weights that an adapter was trained with, as a plain checkpoint."""
+    rounded = config["train"]["base_weights"] != "bf16"
+    return f"results/{wildcards.run}/base-nf4" if rounded else f"results/{wildcards.run}/base"
+
+
 def last_phase(wildcards):
-    """The last phase's folder of the arm and seed that a model name (<arm>-<seed>) stands for."""
-    arm, _, seed = wildcards.model.rpartition("-")
+    """The last phase's folder of the arm and seed that a model name (<arm>-<seed>[-bf16|-nf4]) stands for."""
+    arm, _, seed = re.sub("-(bf16|nf4)$", "", wildcards.model).rpartition("-")
     return f"results/{wildcards.run}/train/{arm}/seed{seed}/{PHASES[-1]}/trained"
 
 
@@ -120,9 +139,158 @@ def served_model():
     return next(model for model in config["evaluate"]["models"] if model != "base")
 
 
-def served_gguf(wildcards):
-    """Its GGUF, in the quant that is evaluated."""
-    return f"results/{wildcards.run}/export/{served_model()}/{config['export']['quant']}.gguf"
+def served(path):
+    """A path of the served model: {model} and {quant} are filled in, {run} stays."""
+    return path.replace("{model}", served_model()).replace("{quant}", config["export"]["quant"])
+
+
+def held_out_rows(wildcards):
+    """The rows of the first split that is evaluated."""
+    return f"results/{wildcards.run}/curriculum/{config['evaluate']['splits'][0]}.jsonl"
+
+
+def quants():
+    """The quants of the served model that are compared: bf16, Q4_K_M, the served one, those asked for, and one without
+    importance matrix.
+    """
+    given = [config["export"]["quant"], "Q4_K_M", *config["export"]["more_quants"]]
+    plain = [f"{config['export']['quant']}-plain"] if config["export"]["imatrix"]["on"] else []
+    return list(dict.fromkeys(["bf16", *given, *plain]))
+
+
+def importance_matrix(wildcards):
+    """The importance matrix of a quant, if it takes one."""
+    if wildcards.quant.endswith("-plain") or not config["export"]["imatrix"]["on"]:
+        return {}
+    return {"imatrix": f"results/{wildcards.run}/export/{wildcards.model}/importance.gguf"}
+
+
+def origin(wildcards):
+    """Where a model comes from, for its GGUF's metadata."""
+    base = config["base_model"]
+    tuned = wildcards.model != "base"
+    return {
+        "name": f"{wildcards.run} {wildcards.model}",
+        "finetune": f"{wildcards.run}-{wildcards.model}" if tuned else None,
+        "base_model": base["name"] or base["source"],
+        "base_source": base["source"],
+        "license": base["license"].lower(),
+        "datasets": data_sources() if tuned else [],
+        "data_license": f"Licence: {data_license()}",
+        "description": (
+            f"{base['name'] or base['source']}, fine-tuned for {config['data']['task']} ({config['report']['title']})"
+            if tuned
+            else f"{base['name'] or base['source']}, untuned"
+        ),
+        "quantized_by": "Gradus",
+        "tags": ["gradus", "text-generation", config["data"]["task"], wildcards.run],
+    }
+
+
+def data_sources():
+    """What the rows come from: the user's files by name, or the package."""
+    return [os.path.basename(f["path"]) for f in own_files()] or [config["data"]["package"]["source"]]
+
+
+def data_license():
+    """The licence of the rows."""
+    return config["data"]["license"] if config["data"]["files"] else config["data"]["package"]["license"]
+
+
+def about_model():
+    """What README and model card say of the served model, as far as the config knows it."""
+    base = config["base_model"]
+    source = base["source"]
+    return {
+        "run": config["run"],
+        "title": config["report"]["title"],
+        "description": f"{config['report']['title']}, a {config['data']['task']} task.",
+        "question": "…",
+        "fidelity": f"results/{config['run']}/fidelity.json",
+        "base_name": base["name"] or source,
+        "base_link": f"https://huggingface.co/{base['name']}" if base["name"] else "#",
+        "base_license": base["license"],
+        "system_prompt": config["chat"]["system_prompt"],
+        "data_source": ", ".join(data_sources()),
+        "data_license": data_license(),
+        "split_note": f"held-out rows divided off by {config['split']['by']}.",
+        "tags": ["gradus", config["data"]["task"]],
+        "max_length": config["train"]["max_length"],
+        "max_tokens": config["evaluate"]["max_tokens"],
+        "lora": config["train"]["lora"],
+        "learning_rate": config["train"]["learning_rate"],
+        "nf4": config["train"]["base_weights"] != "bf16",
+        "merged_into": (
+            "NF4-rounded" if merged_into(served_model()) == "nf4-dequantized" else "unquantised bf16"
+        ),
+        "quant": config["export"]["quant"],
+    }
+
+
+def trained_models():
+    """The trained models that are evaluated."""
+    return [model for model in config["evaluate"]["models"] if model != "base"]
+
+
+def merge_variants():
+    """Pairs of evaluated models that are the same but for what they are merged into: bf16 first, NF4-rounded second."""
+    found = {}
+    for model in trained_models():
+        found.setdefault(re.sub("-(bf16|nf4)$", "", model), {})[merged_into(model)] = model
+    return [[pair["bf16"], pair["nf4-dequantized"]] for pair in found.values() if len(pair) == 2]
+
+
+def checks():
+    """Every check of fidelity, in the order of the steps that it judges."""
+    return [
+        "labels",
+        *(f"{model}/merge" for model in trained_models()),
+        *(f"{model}/gguf" for model in config["evaluate"]["models"]),
+        f"{served_model()}/quantization",
+        "template",
+        "stopping",
+        "serving",
+    ]
+
+
+def facts():
+    """What every check measured."""
+    return expand("results/{{run}}/fidelity/{check}.json", check=checks())
+
+
+def passed(check):
+    """The note that a check's gates passed. It orders jobs and no more: gates that are asked again make nothing anew."""
+    return ancient(f"results/{{run}}/fidelity/{check}.passed")
+
+
+def merge_passed(wildcards):
+    """The note that a model's merge passed; none for the base."""
+    if wildcards.model == "base":
+        return []
+    return ancient(f"results/{wildcards.run}/fidelity/{wildcards.model}/merge.passed")
+
+
+def answered():
+    """Every answers file: all models and splits in the served quant, and all quants of the served model."""
+    every = graded("answers.jsonl")
+    return [*every, *(path for path in quant_files("answers.jsonl") if path not in every)]
+
+
+def served_answers(wildcards):
+    """What the served model answered on the first split."""
+    folder = served(f"results/{wildcards.run}/evaluate/{{model}}/{{quant}}")
+    return f"{folder}/{config['evaluate']['splits'][0]}.answers.jsonl"
+
+
+def quant_files(kind):
+    """A grade file of one kind of each quant of the served model, on the first split."""
+    return expand(
+        "results/{{run}}/evaluate/{model}/{quant}/{split}.{kind}",
+        model=served_model(),
+        quant=quants(),
+        split=config["evaluate"]["splits"][0],
+        kind=kind,
+    )
 
 
 def ledgers():

@@ -1,10 +1,10 @@
-"""merge → convert_gguf → quantize → ollama."""
+"""merge → convert_gguf → importance → quantize → modelfile → ollama, hf; deploy and push, on demand only."""
 
 
 rule merge:
-    """Merge the last phase's adapter into the unquantised bf16 base."""
+    """Merge the last phase's adapter into the unquantised base."""
     input:
-        base="results/{run}/base",
+        base=merge_base,
         last=last_phase,
     output:
         merged=directory("results/{run}/export/{model}/merged"),
@@ -20,7 +20,7 @@ rule merge:
         threads=config["train"]["threads"],
         code=code_fingerprint("export/merge"),
     message:
-        "Merging {wildcards.model} into the bf16 base"
+        "Merging {wildcards.model} into {input.base}"
     script:
         "../scripts/export/merge.py"
 
@@ -30,6 +30,7 @@ rule convert_gguf:
     input:
         model=model_folder,
         contract="results/{run}/data/chat_contract.json",
+        passed=merge_passed,
     output:
         gguf="results/{run}/export/{model}/bf16.gguf",
     log:
@@ -41,7 +42,7 @@ rule convert_gguf:
     resources:
         mem_mb=3000,
     params:
-        name=lambda w: f"{w.run} {w.model}",
+        origin=origin,
         code=code_fingerprint("export/convert_gguf"),
     message:
         "Converting {wildcards.model} to GGUF"
@@ -49,11 +50,42 @@ rule convert_gguf:
         "../scripts/export/convert_gguf.py"
 
 
+rule importance:
+    """Measure on training rows which inputs of a model count, for the quantizer."""
+    input:
+        model=model_folder,
+        gguf="results/{run}/export/{model}/bf16.gguf",
+        rows="results/{run}/curriculum/train.jsonl",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        imatrix="results/{run}/export/{model}/importance.gguf",
+    log:
+        "results/{run}/logs/importance/{model}.log",
+    benchmark:
+        "results/{run}/benchmarks/importance-{model}.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: config["train"]["threads"]
+    resources:
+        mem_mb=2000,
+        training=1,
+    params:
+        threads=config["train"]["threads"],
+        tokens=config["export"]["imatrix"]["tokens"],
+        code=code_fingerprint("export/importance"),
+    message:
+        "Measuring which inputs of {wildcards.model} count"
+    script:
+        "../scripts/export/importance.py"
+
+
 rule quantize:
     """Quantize a GGUF through llama.cpp."""
     input:
+        unpack(importance_matrix),
         gguf="results/{run}/export/{model}/bf16.gguf",
         contract="results/{run}/data/chat_contract.json",
+        passed=passed("{model}/gguf"),
     output:
         gguf="results/{run}/export/{model}/{quant}.gguf",
     log:
@@ -61,13 +93,12 @@ rule quantize:
     benchmark:
         "results/{run}/benchmarks/quantize-{model}-{quant}.tsv"
     wildcard_constraints:
-        quant="(?!bf16)[A-Z0-9_]+",
+        quant="(?!bf16)[A-Z0-9_]+(-plain)?",
     conda:
         "../envs/gradus.yaml"
     resources:
         mem_mb=2000,
     params:
-        threads=config["train"]["threads"],
         code=code_fingerprint("export/quantize"),
     message:
         "Quantizing {wildcards.model} to {wildcards.quant}"
@@ -75,11 +106,33 @@ rule quantize:
         "../scripts/export/quantize.py"
 
 
-rule ollama:
-    """Make the folder for `ollama create`: GGUF and Modelfile."""
+rule modelfile:
+    """Write the served model's Modelfile."""
     input:
-        gguf=served_gguf,
+        gguf=served("results/{run}/export/{model}/{quant}.gguf"),
         contract="results/{run}/data/chat_contract.json",
+    output:
+        modelfile="results/{run}/export/Modelfile",
+    log:
+        "results/{run}/logs/modelfile.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        context=config["train"]["max_length"],
+        license=f"Base model: {config['base_model']['license']}. Data: {data_license()}. The weights derive from both.",
+        code=code_fingerprint("export/modelfile"),
+    message:
+        "Writing the Modelfile"
+    script:
+        "../scripts/export/modelfile.py"
+
+
+rule ollama:
+    """Make the folder for `ollama create`: GGUF, Modelfile, README."""
+    input:
+        gguf=served("results/{run}/export/{model}/{quant}.gguf"),
+        modelfile="results/{run}/export/Modelfile",
+        passed=[passed(check) for check in checks()],
     output:
         folder=directory("results/{run}/ollama"),
     log:
@@ -87,9 +140,85 @@ rule ollama:
     conda:
         "../envs/gradus.yaml"
     params:
-        context=config["train"]["max_length"],
+        about=lambda w: about_model(),
         code=code_fingerprint("export/ollama"),
     message:
-        "Writing the Modelfile"
+        "Laying out the folder for Ollama"
     script:
         "../scripts/export/ollama.py"
+
+
+rule hf:
+    """Make the folder for transformers, vLLM and the Hub: checkpoint, tokenizer, adapter, model card."""
+    input:
+        template=workflow.source_path("../scripts/export/model_card.md.j2"),
+        merged=served("results/{run}/export/{model}/merged"),
+        last=lambda w: last_phase(SimpleNamespace(run=w.run, model=served_model())),
+        base=lambda w: merge_base(SimpleNamespace(run=w.run, model=served_model())),
+        contract="results/{run}/data/chat_contract.json",
+        summaries=lambda w: [
+            f"{Path(last_phase(SimpleNamespace(run=w.run, model=served_model()))).parents[1]}/{phase}/summary.json"
+            for phase in PHASES
+        ],
+        metrics="results/{run}/metrics.json",
+        comparison="results/{run}/comparison.json",
+        quantization=served("results/{run}/fidelity/{model}/quantization.json"),
+        passed=[passed(check) for check in checks()],
+    output:
+        folder=directory("results/{run}/hf"),
+    log:
+        "results/{run}/logs/hf.log",
+    benchmark:
+        "results/{run}/benchmarks/hf.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=3000,
+    params:
+        model=served_model(),
+        about=lambda w: about_model(),
+        threads=config["train"]["threads"],
+        code=code_fingerprint("export/hf"),
+    message:
+        "Laying out the folder for transformers and the Hub"
+    script:
+        "../scripts/export/hf.py"
+
+
+rule deploy:
+    """Create the model in a running Ollama. Only on demand: snakemake --cores 1 deploy."""
+    input:
+        folder=f"results/{config['run']}/ollama",
+    output:
+        deployed=f"results/{config['run']}/deployed.json",
+    log:
+        f"results/{config['run']}/logs/deploy.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        name=config["run"],
+        code=code_fingerprint("export/deploy"),
+    message:
+        "Creating {params.name} in Ollama"
+    script:
+        "../scripts/export/deploy.py"
+
+
+rule push:
+    """Push the folder to the Hugging Face Hub. Only on demand: snakemake --cores 1 push."""
+    input:
+        folder=f"results/{config['run']}/hf",
+    output:
+        pushed=f"results/{config['run']}/pushed.json",
+    log:
+        f"results/{config['run']}/logs/push.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        repository=config["hub"]["repo"],
+        private=config["hub"]["private"],
+        code=code_fingerprint("export/push"),
+    message:
+        "Pushing to {params.repository}"
+    script:
+        "../scripts/export/push.py"

@@ -8,10 +8,12 @@ rule figures:
         histories=training_files("history.jsonl"),
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
+        quantization=served("results/{run}/fidelity/{model}/quantization.json"),
     output:
         difficulty="results/{run}/figures/difficulty.svg",
         loss="results/{run}/figures/loss.svg",
         metrics="results/{run}/figures/metrics.svg",
+        quants="results/{run}/figures/quants.svg",
     log:
         "results/{run}/logs/figures.log",
     conda:
@@ -41,6 +43,9 @@ rule report:
         audit="results/{run}/data/audit.json",
         validity="results/{run}/validity.json",
         ledgers=ledgers(),
+        fidelity="results/{run}/fidelity.json",
+        checked=facts(),
+        speed="results/{run}/fidelity/speed.json",
         summaries=training_files("summary.json"),
         details=graded("details.json"),
         metrics="results/{run}/metrics.json",
@@ -74,6 +79,9 @@ rule report:
         "../envs/gradus.yaml"
     params:
         config=lambda w: config,
+        checks=checks(),
+        served=served_model(),
+        variants=merge_variants(),
         code=code_fingerprint("report/report"),
     message:
         "Writing the report"

@@ -142,12 +142,25 @@ def _cross_check(config: dict[str, Any], files: Sequence[str | Path]) -> Iterato
                 f"{where}: data.package.converter: no converter {converter!r}; it takes a script, "
                 f"scripts/data/convert_{converter}.py, and a section of its name in config/schema.yaml"
             )
-    trained = {f"{arm}-{seed}" for arm in config["curriculum"]["arms"] for seed in config["curriculum"]["seeds"]}
+    trained = {
+        f"{arm}-{seed}{merged}"
+        for arm in config["curriculum"]["arms"]
+        for seed in config["curriculum"]["seeds"]
+        for merged in ("", "-bf16", "-nf4")
+    }
+    if all(model == "base" for model in config["evaluate"]["models"]):
+        where = _where(["evaluate", "models"], files)
+        yield f"{where}: evaluate.models: no trained model among them; add one, such as {min(trained)}"
     for number, model in enumerate(config["evaluate"]["models"]):
         if model != "base" and model not in trained:
-            options = ", ".join(["base", *sorted(trained)])
+            options = ", ".join(["base", *sorted(name for name in trained if name[-1].isdigit())])
             where = _where(["evaluate", "models", number], files)
             yield f"{where}: evaluate.models: {model!r} is not trained by this config; there are: {options}"
+    uses_nf4 = config["train"]["base_weights"] != "bf16"
+    nf4_names = [model for model in config["evaluate"]["models"] if model.endswith("-nf4")]
+    if not uses_nf4 and (nf4_names or config["merge"]["base"] == "nf4-dequantized"):
+        where = _where(["evaluate", "models"] if nf4_names else ["merge", "base"], files)
+        yield f"{where}: merging into NF4-rounded weights makes sense only if train.base_weights is nf4 or nf4-packed"
     shares = [config["split"][key] for key in ("valid_share", "test_share", "unseen_share")]
     if sum(shares) > 0.6:
         where = _where(["split"], files)

@@ -4,7 +4,6 @@ A value ends at the first line end where its quotes close, so `\"\"\"` at the en
 characters that Go does not call printable (no-break spaces, the joiners of emoji) are dropped in silence.
 """
 
-
 import re
 
 

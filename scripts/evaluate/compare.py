@@ -11,8 +11,7 @@ from scipy.stats import binomtest
 
 from scripts.common.io import read_json, read_jsonl, write_json
 from scripts.common.logs import logging_to
-
-HEADLINE = {"command": "exact", "qa": "exact", "extract": "exact", "classify": "accuracy"}  # what a report leads with
+from scripts.common.records import HEADLINE
 
 
 def interval(hits: int, n: int) -> list[float]:

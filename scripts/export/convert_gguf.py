@@ -61,7 +61,11 @@ def lay_out(model: Path, origin: Mapping[str, Any], folder: Path) -> list[str]:
 
 
 def convert(
-    model: str | Path, origin: Mapping[str, Any], contract: ChatContract | None, output: str | Path, outtype: str = "bf16"
+    model: str | Path,
+    origin: Mapping[str, Any],
+    contract: ChatContract | None,
+    output: str | Path,
+    outtype: str = "bf16",
 ) -> None:
     """Write the GGUF of a checkpoint folder. `origin`: name, base_model, base_source, license, datasets, data_license,
     tags, description, quantized_by, finetune; all go into its metadata.

@@ -1,6 +1,7 @@
 """The importance matrix: how much each input of each linear layer counts, for the quantizer to keep what counts.
 
-In: an unquantised checkpoint and its GGUF (for the architecture's name), training rows (never held-out ones), the chat contract. Out: a file in llama.cpp's own
+In: an unquantised checkpoint and its GGUF (for the architecture's name), training rows (never held-out ones), the
+chat contract. Out: a file in llama.cpp's own
 imatrix format (GGUF), which its tools read and `quantize` uses.
 
 The quantizer weighs the error of a weight by the mean square of the input that it is multiplied with
@@ -15,7 +16,7 @@ import gguf
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError

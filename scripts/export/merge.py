@@ -17,7 +17,13 @@ from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path, read_json
 from scripts.common.logs import logging_to
 
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model")
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "tokenizer.model",
+)
 
 
 def require_same_base(base: str | Path, trained: str | Path) -> None:

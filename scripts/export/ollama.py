@@ -17,7 +17,8 @@ README = """# {run}
     ollama create {run} -f Modelfile
     ollama run {run} "{question}"
 
-The first command, in this folder, copies `model.gguf` into Ollama's own store under the name `{run}`; the second asks it.
+The first command, in this folder, copies `model.gguf` into Ollama's own store under the name `{run}`; the second asks
+it.
 `Modelfile` gives template, system prompt, stop token, greedy sampling and a context of the trained length. Ollama reads
 the template in its own language: that it writes the prompts of training, byte for byte, is checked in `{fidelity}`.
 """

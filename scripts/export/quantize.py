@@ -85,7 +85,8 @@ def quantize(
         )
         if code:
             raise GradusError(
-                f"{source}: llama.cpp could not quantize it as {quant} (code {code}; its own words are in this rule's log). "
+                f"{source}: llama.cpp could not quantize it as {quant} (code {code}; its own words are in this rule's "
+                "log). "
                 f"Is the disk full? It takes up to {Path(source).stat().st_size / 1e6:.0f} MB beside {output}"
             )
         if contract:

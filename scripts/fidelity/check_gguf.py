@@ -19,9 +19,9 @@ from scripts.fidelity.divergence import Divergence, llama_logits, probes
 
 PROBES = [
     "aws ec2 describe-instances --filters 'Name=tag:Name,Values=a b' --query \"Reservations[*].Instances[*]\"",
-    "def f(x):\n\treturn {'a': [x ** 2, None], \"b\": f\"{x!r}\"}  # £5 ≠ €5\n",
+    'def f(x):\n\treturn {\'a\': [x ** 2, None], "b": f"{x!r}"}  # £5 ≠ €5\n',
     "SELECT * FROM t WHERE a <> 'b''c' AND d IN (1, 2.50, -3e-7);",
-    "<p class=\"x\">a &amp; b</p>\r\n<!-- c -->",
+    '<p class="x">a &amp; b</p>\r\n<!-- c -->',
     "👍🏽 👨‍👩‍👧‍👦 🇪🇺 ☃️ ✈ 🤖🤖🤖",
     "Füße, naïve, Ångström, Ελληνικά, кириллица, עברית, العربية, हिन्दी, ไทย",
     "漢字かな交じり文、中文，한국어 문장.",
@@ -37,7 +37,7 @@ PROBES = [
     "a" * 300,
     "!@#$%^&*()_+-=[]{}|;':\",./<>?`~",
     "\x00\x01\x7f",
-    "# Title\n\n- item **bold** `code`\n\n```sh\nls -la | grep \"x\"\n```\n",
+    '# Title\n\n- item **bold** `code`\n\n```sh\nls -la | grep "x"\n```\n',
 ]  # code, emoji, several scripts, whitespace, digits, punctuation; chat markers are added from the contract
 
 
@@ -79,7 +79,9 @@ def missing_metadata(values: dict[str, Any], trained: bool) -> list[str]:
 def check_gguf(
     model: Path, gguf: Path, records: list[Record], contract: ChatContract, tokens: int, threads: int, trained: bool
 ) -> dict[str, Any]:
-    """Return the gates' values and the measurements behind them. `trained`: whether training data is part of the origin."""
+    """Return the gates' values and the measurements behind them. `trained`: whether training data is part of the
+    origin.
+    """
     rows = probes(str(model), contract, records, tokens)
     texts = probe_texts(contract, sorted(records, key=lambda record: record.id)[:50])
     # before torch starts threads of its own
@@ -133,7 +135,7 @@ if "snakemake" in globals():
             check_gguf(
                 Path(job.input.model),
                 Path(job.input.gguf),
-                list(read_records(job.input.records)),
+                list(read_records(job.input.records)) or list(read_records(job.input.instead)),
                 read_contract(job.input.contract),
                 job.params.tokens,
                 job.params.threads,

@@ -1,7 +1,8 @@
 """Prove a merge: what was to change changed, nothing else did, and the merged model predicts as base + live adapter.
 
 In: the checkpoint that was merged into, the one that was trained on, the last phase's folder, the merged checkpoint,
-held-out rows. Out: the gates' values, and how far the merged model is from the one that training saw.
+held-out rows (of `valid`; training rows where it is empty). Out: the gates' values, and how far the merged model is
+from the one that training saw.
 """
 
 import gc
@@ -17,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.io import read_json, write_json
 from scripts.common.logs import logging_to
-from scripts.common.records import read_records
+from scripts.common.records import Record, read_records
 from scripts.fidelity.divergence import Divergence, probes
 
 
@@ -88,11 +89,17 @@ def diverge(
 
 
 def check_merge(
-    base: Path, trained_on: Path, adapter: Path, merged: Path, records: str | Path, contract: ChatContract, tokens: int
+    base: Path,
+    trained_on: Path,
+    adapter: Path,
+    merged: Path,
+    records: list[Record],
+    contract: ChatContract,
+    tokens: int,
 ) -> dict[str, Any]:
     """Return the gates' values and the measurements behind them."""
     tensors = compare_tensors(base, adapter, merged)
-    rows = probes(str(base), contract, list(read_records(records)), tokens)
+    rows = probes(str(base), contract, records, tokens)
     done = answer_logits(merged, None, rows)
     live = diverge(answer_logits(base, adapter, rows), done, rows)
     seen = diverge(answer_logits(trained_on, adapter, rows), done, rows)
@@ -122,7 +129,7 @@ if "snakemake" in globals():
                 Path(job.input.trained_on),
                 Path(job.input.last) / "adapter",
                 Path(job.input.merged),
-                job.input.records,
+                list(read_records(job.input.records)) or list(read_records(job.input.instead)),
                 read_contract(job.input.contract),
                 job.params.tokens,
             ),

@@ -1,6 +1,7 @@
 """Serve the exported GGUF as others would, ask it as others would, and expect the evaluation's answers.
 
-In: the served GGUF, its answers in the evaluation, the records, the chat contract. Out: the gate's value and what differed.
+In: the served GGUF, its answers in the evaluation, the records, the chat contract. Out: the gate's value and what
+differed.
 
 The server is llama-cpp-python's, with the OpenAI interface, on a free port of the loopback device, with the template
 inside the GGUF; the client is `openai`. It decodes one answer at a time and the evaluation several together, which can
@@ -18,8 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-from openai import APIConnectionError, OpenAI
+from openai import APIConnectionError, DefaultHttpxClient, OpenAI
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
@@ -52,7 +52,7 @@ def serving(gguf: str | Path, context: int, threads: int) -> Iterator[OpenAI]:
         client = OpenAI(
             base_url=f"http://127.0.0.1:{port}/v1",
             api_key="none needed",
-            http_client=httpx.Client(trust_env=False, timeout=120),
+            http_client=DefaultHttpxClient(trust_env=False, timeout=120),
             max_retries=0,
         )
         try:
@@ -123,7 +123,7 @@ if "snakemake" in globals():
                 list(read_jsonl(job.input.answers)),
                 list(read_records(job.input.records)),
                 read_contract(job.input.contract),
-                job.params.count,
+                job.params.asked,
                 job.params.max_tokens,
                 job.params.threads,
             ),

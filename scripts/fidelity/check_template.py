@@ -1,6 +1,7 @@
 """Do all renderers write the same prompt? transformers, llama.cpp, and the Modelfile's template by Go's text/template.
 
-In: the checkpoint's tokenizer, the served GGUF, the Modelfile, held-out rows, the chat contract. Out: the gates' values and the first
+In: the checkpoint's tokenizer, the served GGUF, the Modelfile, held-out rows, the chat contract. Out: the gates'
+values and the first
 differences. Where Go is not installed its gate is not measured, and the facts say so.
 """
 
@@ -122,16 +123,16 @@ def check_template(
         )
         for talk in talks
     ]
-    formatter = Jinja2ChatFormatter(template=gguf["chat_template"], eos_token=contract.end_of_turn, bos_token=contract.bos_token)
+    formatter = Jinja2ChatFormatter(
+        template=gguf["chat_template"], eos_token=contract.end_of_turn, bos_token=contract.bos_token
+    )
     llama = [formatter(messages=talk).prompt for talk in talks]  # type: ignore[arg-type]
     own = [contract.template.render(talk) for talk in talks]
     built_in = [by_llama_c(gguf["chat_template"], talk) for talk in talks]
     values = read_modelfile(modelfile)
     commands = dict(values)
     trims = " x " not in contract.template.render([{"role": "user", "content": " x "}])
-    kept = [
-        n for n, talk in enumerate(talks) if not trims or all(m["content"] == m["content"].strip() for m in talk)
-    ]
+    kept = [n for n, talk in enumerate(talks) if not trims or all(m["content"] == m["content"].strip() for m in talk)]
     bos = contract.bos_token if gguf["adds_bos"] else ""
     go = by_go(commands["template"], [talks[n] for n in kept], cache)
     wrong = {

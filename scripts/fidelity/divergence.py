@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from scripts.common.chat import ChatContract
+from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.common.tokens import TokenCounter
 
@@ -14,7 +15,8 @@ from scripts.common.tokens import TokenCounter
 class Divergence:
     """Gathers Kullback-Leibler divergence, agreement and perplexity over answer tokens.
 
-    KL(P ‖ Q) in nats, P the reference (Kullback and Leibler 1951); perplexity is exp of the mean negative log-likelihood.
+    KL(P ‖ Q) in nats, P the reference (Kullback and Leibler 1951); perplexity is exp of the mean negative
+    log-likelihood.
     """
 
     def __init__(self) -> None:
@@ -52,8 +54,10 @@ def probes(
 ) -> list[tuple[list[int], int]]:
     """Return (ids of prompt and answer, where the answer begins) of rows with about `tokens` answer tokens in all.
 
-    Rows are taken by their ids, which are hashes. One row at least.
+    Rows are taken by their ids, which are hashes. One row at least; GradusError if there is none.
     """
+    if not records:
+        raise GradusError("no held-out row to compare predictions on; raise split.valid_share or split.test_share")
     counter = TokenCounter(tokenizer, contract)
     chosen: list[tuple[list[int], int]] = []
     held = 0

@@ -13,7 +13,9 @@ from scripts.fidelity.gates import judge
 
 
 def collect(facts: Mapping[str, str | Path], thresholds: Mapping[str, float]) -> dict[str, Any]:
-    """Return all gates of {check: facts file}. `passed` says whether none failed; what was not measured fails nothing."""
+    """Return all gates of {check: facts file}. `passed` says whether none failed; what was not measured fails
+    nothing.
+    """
     rows = [row for check, path in facts.items() for row in judge(check, read_json(path), thresholds)]
     return {"passed": all(row["passed"] is not False for row in rows), "gates": rows}
 

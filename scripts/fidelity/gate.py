@@ -1,6 +1,7 @@
 """Let a run go on only if a check's gates pass.
 
-In: a check's facts, thresholds. Out: a note that they passed. If one fails, the run ends here, and `fidelity.json`, which the
+In: a check's facts, thresholds. Out: a note that they passed. If one fails, the run ends here, and `fidelity.json`,
+which the
 rule `fidelity` then cannot write, is written with what is known.
 """
 
@@ -19,7 +20,9 @@ if "snakemake" in globals():
         failed = [row for row in rows if row["passed"] is False]
         if failed:
             folder = Path(job.params.folder)
-            known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.json"))}
+            known = {
+                path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.json"))
+            }
             known = {name: path for name, path in known.items() if name in job.params.checks}
             write_json(folder.with_suffix(".json"), collect(known, job.params.thresholds))
             raise GradusError(explain(failed))

@@ -35,7 +35,11 @@ GATES = {
         "train_phase", True, 0, "rows whose trained tokens do not spell the response", "look at the rows' characters"
     ),
     "merge.targets_changed": Gate(
-        "merge", False, 1, "share of targeted tensors that changed", "the adapter was hardly trained: more steps or rate"
+        "merge",
+        False,
+        1,
+        "share of targeted tensors that changed",
+        "the adapter was hardly trained: more steps or rate",
     ),
     "merge.others_changed": Gate("merge", True, 0, "other tensors that changed", SAME),
     "merge.ties_broken": Gate("merge", True, 0, "tied embeddings that no longer are", SAME),
@@ -43,11 +47,17 @@ GATES = {
         "merge", True, "merge_mean_kl", "mean KL of base + live adapter against merged", "merge.base: bf16, run again"
     ),
     "merge.max_kl": Gate(
-        "merge", True, "merge_max_kl", "largest KL of a token, live adapter against merged", "merge.base: bf16, run again"
+        "merge",
+        True,
+        "merge_max_kl",
+        "largest KL of a token, live adapter against merged",
+        "merge.base: bf16, run again",
     ),
     "gguf.token_mismatches": Gate("convert_gguf", True, 0, "probe texts tokenized otherwise by llama.cpp", SAME),
     "gguf.bos_difference": Gate("convert_gguf", True, 0, "difference in the number of BOS tokens", SAME),
-    "gguf.end_tokens_differ": Gate("convert_gguf", True, 0, "end tokens that differ, or that llama.cpp goes past", SAME),
+    "gguf.end_tokens_differ": Gate(
+        "convert_gguf", True, 0, "end tokens that differ, or that llama.cpp goes past", SAME
+    ),
     "gguf.template_differs": Gate("convert_gguf", True, 0, "whether the chat template differs", SAME),
     "gguf.metadata_missing": Gate("convert_gguf", True, 0, "keys of origin that are missing", SAME),
     "gguf.mean_kl": Gate(
@@ -66,11 +76,19 @@ GATES = {
         "convert_gguf", True, 0, "conversations that llama.cpp writes otherwise than transformers", SAME
     ),
     "template.ollama_differs": Gate(
-        "modelfile", True, 0, "conversations that the Modelfile writes otherwise", "this base cannot go to Ollama as it is"
+        "modelfile",
+        True,
+        0,
+        "conversations that the Modelfile writes otherwise",
+        "this base cannot go to Ollama as it is",
     ),
     "template.system_differs": Gate("modelfile", True, 0, "whether the Modelfile's system prompt differs", SAME),
     "stopping.share": Gate(
-        "train_phase", False, "stopped", "least share of answers that end by themselves", "train longer; look at max_tokens"
+        "train_phase",
+        False,
+        "stopped",
+        "least share of answers that end by themselves",
+        "train longer; look at max_tokens",
     ),
     "serving.same_answers": Gate(
         "quantize", False, "served_alike", "share of answers that a server gives as the evaluation got them", SAME

@@ -1,6 +1,7 @@
 """Put the quants of a model side by side: what each loses, and which answers it flips.
 
-In: quant_loss of each quant, the grades of each quant's answers. Out: the gates' values for the served quant, and a table.
+In: quant_loss of each quant, the grades of each quant's answers. Out: the gates' values for the served quant, and a
+table.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Draw the report's figures as SVG, the same bytes each time.
 
-In: difficulty counts, loss histories in the order of training, metrics, comparison. Out: three SVG files.
+In: difficulty counts, loss histories in the order of training, metrics, comparison, quantisations. Out: four SVG files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -100,6 +100,34 @@ def draw_metrics(metrics: Mapping[str, Any], comparison: Mapping[str, Any]) -> F
     return figure
 
 
+def draw_quants(facts: Mapping[str, Any]) -> Figure:
+    """Return size against loss: one point a quant, mean KL against bf16 over megabytes."""
+    figure, axes = pyplot.subplots(figsize=(7, 3))
+    for number, (quant, found) in enumerate((q, f) for q, f in facts["quants"].items() if q != "bf16"):
+        served = quant == facts["served"]
+        axes.plot(found["bytes"] / 1e6, found["mean_kl"], "o", color=COLOURS[2 if served else 3], ms=9 if served else 6)
+        name = quant.removesuffix("-plain") + (" without imatrix" if quant.endswith("-plain") else "")
+        below = number % 2 == 1
+        axes.annotate(
+            name + (" (served)" if served else ""),
+            (found["bytes"] / 1e6, found["mean_kl"]),
+            textcoords="offset points",
+            xytext=(8, -11 if below else 6),
+            fontsize=9,
+        )
+    axes.axvline(facts["quants"]["bf16"]["bytes"] / 1e6, color="#bbbbbb", linewidth=0.8, linestyle="--")
+    axes.annotate(
+        "bf16 ", (facts["quants"]["bf16"]["bytes"] / 1e6, 0), ha="right", xytext=(0, 6), textcoords="offset points"
+    )
+    axes.axhline(0, color="#bbbbbb", linewidth=0.8)
+    axes.set_xlabel("size (MB)")
+    axes.set_ylabel("mean KL against bf16 (nats)")
+    axes.set_xlim(left=0)
+    axes.margins(y=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def group_histories(paths: Sequence[str]) -> dict[str, list[tuple[str, list[Mapping[str, float]]]]]:
     """Return {"arm-seed": [(phase, lines), …]} of files …/train/<arm>/seed<seed>/<phase>/history.jsonl."""
     groups: dict[str, list[tuple[str, list[Mapping[str, float]]]]] = {}
@@ -115,3 +143,4 @@ if "snakemake" in globals():
         save(draw_difficulty(read_json(job.input.score)["mix"]), job.output.difficulty)
         save(draw_loss(group_histories(job.input.histories)), job.output.loss)
         save(draw_metrics(read_json(job.input.metrics), read_json(job.input.comparison)), job.output.metrics)
+        save(draw_quants(read_json(job.input.quantization)), job.output.quants)

@@ -38,6 +38,19 @@ def side_by_side(
     return shown
 
 
+def merge_deltas(metrics: Mapping[str, Any], variants: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Return {split, metric, n, bf16, nf4, delta} of each pair of models that differ in what they are merged into."""
+    rows = []
+    for plain, rounded in variants:
+        for split, found in metrics[plain].items():
+            for name, metric in found.items():
+                other = metrics[rounded][split][name]["value"]
+                if metric["value"] is not None:
+                    one = {"models": f"{plain}, {rounded}", "split": split, "metric": name, "n": metric["n"]}
+                    rows.append({**one, "bf16": metric["value"], "nf4": other, "delta": other - metric["value"]})
+    return rows
+
+
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
@@ -55,6 +68,11 @@ if "snakemake" in globals():
                 "ledgers": {
                     "-".join(Path(path).parts[-3:-1]).replace("seed", ""): read_json(path) for path in job.input.ledgers
                 },
+                "fidelity": read_json(job.input.fidelity),
+                "checked": dict(zip(job.params.checks, map(read_json, job.input.checked), strict=True)),
+                "quant_speed": read_json(job.input.speed),
+                "served": job.params.served,
+                "merge_deltas": merge_deltas(read_json(job.input.metrics), job.params.variants),
                 "details": {
                     f"{model}, {split}": read_json(path)
                     for (model, split), path in zip(pairs, job.input.details, strict=True)

@@ -1,6 +1,7 @@
 """Audit what the loss is taken of, on every training row, by the code that training uses.
 
-In: training rows, the base's tokenizer, the chat contract. Out: the gates' values (prompt tokens masked, end of turn trained,
+In: training rows, the base's tokenizer, the chat contract. Out: the gates' values (prompt tokens masked, end of turn
+trained,
 padding masked, trained tokens spelling the response), and one row token by token for the report.
 """
 
@@ -31,9 +32,7 @@ def trained_tokens(data: Any, budget: int) -> list[list[tuple[int, int]]]:
     return found
 
 
-def check_labels(
-    records: Sequence[Record], tokenizer: Any, contract: ChatContract, max_length: int
-) -> dict[str, Any]:
+def check_labels(records: Sequence[Record], tokenizer: Any, contract: ChatContract, max_length: int) -> dict[str, Any]:
     """Return the gates' values and an example.
 
     Where the answer begins is found anew here, from the text: the prompt is what the template writes up to the answer.

@@ -36,7 +36,7 @@ def check_folder(folder: Path) -> None:
         missing = sorted({name for name in read_json(index)["weight_map"].values() if not (folder / name).is_file()})
         if missing:
             raise GradusError(
-                f"{folder}: {index.name} names weights that are not there: {', '.join(missing)}; download it again, whole"
+                f"{folder}: {index.name} names weights that are not there: {', '.join(missing)}; download it again"
             )
 
 
@@ -47,11 +47,12 @@ def load(folder: Path, gguf: str | None) -> Any:
         quantized = GgufConfig(dequantize=True)  # without it the weights stay packed and cannot be saved
         return AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, quantization_config=quantized, **options)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, **options
         )
     except (SafetensorError, OSError, ValueError) as error:
         raise GradusError(f"{folder}: its weights cannot be read ({error}); download it again, whole") from None
+    model, report = loaded
     if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers and goes on
         raise GradusError(
             f"{folder}: {len(missing)} weights of the model are not in its files, such as {missing[0]}; "

@@ -1,0 +1,287 @@
+"""check_… → gate, fidelity: every hand-over between formats is measured, and a bad one stops the run.
+
+A check writes what it measured; `gate` holds it against the thresholds, and what comes after it waits for its note.
+"""
+
+
+rule check_labels:
+    """Audit what the loss is taken of, on every training row."""
+    input:
+        records="results/{run}/curriculum/train.jsonl",
+        tokenizer="results/{run}/tokenizer",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        facts="results/{run}/fidelity/labels.json",
+    log:
+        "results/{run}/logs/check_labels.log",
+    benchmark:
+        "results/{run}/benchmarks/check_labels.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=1500,
+    params:
+        max_length=config["train"]["max_length"],
+        code=code_fingerprint("train/check_labels"),
+    message:
+        "Checking which tokens are trained"
+    script:
+        "../scripts/train/check_labels.py"
+
+
+rule check_merge:
+    """Compare a merged model with its base under the live adapter."""
+    input:
+        base=merge_base,
+        trained_on=trained_on,
+        last=last_phase,
+        merged="results/{run}/export/{model}/merged",
+        records="results/{run}/curriculum/valid.jsonl",
+        instead="results/{run}/curriculum/train.jsonl",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        facts="results/{run}/fidelity/{model}/merge.json",
+    log:
+        "results/{run}/logs/check_merge/{model}.log",
+    benchmark:
+        "results/{run}/benchmarks/check_merge-{model}.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: config["train"]["threads"]
+    resources:
+        mem_mb=3000,
+        training=1,
+    params:
+        threads=config["train"]["threads"],
+        tokens=config["fidelity"]["probe_tokens"],
+        code=code_fingerprint("fidelity/check_merge"),
+    message:
+        "Comparing {wildcards.model} merged with its live adapter"
+    script:
+        "../scripts/fidelity/check_merge.py"
+
+
+rule check_gguf:
+    """Compare a bf16 GGUF with the checkpoint that it was made of."""
+    input:
+        model=model_folder,
+        gguf="results/{run}/export/{model}/bf16.gguf",
+        records="results/{run}/curriculum/valid.jsonl",
+        instead="results/{run}/curriculum/train.jsonl",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        facts="results/{run}/fidelity/{model}/gguf.json",
+    log:
+        "results/{run}/logs/check_gguf/{model}.log",
+    benchmark:
+        "results/{run}/benchmarks/check_gguf-{model}.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: config["train"]["threads"]
+    resources:
+        mem_mb=3000,
+        training=1,
+    params:
+        threads=config["train"]["threads"],
+        tokens=config["fidelity"]["probe_tokens"],
+        code=code_fingerprint("fidelity/check_gguf"),
+    message:
+        "Comparing the GGUF of {wildcards.model} with its checkpoint"
+    script:
+        "../scripts/fidelity/check_gguf.py"
+
+
+rule quant_loss:
+    """Measure what a quantisation loses against bf16."""
+    input:
+        reference="results/{run}/export/{model}/bf16.gguf",
+        gguf="results/{run}/export/{model}/{quant}.gguf",
+        tokenizer="results/{run}/tokenizer",
+        records=held_out_rows,
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        loss="results/{run}/fidelity/{model}/{quant}.loss.json",
+    log:
+        "results/{run}/logs/quant_loss/{model}-{quant}.log",
+    benchmark:
+        "results/{run}/benchmarks/quant_loss-{model}-{quant}.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: config["evaluate"]["threads"]
+    resources:
+        mem_mb=2000,
+    params:
+        threads=config["evaluate"]["threads"],
+        tokens=config["fidelity"]["probe_tokens"],
+        code=code_fingerprint("fidelity/quant_loss"),
+    message:
+        "Measuring what {wildcards.quant} loses of {wildcards.model}"
+    script:
+        "../scripts/fidelity/quant_loss.py"
+
+
+rule quantization:
+    """Put the quants of the served model side by side."""
+    input:
+        losses=expand("results/{{run}}/fidelity/{{model}}/{quant}.loss.json", quant=quants()),
+        grades=quant_files("grades.jsonl"),
+    output:
+        facts="results/{run}/fidelity/{model}/quantization.json",
+    log:
+        "results/{run}/logs/quantization/{model}.log",
+    wildcard_constraints:
+        model=re.escape(served_model()),
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        quants=quants(),
+        served=config["export"]["quant"],
+        metric=HEADLINE[config["data"]["task"]],
+        split=config["evaluate"]["splits"][0],
+        code=code_fingerprint("fidelity/quantization"),
+    message:
+        "Putting the quants of {wildcards.model} side by side"
+    script:
+        "../scripts/fidelity/quantization.py"
+
+
+rule speed:
+    """Time the quants of the served model, one after the other with nothing else running."""
+    input:
+        ggufs=expand("results/{{run}}/export/{model}/{quant}.gguf", model=served_model(), quant=quants()),
+        tokenizer="results/{run}/tokenizer",
+        records=held_out_rows,
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        speed="results/{run}/fidelity/speed.json",
+    log:
+        "results/{run}/logs/speed.log",
+    benchmark:
+        "results/{run}/benchmarks/speed.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: max(1, workflow.cores or 1)
+    resources:
+        mem_mb=1500,
+    params:
+        quants=quants(),
+        threads=config["evaluate"]["threads"],
+        code=code_fingerprint("fidelity/speed"),
+    message:
+        "Timing the quants"
+    script:
+        "../scripts/fidelity/speed.py"
+
+
+rule check_template:
+    """Compare the prompts of transformers, llama.cpp and the Modelfile."""
+    input:
+        tokenizer=served("results/{run}/export/{model}/merged"),
+        gguf=served("results/{run}/export/{model}/{quant}.gguf"),
+        modelfile="results/{run}/export/Modelfile",
+        records=held_out_rows,
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        facts="results/{run}/fidelity/template.json",
+    log:
+        "results/{run}/logs/check_template.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        cache=".work/go",
+        go=shutil.which("go") is not None,
+        code=code_fingerprint("fidelity/check_template"),
+    message:
+        "Comparing the prompts of transformers, llama.cpp and Ollama"
+    script:
+        "../scripts/fidelity/check_template.py"
+
+
+rule check_stopping:
+    """Count which answers ended by themselves."""
+    input:
+        answers=answered(),
+    output:
+        facts="results/{run}/fidelity/stopping.json",
+    log:
+        "results/{run}/logs/check_stopping.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        served=config["export"]["quant"],
+        split=config["evaluate"]["splits"][0],
+        code=code_fingerprint("fidelity/check_stopping"),
+    message:
+        "Counting which answers ended by themselves"
+    script:
+        "../scripts/fidelity/check_stopping.py"
+
+
+rule check_serving:
+    """Serve the GGUF by an OpenAI-compatible server and compare its answers with the evaluation's."""
+    input:
+        gguf=served("results/{run}/export/{model}/{quant}.gguf"),
+        answers=served_answers,
+        records=held_out_rows,
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        facts="results/{run}/fidelity/serving.json",
+    log:
+        "results/{run}/logs/check_serving.log",
+    benchmark:
+        "results/{run}/benchmarks/check_serving.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: config["evaluate"]["threads"]
+    resources:
+        mem_mb=1500,
+    params:
+        asked=config["fidelity"]["served_rows"],
+        max_tokens=config["evaluate"]["max_tokens"],
+        threads=config["evaluate"]["threads"],
+        code=code_fingerprint("fidelity/check_serving"),
+    message:
+        "Asking an OpenAI-compatible server"
+    script:
+        "../scripts/fidelity/check_serving.py"
+
+
+rule gate:
+    """Stop the run if a check's gates fail."""
+    input:
+        facts="results/{run}/fidelity/{check}.json",
+    output:
+        passed="results/{run}/fidelity/{check}.passed",
+    log:
+        "results/{run}/logs/gate/{check}.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        checks=checks(),
+        thresholds=config["fidelity"],
+        code=code_fingerprint("fidelity/gate"),
+    message:
+        "Gates of {wildcards.check}"
+    script:
+        "../scripts/fidelity/gate.py"
+
+
+rule fidelity:
+    """List every gate: value, threshold, passed or not."""
+    input:
+        facts=facts(),
+    output:
+        fidelity="results/{run}/fidelity.json",
+    log:
+        "results/{run}/logs/fidelity.log",
+    priority: 10  # before the last gate may stop the run
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        checks=checks(),
+        thresholds=config["fidelity"],
+        code=code_fingerprint("fidelity/fidelity"),
+    message:
+        "Listing the gates"
+    script:
+        "../scripts/fidelity/fidelity.py"

@@ -1,0 +1,39 @@
+"""Push the Hugging Face folder to the Hub. Never part of `rule all`; the token comes from the environment alone.
+
+In: the folder that `hf` made, the repository's name. Out: what was pushed where, as JSON.
+"""
+
+import os
+
+from scripts.common.errors import GradusError
+from scripts.common.io import write_json
+from scripts.common.logs import logging_to
+
+
+def push(folder: str, repository: str | None, private: bool) -> dict[str, str]:
+    """Upload the folder; return {repository, commit}.
+
+    Raises GradusError if no repository or token is given, or if the Hub refuses.
+    """
+    if not repository:
+        raise GradusError("hub.repo is not set: name the repository to push to, <organisation>/<name>")
+    token = os.environ.get("HF_TOKEN")
+    if not token:
+        raise GradusError("HF_TOKEN is not set: `export HF_TOKEN=…` with a token that may write, and run again")
+    os.environ["HF_HUB_OFFLINE"] = "0"  # every other stage after fetch runs offline
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=[".snakemake*"])
+    except (HfHubHTTPError, OSError) as error:
+        raise GradusError(f"could not push to {repository}: {str(error).replace(token, '…')}") from None
+    return {"repository": repository, "commit": str(done.oid)}
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        write_json(job.output.pushed, push(job.input.folder, job.params.repository, job.params.private))
