@@ -8,7 +8,7 @@ LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
 
-.PHONY: run setup test bench scale lint format docs lock clean-llama
+.PHONY: run setup test bench scale families lint format docs lock clean-llama
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -40,6 +40,10 @@ bench: setup
 # a million rows from ingest to audit: some ten minutes
 scale: setup
 	$(BIN)/python -m scripts.bench.scale
+
+# tiny checkpoints of seven architectures, the whole way to llama.cpp: a minute
+families: setup
+	$(BIN)/python -m scripts.bench.families
 
 lint: setup
 	$(BIN)/snakemake --lint

@@ -257,6 +257,7 @@ rule gate:
     conda:
         "../envs/gradus.yaml"
     params:
+        folder=lambda w: f"results/{w.run}/fidelity",
         checks=checks(),
         thresholds=config["fidelity"],
         code=code_fingerprint("fidelity/gate"),

@@ -29,6 +29,7 @@ def modelfile(contract: ChatContract, bos: str, context: int, license_text: str)
         *([("SYSTEM", contract.system_prompt)] if contract.system_prompt else []),
         ("PARAMETER stop", contract.end_of_turn),
         ("PARAMETER temperature", "0"),
+        ("PARAMETER repeat_penalty", "1"),  # Ollama's default, 1.1, changes greedy answers: check_serving measures it
         ("PARAMETER num_ctx", str(context)),
         ("LICENSE", license_text),
     ]

@@ -6,6 +6,10 @@ differed.
 The server is llama-cpp-python's, with the OpenAI interface, on a free port of the loopback device, with the template
 inside the GGUF; the client is `openai`. It decodes one answer at a time and the evaluation several together, which can
 tip a choice between two equally likely tokens: so not every answer need be the same.
+
+Servers of llama.cpp models may penalise repeated tokens by default (this one does, and Ollama), which changes greedy
+answers:
+a command repeats its parts with reason. So the penalty is switched off here, and in the Modelfile.
 """
 
 import os
@@ -77,10 +81,12 @@ def serving(gguf: str | Path, context: int, threads: int) -> Iterator[OpenAI]:
                 server.kill()
 
 
-def ask(client: OpenAI, contract: ChatContract, record: Record, max_tokens: int) -> str:
-    """Return the server's greedy answer to a record."""
+def ask(client: OpenAI, contract: ChatContract, record: Record, max_tokens: int, **more: Any) -> str:
+    """Return the server's greedy answer to a record; `more` goes into the request beyond OpenAI's own fields."""
     messages: Any = contract.messages(record.prompt, record.context)
-    done = client.chat.completions.create(model="gradus", messages=messages, temperature=0, max_tokens=max_tokens)
+    done = client.chat.completions.create(
+        model="gradus", messages=messages, temperature=0, max_tokens=max_tokens, extra_body=more
+    )
     return done.choices[0].message.content or ""
 
 
@@ -93,15 +99,20 @@ def check_serving(
     max_tokens: int,
     threads: int,
 ) -> dict[str, Any]:
-    """Ask the first `count` records of `answers` again; return the share of equal answers, and those that differ."""
+    """Ask the first `count` records of `answers` again; return the share of equal answers, and those that differ.
+
+    Asked twice, with the server's penalty on repeated tokens switched off, and as it comes, to say what it does.
+    """
     by_id = {record.id: record for record in records}
     asked = list(answers)[:count]
     longest = max((given["prompt_tokens"] for given in asked), default=0)
-    differing, same = [], 0
+    differing, same, as_it_comes = [], 0, 0
     if asked:
         with serving(gguf, longest + max_tokens + 8, threads) as client:
             for given in asked:
-                text = ask(client, contract, by_id[given["id"]], max_tokens)
+                record = by_id[given["id"]]
+                as_it_comes += ask(client, contract, record, max_tokens) == given["text"]
+                text = ask(client, contract, record, max_tokens, repeat_penalty=1.0)
                 same += text == given["text"]
                 if text != given["text"]:
                     differing.append({"id": given["id"], "served": text, "evaluated": given["text"]})
@@ -109,6 +120,8 @@ def check_serving(
         "values": {"serving.same_answers": round(same / len(asked), 6) if asked else None},
         "skipped": "no row was asked",
         "asked": len(asked),
+        "same": same,
+        "same_by_default": as_it_comes,
         "differing": differing,
     }
 

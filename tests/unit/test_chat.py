@@ -1,12 +1,19 @@
 """One chat contract, the same text from every renderer, a Modelfile that keeps it."""
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 
 from scripts.common.chat import ChatContract, read_contract, write_contract
 from scripts.common.errors import GradusError
-from scripts.export.ollama import find_wrappers, go_template, modelfile, render
+from scripts.common.modelfile import read_modelfile
+from scripts.common.template import ChatTemplate
+from scripts.data.chat_contract import make_contract
+from scripts.export.go_template import Wrappers, find_wrappers, go_template
+from scripts.export.modelfile import modelfile
+from scripts.fidelity.check_template import NO_GO, by_go, check_template
 
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
@@ -33,12 +40,31 @@ def test_another_template_or_end_of_turn_stops():
         CONTRACT.require("model.gguf", CHATML, 0)
 
 
-def test_the_modelfile_has_template_system_and_stop():
-    text = modelfile(CONTRACT, "model.gguf", 512)
+OWN_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nI am a model<|im_end|>\n' }}{% endif %}" + CHATML
+)
+HEADERS = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|h|>' + m['role'] + '<|/h|>\n\n' + m['content'] | trim + '<|im_end|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|h|>assistant<|/h|>\n\n' }}{% endif %}"
+)
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system prompt') }}{% endif %}"
+    "{{ '<t>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<t>model\n' }}{% endif %}"
+)
+
+
+def contract_of(template, system="Be brief.", bos=""):
+    return ChatContract(system, template, "<|im_end|>", 2, "<|endoftext|>", 0, bos)
+
+
+def test_the_modelfile_has_template_system_stop_context_and_licence():
+    text = modelfile(CONTRACT, "", 512, "Apache-2.0")
     assert text.startswith("FROM ./model.gguf\n")
     assert 'SYSTEM """Be brief."""' in text
-    assert 'PARAMETER stop "<|im_end|>"' in text
+    assert 'PARAMETER stop """<|im_end|>"""' in text
     assert "PARAMETER num_ctx 512" in text
+    assert 'LICENSE """Apache-2.0"""' in text
     assert (
         '{{ range .Messages }}{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}<|im_end|>\n'
         '{{ else if eq .Role "user" }}<|im_start|>user\n{{ .Content }}<|im_end|>\n'
@@ -48,27 +74,131 @@ def test_the_modelfile_has_template_system_and_stop():
 
 
 def test_braces_in_a_template_are_kept_from_go():
-    wrappers = {"system": ("{{s}}", ""), "user": ("", ""), "assistant": ("", ""), "answer": ("", "")}
+    wrappers = Wrappers({"system": ("{{s}}", ""), "user": ("", ""), "assistant": ("", "")}, "", "", False)
     assert '{{ "{{" }}s}}' in go_template(wrappers)
 
 
-@pytest.mark.parametrize("prompt", ['say """hi"""', 'ends with "quote"'])
-def test_a_system_prompt_that_no_modelfile_can_hold_is_refused(prompt):
-    with pytest.raises(GradusError, match="Modelfile"):
-        modelfile(ChatContract(prompt, CHATML, "<|im_end|>", 2, "x", 0), "m.gguf", 512)
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        'say """hi"""',
+        'ends with "quote"',
+        '"',
+        "{{ .Prompt }} {{ end }}",
+        "a\n\nb\tc",
+        "$(id) `id` \\n %s",
+        "Grüße 漢字 ☃",
+    ],
+)
+def test_a_system_prompt_comes_out_of_the_modelfile_as_it_went_in(prompt):
+    read = dict(read_modelfile(modelfile(contract_of(CHATML, prompt), "", 512, "x")))
+    assert read["system"] == prompt
+    assert read["parameter stop"] == "<|im_end|>"
+    assert read["license"] == "x"
+
+
+@pytest.mark.parametrize("prompt", ['three """\nthen more', "no\u00a0break", "👨\u200d👩", "bell\x07"])
+def test_a_system_prompt_that_ollama_would_change_is_refused(prompt):
+    with pytest.raises(GradusError, match="Modelfile cannot hold"):
+        modelfile(contract_of(CHATML, prompt), "", 512, "x")
 
 
 def test_a_template_that_does_more_than_wrap_is_refused():
     strange = CHATML.replace("message['content']", "message['content'] | upper")
     with pytest.raises(GradusError, match="Ollama cannot follow"):
-        find_wrappers(strange)
+        find_wrappers(contract_of(strange), "")
     last_only = "{% for m in messages %}{{ loop.index }}{{ m.content }}{% endfor %}"
-    with pytest.raises(GradusError, match="later turns"):
-        find_wrappers(last_only)
+    with pytest.raises(GradusError, match="Ollama cannot follow"):
+        find_wrappers(contract_of(last_only), "")
 
 
-def test_templates_run_in_a_sandbox():
-    from jinja2.exceptions import SecurityError
+@pytest.mark.parametrize(
+    ("template", "system", "bos"),
+    [
+        (CHATML, "Be brief.", ""),
+        (OWN_SYSTEM, "", ""),
+        (OWN_SYSTEM, 'Say "{{ x }}"', ""),
+        (HEADERS, "Be.", "<|begin|>"),
+        (NO_SYSTEM, "", ""),
+    ],
+    ids=["chatml", "own-system-prompt", "quotes-and-braces", "bos-and-trimming", "no-system-role"],
+)
+def test_go_renders_every_conversation_as_transformers_does(base, tmp_path, template, system, bos):
+    """By Go's own text/template; a base with a prompt of its own, one with BOS, one that strips blanks, one without system."""
+    if not shutil.which("go"):
+        pytest.skip(NO_GO)
+    from transformers import AutoTokenizer
 
-    with pytest.raises(SecurityError):
-        render("{{ messages.__class__.__mro__ }}", [], False)
+    contract = contract_of(template, system, bos)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.bos_token = bos or None
+    text = modelfile(contract, bos, 512, "x")
+    gguf = {"chat_template": template, "adds_bos": bool(bos)}
+    facts = check_template(tokenizer, gguf, text, contract, [], tmp_path)
+    assert set(facts["values"].values()) == {0}, facts["differing"]
+    assert facts["go_conversations"] >= 10
+    # and it notices a template that writes something else
+    wrong = text.replace("{{ .Content }}", "{{ .Content }} ", 1)
+    facts = check_template(tokenizer, gguf, wrong, contract, [], tmp_path)
+    assert facts["values"]["template.ollama_differs"] > 0
+    if template == NO_SYSTEM:
+        return
+    other = dataclasses.replace(contract, system_prompt="Another.")
+    assert check_template(tokenizer, gguf, text, other, [], tmp_path)["values"]["template.system_differs"] == 1
+
+
+def test_a_template_that_go_cannot_read_is_an_error(tmp_path):
+    if not shutil.which("go"):
+        pytest.skip(NO_GO)
+    with pytest.raises(GradusError, match="Go cannot render"):
+        by_go("{{ range .Messages }}", [], tmp_path)
+
+
+ATTACKS = [
+    "{{ messages.__class__.__mro__ }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ cycler.__init__.__globals__.os.popen('touch %s').read() }}",
+    "{{ raise_exception.__globals__['__builtins__']['open']('%s', 'w') }}",
+    "{{ messages.append('x') }}",
+    "{% for x in range(999999999) %}{% endfor %}",
+    "{% include '/etc/passwd' %}",
+    "{{ '{0.__class__.__mro__}'.format(messages) }}",
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_templates_run_in_a_sandbox(attack, tmp_path):
+    """Training, counting, evaluation and Modelfile render by the same function; transformers and llama.cpp have sandboxes, too."""
+    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+    target = tmp_path / "reached"
+    template = attack.replace("%s", str(target))
+    talk = [{"role": "user", "content": "x"}]
+    with pytest.raises(GradusError, match="chat template"):
+        ChatTemplate(template).render(talk)
+    with pytest.raises(Exception):  # noqa: B017 (whatever its sandbox raises)
+        Jinja2ChatFormatter(template=template, eos_token="", bos_token="")(messages=talk)
+    assert not target.exists()
+    assert talk == [{"role": "user", "content": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("template", "system", "message"),
+    [
+        (NO_SYSTEM, "Be brief.", "no system prompt; if the base knows no system prompt, set chat.system_prompt: ''"),
+        ("{{ strftime_now('%d') }}" + CHATML, "", "today's date"),
+        (
+            "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
+            "Be.",
+            "leaves out what the system says",
+        ),
+        ("{% for m in messages %}", "", "no Jinja template"),
+        ("{{ messages.__class__.__mro__ }}", "", "unsafe"),
+        ("{{ 1 / 0 }}", "", "division by zero"),
+    ],
+)
+def test_a_template_that_fails_ends_the_run_before_anything_else(base, tmp_path, template, system, message):
+    shutil.copytree(base, tmp_path / "base")
+    (tmp_path / "base/chat_template.jinja").write_text(template)
+    with pytest.raises(GradusError, match=message.split("(")[0].replace("?", ".")):
+        make_contract(tmp_path / "base", system)
