@@ -72,7 +72,9 @@ def write_sentencepiece(folder: Path, gemma: bool) -> None:
     import sentencepiece
 
     words = " ".join(f"{a}{b}" for a in "bdfgklmnprst" for b in ("a", "el", "in", "or", "um", "ast"))
-    ids = {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3} if gemma else {"unk_id": 0, "bos_id": 1, "eos_id": 2}
+    ids: dict[str, Any] = (
+        {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3} if gemma else {"unk_id": 0, "bos_id": 1, "eos_id": 2}
+    )
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([words, words[::-1], "0123456789 .,;:!?"] * 20),
         model_prefix=str(folder / "tokenizer"),
