@@ -18,6 +18,9 @@ split: {valid_share: 0.1, test_share: 0.2, unseen_share: 0.15}
 curriculum:
   rows: {easy: 16, medium: 16, hard: 16}
 train: {batch_size: 4}
+export: {more_quants: [Q8_0], imatrix: {tokens: 1024}}
+# so few steps teach little: what hangs on how well the model does is not demanded
+fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_task_drop: 1, quant_agreement: 0.7}
 evaluate:
   max_rows: {test: 4, eval-hard: 4, eval-unseen: 4}
   max_tokens: 24

@@ -14,8 +14,14 @@ import time
 import psutil
 import pytest
 
-AFTER_TRAINING = {"merge": 1, "convert_gguf": 1, "quantize": 1, "ollama": 1, "answer": 3, "grade": 3}
+EXPORT = {"merge": 1, "convert_gguf": 1, "importance": 1, "quantize": 3, "modelfile": 1, "ollama": 1, "hf": 1}
+AFTER_TRAINING = {
+    **EXPORT,
+    **{"answer": 6, "grade": 6, "check_merge": 1, "check_gguf": 1, "quant_loss": 4, "quantization": 1, "speed": 1},
+    **{"check_template": 1, "check_stopping": 1, "check_serving": 1, "gate": 6, "fidelity": 1},
+}
 SUMMING_UP = {"compare": 1, "validity": 1, "figures": 1, "report": 1, "all": 1}
+REGRADED = {"grade": 9, "quantization": 1, "gate": 1, "fidelity": 1, "hf": 1, **SUMMING_UP}
 
 
 def lines(path):
@@ -140,7 +146,9 @@ def decode_three_ways(gguf, prompts):
 
 def test_the_report_stands_alone_and_shows_what_matters(project):
     text = (project.results / "report.html").read_text()
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
+    assert "gates passed" in text
+    assert text.count('class="trained"') > 5
     assert not re.search(r'(?:src|href)="(?!#)', text)
     for word in ("curriculum-1", "eval-unseen", "tokens/s", "bits a weight", "left out: no command in the example"):
         assert word in text
@@ -196,7 +204,11 @@ def test_an_edited_template_reruns_the_report_alone(project):
     ("setting", "rules"),
     [
         ("report: {examples: 3}", {"report", "all"}),
-        ("evaluate: {max_tokens: 12}", {"answer", "grade", "compare", "validity", "figures", "report", "all"}),
+        (
+            "evaluate: {max_tokens: 12}",
+            {"answer", "grade", "compare", "validity", "figures", "report", "all", "check_stopping", "check_serving"}
+            | {"quantization", "gate", "fidelity", "hf"},
+        ),
         ("curriculum: {arms: [curriculum, shuffled]}", {"phase", "train_phase", "figures", "report", "all"}),
     ],
 )
@@ -211,7 +223,7 @@ def test_an_edited_shared_module_reruns_the_rules_that_import_it(project):
     file.write_text(before + "\n# changed\n")
     planned = project.planned()
     file.write_text(before)
-    assert planned == {"grade": 6, **SUMMING_UP}
+    assert planned == REGRADED
 
 
 def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
@@ -239,6 +251,8 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
         "decontaminate",
         "score",
         "audit",
+        "check_labels",
+        "gate",
         "estimate",
         "phase",
         "train_phase",
@@ -351,6 +365,8 @@ curriculum:
   rows: {easy: 8, medium: 8, hard: 8}
 chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}
 evaluate: {models: [base, mine-1], max_rows: {test: 3}, max_tokens: 8}
+export: {more_quants: [], imatrix: {on: false}}
+fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_task_drop: 1, quant_agreement: 0.7}
 """
 
 
@@ -405,6 +421,7 @@ def test_rows_of_ones_own_go_the_whole_way(project, fresh):
     scores = lines(results / "curriculum/scores.jsonl")
     assert set(scores[0]["scores"]) >= {"length", "facts", "loss"}
     assert 'SYSTEM """Say "yes", {{ briefly }} <b>."""' in (results / "ollama/Modelfile").read_text()
+    assert json.loads((results / "fidelity.json").read_text())["passed"] is True
     report = (results / "report.html").read_text()
     assert "Say &#34;yes&#34;, {{ briefly }} &lt;b&gt;." in report
     assert re.search(r"Tokens: \d+ to \d+, that is \d\.\d\d % apart", report)
