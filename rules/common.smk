@@ -27,6 +27,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
 )
 
+from scripts.common.about import data_license, describe_origin, describe_served
 from scripts.common.config import check_config, check_files
 from scripts.common.errors import GradusError
 from scripts.common.hashing import code_fingerprint
@@ -165,71 +166,14 @@ def importance_matrix(wildcards):
     return {"imatrix": f"results/{wildcards.run}/export/{wildcards.model}/importance.gguf"}
 
 
-def origin(wildcards):
-    """Where a model comes from, for its GGUF's metadata."""
-    base = config["base_model"]
-    tuned = wildcards.model != "base"
-    return {
-        "name": f"{wildcards.run} {wildcards.model}",
-        "finetune": f"{wildcards.run}-{wildcards.model}" if tuned else None,
-        "base_model": base["name"] or base["source"],
-        "base_source": base["source"],
-        "license": base["license"].lower(),
-        "datasets": data_sources() if tuned else [],
-        "data_license": f"Licence: {data_license()}",
-        "description": (
-            f"{base['name'] or base['source']}, fine-tuned for {config['data']['task']} ({config['report']['title']})"
-            if tuned
-            else f"{base['name'] or base['source']}, untuned"
-        ),
-        "quantized_by": "Gradus",
-        "tags": ["gradus", "text-generation", config["data"]["task"], wildcards.run],
-    }
-
-
-def data_sources():
-    """What the rows come from: the user's files by name, or the package."""
-    return [os.path.basename(f["path"]) for f in own_files()] or [config["data"]["package"]["source"]]
-
-
-def data_license():
-    """The licence of the rows."""
-    return config["data"]["license"] if config["data"]["files"] else config["data"]["package"]["license"]
-
-
-def about_model():
-    """What README and model card say of the served model, as far as the config knows it."""
-    base = config["base_model"]
-    source = base["source"]
-    return {
-        "run": config["run"],
-        "title": config["report"]["title"],
-        "description": f"{config['report']['title']}, a {config['data']['task']} task.",
-        "question": "…",
-        "fidelity": f"results/{config['run']}/fidelity.json",
-        "base_name": base["name"] or source,
-        "base_link": f"https://huggingface.co/{base['name']}" if base["name"] else "#",
-        "base_license": base["license"],
-        "system_prompt": config["chat"]["system_prompt"],
-        "data_source": ", ".join(data_sources()),
-        "data_license": data_license(),
-        "split_note": f"held-out rows divided off by {config['split']['by']}.",
-        "tags": ["gradus", config["data"]["task"]],
-        "max_length": config["train"]["max_length"],
-        "max_tokens": config["evaluate"]["max_tokens"],
-        "lora": config["train"]["lora"],
-        "learning_rate": config["train"]["learning_rate"],
-        "nf4": config["train"]["base_weights"] != "bf16",
-        "merged_into": (
-            "NF4-rounded" if merged_into(served_model()) == "nf4-dequantized" else "unquantised bf16"
-        ),
-        "quant": config["export"]["quant"],
-    }
-
-
 def trained_models():
     """The trained models that are evaluated."""
     return [model for model in config["evaluate"]["models"] if model != "base"]
+
+
+def origin(wildcards):
+    """Where a model comes from, for its GGUF's metadata."""
+    return describe_origin(config, wildcards.model)
 
 
 def merge_variants():

@@ -119,7 +119,7 @@ rule modelfile:
         "../envs/gradus.yaml"
     params:
         context=config["train"]["max_length"],
-        license=f"Base model: {config['base_model']['license']}. Data: {data_license()}. The weights derive from both.",
+        license=f"Base model: {config['base_model']['license']}. Data: {data_license(config)}. The weights derive from both.",
         code=code_fingerprint("export/modelfile"),
     message:
         "Writing the Modelfile"
@@ -140,7 +140,7 @@ rule ollama:
     conda:
         "../envs/gradus.yaml"
     params:
-        about=lambda w: about_model(),
+        about=lambda w: describe_served(config, merged_into(served_model())),
         code=code_fingerprint("export/ollama"),
     message:
         "Laying out the folder for Ollama"
@@ -176,7 +176,7 @@ rule hf:
         mem_mb=3000,
     params:
         model=served_model(),
-        about=lambda w: about_model(),
+        about=lambda w: describe_served(config, merged_into(served_model())),
         threads=config["train"]["threads"],
         code=code_fingerprint("export/hf"),
     message:

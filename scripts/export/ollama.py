@@ -15,7 +15,7 @@ README = """# {run}
 {description}
 
     ollama create {run} -f Modelfile
-    ollama run {run} "{question}"
+    ollama run {run} "…"
 
 The first command, in this folder, copies `model.gguf` into Ollama's own store under the name `{run}`; the second asks
 it.

@@ -6,7 +6,9 @@ In: a finished run's folder. Out, on the terminal: metrics with n, intervals and
 import csv
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from scripts.common.html import percent
 from scripts.common.io import read_json
@@ -56,6 +58,59 @@ def speed(run: Path) -> list[str]:
     return lines
 
 
+def fidelity(run: Path) -> list[str]:
+    """Return what became of the model on its way to the served file: gates, merge, quants, serving."""
+    if not (run / "fidelity.json").is_file():
+        return []
+    gates = read_json(run / "fidelity.json")["gates"]
+    passed = sum(gate["passed"] is True for gate in gates)
+    skipped = sum(gate["passed"] is None for gate in gates)
+    lines = [f"- gates: {passed} of {len(gates)} passed" + (f", {skipped} not measured" if skipped else "")]
+    for path in sorted(run.glob("fidelity/*/merge.json")):
+        facts = read_json(path)
+        live, seen = facts["live_against_merged"], facts["trained_against_merged"]
+        lines.append(
+            f"- merge of {path.parts[-2]}, {live['tokens']} tokens: mean KL {live['mean_kl']:.6f} (largest "
+            f"{live['max_kl']:.4f}) from base + live adapter, {seen['mean_kl']:.4f} (largest {seen['max_kl']:.2f}) "
+            "from the weights it was trained with"
+        )
+    for path in sorted(run.glob("fidelity/*/gguf.json")):
+        facts = read_json(path)
+        lines.append(
+            f"- GGUF of {path.parts[-2]}: mean KL {facts['transformers_against_llama_cpp']['mean_kl']:.6f} from "
+            f"transformers; of {facts['texts']} texts, {len(facts['differing'])} tokenized otherwise"
+        )
+    serving, template = (read_json(run / "fidelity" / f"{name}.json") for name in ("serving", "template"))
+    lines.append(
+        f"- served: {serving['same']} of {serving['asked']} answers as in the evaluation, {serving['same_by_default']} "
+        "with the server's default penalty on repeated tokens"
+    )
+    lines.append(
+        f"- prompts: {template['conversations']} conversations the same from transformers and llama.cpp, "
+        f"{template['go_conversations']} from Go"
+    )
+    for path in sorted(run.glob("fidelity/*/quantization.json")):
+        lines += ["", *quants(path.parts[-2], read_json(path), read_json(run / "fidelity/speed.json")["quants"])]
+    return lines
+
+
+def quants(model: str, facts: Mapping[str, Any], speeds: Mapping[str, Any]) -> list[str]:
+    """Return the table of a model's quants."""
+    headline = f"{facts['metric']}, {facts['split']} ({facts['quants'][facts['served']]['n']})"
+    columns = [f"quant of {model}", "MB", "bits a weight", "perplexity", "mean KL", "same first choice", headline]
+    columns += ["right → wrong", "wrong → right", "stopped", "prompt tokens/s", "answer tokens/s"]
+    lines = [f"| {' | '.join(columns)} |", "|---|" + "--:|" * 11]
+    for quant, q in facts["quants"].items():
+        cells = [
+            quant.replace("-plain", " without imatrix") + (" (served)" if quant == facts["served"] else ""),
+            *(f"{q['bytes'] / 1e6:.0f}", str(q["bits_per_weight"]), f"{q['perplexity']:.4f}", f"{q['mean_kl']:.5f}"),
+            *(percent(q["top1_agreement"]), percent(q["value"]), str(q["right_to_wrong"]), str(q["wrong_to_right"])),
+            *(percent(q["stopped"]), *(f"{value:.0f}" for value in speeds[quant].values())),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def resources(run: Path) -> list[str]:
     """Return the table of each rule's jobs: seconds in all, and the largest resident memory of one."""
     seconds: dict[str, float] = defaultdict(float)
@@ -86,7 +141,7 @@ def main() -> None:
     run = Path(sys.argv[1] if len(sys.argv) > 1 else "results/aws-cli")
     if not (run / "metrics.json").is_file():
         sys.exit(f"Gradus: no finished run in {run}; run `make` first, or name another folder")
-    print("\n".join([*quality(run), "", *speed(run), "", *resources(run)]))
+    print("\n".join([*quality(run), "", *fidelity(run), "", *speed(run), "", *resources(run)]))
 
 
 if __name__ == "__main__":

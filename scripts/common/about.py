@@ -1,0 +1,68 @@
+"""What the config knows of a model's origin: for GGUF metadata, model card and README."""
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+Config = Mapping[str, Any]
+
+
+def data_sources(config: Config) -> list[str]:
+    """Return what the rows come from: the user's files by name, or the package."""
+    files = [file if isinstance(file, str) else file["path"] for file in config["data"]["files"]]
+    return [PurePath(file).name for file in files] or [config["data"]["package"]["source"]]
+
+
+def data_license(config: Config) -> str:
+    """Return the licence of the rows."""
+    data = config["data"]
+    return str(data["license"] if data["files"] else data["package"]["license"])
+
+
+def base_name(config: Config) -> str:
+    """Return the name that people know the base by."""
+    return str(config["base_model"]["name"] or config["base_model"]["source"])
+
+
+def describe_origin(config: Config, model: str) -> dict[str, Any]:
+    """Return what the metadata of a model's GGUF says of where it comes from."""
+    run, task, name = config["run"], config["data"]["task"], base_name(config)
+    tuned = model != "base"
+    return {
+        "name": f"{run} {model}",
+        "finetune": f"{run}-{model}" if tuned else None,
+        "base_model": name,
+        "base_source": config["base_model"]["source"],
+        "license": config["base_model"]["license"].lower(),
+        "datasets": data_sources(config) if tuned else [],
+        "data_license": f"Licence: {data_license(config)}",
+        "description": f"{name}, fine-tuned for {task} ({config['report']['title']})" if tuned else f"{name}, untuned",
+        "quantized_by": "Gradus",
+        "tags": ["gradus", "text-generation", task, run],
+    }
+
+
+def describe_served(config: Config, merged_into: str) -> dict[str, Any]:
+    """Return what README and model card say of the served model, as far as the config knows it."""
+    base = config["base_model"]
+    return {
+        "run": config["run"],
+        "title": config["report"]["title"],
+        "description": f"{config['report']['title']}, task {config['data']['task']}.",
+        "fidelity": f"results/{config['run']}/fidelity.json",
+        "base_name": base_name(config),
+        "base_link": f"https://huggingface.co/{base['name']}" if base["name"] else None,
+        "base_license": base["license"],
+        "system_prompt": config["chat"]["system_prompt"],
+        "data_source": ", ".join(data_sources(config)),
+        "data_license": data_license(config),
+        "split_note": f"held-out rows divided off by {config['split']['by']}.",
+        "tags": ["gradus", config["data"]["task"]],
+        "max_length": config["train"]["max_length"],
+        "max_tokens": config["evaluate"]["max_tokens"],
+        "lora": config["train"]["lora"],
+        "learning_rate": config["train"]["learning_rate"],
+        "nf4": config["train"]["base_weights"] != "bf16",
+        "merged_into": merged_into,
+        "quant": config["export"]["quant"],
+    }
