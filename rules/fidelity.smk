@@ -4,31 +4,6 @@ A check writes what it measured; `gate` holds it against the thresholds, and wha
 """
 
 
-rule check_labels:
-    """Audit what the loss is taken of, on every training row."""
-    input:
-        records="results/{run}/curriculum/train.jsonl",
-        tokenizer="results/{run}/tokenizer",
-        contract="results/{run}/data/chat_contract.json",
-    output:
-        facts="results/{run}/fidelity/labels.json",
-    log:
-        "results/{run}/logs/check_labels.log",
-    benchmark:
-        "results/{run}/benchmarks/check_labels.tsv"
-    conda:
-        "../envs/gradus.yaml"
-    resources:
-        mem_mb=1500,
-    params:
-        max_length=config["train"]["max_length"],
-        code=code_fingerprint("train/check_labels"),
-    message:
-        "Checking which tokens are trained"
-    script:
-        "../scripts/train/check_labels.py"
-
-
 rule check_merge:
     """Compare a merged model with its base under the live adapter."""
     input:

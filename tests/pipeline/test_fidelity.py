@@ -213,9 +213,9 @@ def test_the_same_adapter_in_two_bases_is_two_models(project):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_survives_the_way_to_llama_cpp(project, tmp_path, family):
+def test_a_family_survives_the_way_to_llama_cpp(tmp_path, family):
     """Seven architectures with random weights: LoRA steps, merge, conversion, llama.cpp; predictions as transformers'."""
-    found = prove(family, project.results / "tokenizer", tmp_path)
+    found = prove(family, tmp_path)
     assert found["mean_kl"] <= TOLERANCE
     assert found["packed"]
     assert found["tensors"]["targeted_changed"] == found["tensors"]["targeted"] >= 16
@@ -224,7 +224,7 @@ def test_a_family_survives_the_way_to_llama_cpp(project, tmp_path, family):
     assert "proved" in table({family: found})[-1]
 
 
-def test_the_proof_of_a_family_notices_a_conversion_that_lost_something(project, tmp_path, monkeypatch):
+def test_the_proof_of_a_family_notices_a_conversion_that_lost_something(tmp_path, monkeypatch):
     """The positions of Llama 3.2 are scaled; a GGUF without that must not pass."""
     from scripts.bench import families
 
@@ -246,4 +246,4 @@ def test_the_proof_of_a_family_notices_a_conversion_that_lost_something(project,
     merge = families.merge
     monkeypatch.setattr(families, "convert", lossy)
     monkeypatch.setattr(families, "merge", remember)
-    assert prove("Llama 3.2", project.results / "tokenizer", tmp_path)["mean_kl"] > TOLERANCE
+    assert prove("Llama 3.2", tmp_path)["mean_kl"] > TOLERANCE
