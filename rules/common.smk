@@ -140,6 +140,17 @@ def served_model():
     return next(model for model in config["evaluate"]["models"] if model != "base")
 
 
+def as_served(wildcards):
+    """The wildcards of the served model, for helpers that ask for a model."""
+    return SimpleNamespace(run=wildcards.run, model=served_model())
+
+
+def served_summaries(wildcards):
+    """The summary of each phase of the served model's training."""
+    phases = Path(last_phase(as_served(wildcards))).parents[1]
+    return [f"{phases}/{phase}/summary.json" for phase in PHASES]
+
+
 def served(path):
     """A path of the served model: {model} and {quant} are filled in, {run} stays."""
     return path.replace("{model}", served_model()).replace("{quant}", config["export"]["quant"])

@@ -153,13 +153,10 @@ rule hf:
     input:
         template=workflow.source_path("../scripts/export/model_card.md.j2"),
         merged=served("results/{run}/export/{model}/merged"),
-        last=lambda w: last_phase(SimpleNamespace(run=w.run, model=served_model())),
-        base=lambda w: merge_base(SimpleNamespace(run=w.run, model=served_model())),
+        last=lambda w: last_phase(as_served(w)),
+        base=lambda w: merge_base(as_served(w)),
         contract="results/{run}/data/chat_contract.json",
-        summaries=lambda w: [
-            f"{Path(last_phase(SimpleNamespace(run=w.run, model=served_model()))).parents[1]}/{phase}/summary.json"
-            for phase in PHASES
-        ],
+        summaries=served_summaries,
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
         quantization=served("results/{run}/fidelity/{model}/quantization.json"),

@@ -128,8 +128,7 @@ def test_the_hugging_face_folder_loads_and_answers(project):
     assert inputs["input_ids"].shape[1] == row["prompt_tokens"]
     out = model.generate(**inputs)[0, row["prompt_tokens"] :]  # greedy and bounded by generation_config.json
     assert len(out) <= 24
-    given = tokenizer.decode(out[:8], skip_special_tokens=True)
-    assert row["text"].startswith(given[: len("aws ")])
+    assert row["text"].startswith(tokenizer.decode(out[:3]))  # llama.cpp's answer
     adapted = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(project.results / "base"), folder / "adapter"
     )
