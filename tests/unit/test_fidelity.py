@@ -297,3 +297,67 @@ def test_a_server_that_cannot_load_the_file_is_an_error_with_its_last_words(tmp_
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 64)
     with pytest.raises(GradusError, match="the server does not come up: "), serving(tmp_path / "broken.gguf", 64, 1):
         pass
+
+
+def test_deploying_asks_ollama_to_create_the_model_in_the_folder(monkeypatch, tmp_path):
+    """Ollama cannot be installed here: a stand-in answers its two requests and takes down what its command was given."""
+    import http.server
+    import threading
+
+    from scripts.export.deploy import deploy
+
+    class Stand(http.server.BaseHTTPRequestHandler):
+        def answer(self):
+            asked.append(self.path)
+            body = json.dumps({"version": "0.0", "template": "T", "parameters": "stop x"}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_):
+            pass
+
+    asked = []
+    server = http.server.HTTPServer(("127.0.0.1", 0), Stand)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    program = tmp_path / "bin/ollama"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\necho "$PWD $@" > ../said\ntest "$2" != refused || { echo "no space" >&2; exit 1; }\n'
+    )
+    program.chmod(0o755)
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(GradusError, match="its command `ollama` is not on this machine"):
+        deploy(folder, "tiny")
+    monkeypatch.setenv("PATH", f"{program.parent}:/bin:/usr/bin")
+    assert deploy(folder, "tiny") == {"version": "0.0", "template": "T", "parameters": "stop x"}
+    assert (tmp_path / "said").read_text().strip() == f"{folder} create tiny -f Modelfile"
+    assert asked[-1] == "/api/show"
+    with pytest.raises(GradusError, match="ollama create failed: no space"):
+        deploy(folder, "refused")
+    server.shutdown()
+
+
+def test_what_a_merge_into_nf4_does_to_the_task_is_told_by_split_and_metric():
+    from scripts.report.report import merge_deltas
+
+    def found(value):
+        return {"test": {"exact": {"value": value, "n": 4}}, "eval-unseen": {"exact": {"value": None, "n": 0}}}
+
+    rows = merge_deltas({"base": found(0.0), "a-1": found(0.5), "a-1-nf4": found(0.75)}, [["a-1", "a-1-nf4"]])
+    assert rows == [
+        {"models": "a-1, a-1-nf4", "split": "test", "metric": "exact", "n": 4, "bf16": 0.5, "nf4": 0.75, "delta": 0.25}
+    ]
+
+
+def test_metadata_names_ones_own_files_and_their_licence():
+    from scripts.common.about import data_license, data_sources
+
+    config = {"data": {"files": ["a/rows.csv", {"path": "b.jsonl", "role": "eval"}], "license": "CC0-1.0"}}
+    assert data_sources(config) == ["rows.csv", "b.jsonl"]
+    assert data_license(config) == "CC0-1.0"
