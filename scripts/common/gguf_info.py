@@ -34,7 +34,7 @@ def metadata(reader: GGUFReader) -> dict[str, Any]:
 
 
 def read_gguf(path: str | Path) -> dict[str, Any]:
-    """Return name, chat template, end-of-turn id, whether BOS is added, bytes, bits a weight, the parameters of each
+    """Return name, chat template, end-of-turn id, bytes, bits a weight, the parameters of each
     tensor type, and the tensors that a K-quant could not take and stored as another type.
 
     Raises GradusError if the file is no whole GGUF.
@@ -52,7 +52,6 @@ def read_gguf(path: str | Path) -> dict[str, Any]:
         "architecture": values.get("general.architecture"),
         "chat_template": values.get("tokenizer.chat_template"),
         "end_of_turn_id": values.get("tokenizer.ggml.eos_token_id"),
-        "adds_bos": bool(values.get("tokenizer.ggml.add_bos_token", False)),
         "bytes": Path(path).stat().st_size,
         "bits_per_weight": round(8 * stored / parameters, 3),
         "parameters_by_type": dict(types),

@@ -1,4 +1,4 @@
-"""llama.cpp's voice: warnings and errors go to the log, the rest is dropped."""
+"""llama.cpp's voice (warnings and errors go to the log, the rest is dropped), and what it says of a vocabulary."""
 
 import ctypes
 import logging
@@ -13,6 +13,22 @@ WARNING, ERROR = 3, 4
 def _log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     if level in (WARNING, ERROR):
         logging.log(logging.WARNING if level == WARNING else logging.ERROR, "llama.cpp: %s", text.decode().rstrip())
+
+
+def adds_bos(path: str) -> bool:
+    """Say whether llama.cpp, and so Ollama, puts a BOS token before a text. Run it isolated.
+
+    The GGUF's own word is not enough: where it says nothing, llama.cpp goes by the kind of tokenizer.
+    """
+    quiet()
+    options = llama_cpp.llama_model_default_params()
+    options.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(path.encode(), options)
+    if not model:
+        raise RuntimeError(f"llama.cpp cannot load {path}")
+    adds = bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model)))
+    llama_cpp.llama_model_free(model)
+    return adds
 
 
 def quiet() -> None:

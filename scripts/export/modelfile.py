@@ -10,6 +10,7 @@ from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.gguf_info import require_contract
 from scripts.common.io import atomic_open
+from scripts.common.isolate import run_isolated
 from scripts.common.logs import logging_to
 from scripts.common.modelfile import read_modelfile
 from scripts.export.go_template import find_wrappers, go_template
@@ -48,10 +49,18 @@ def modelfile(contract: ChatContract, bos: str, context: int, license_text: str)
     return text
 
 
+def vocabulary_adds_bos(gguf: str) -> bool:
+    """Say whether llama.cpp begins texts with a BOS token."""
+    from scripts.common.llama import adds_bos
+
+    return adds_bos(gguf)
+
+
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
         pinned = read_contract(job.input.contract)
-        begins = pinned.bos_token if require_contract(job.input.gguf, pinned)["adds_bos"] else ""
+        require_contract(job.input.gguf, pinned)
+        begins = pinned.bos_token if run_isolated("asking for BOS", vocabulary_adds_bos, job.input.gguf) else ""
         with atomic_open(job.output.modelfile) as handle:
             handle.write(modelfile(pinned, begins, job.params.context, job.params.license))

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.gguf_info import require_contract
 from scripts.common.io import write_json
+from scripts.common.llama import adds_bos
 from scripts.common.logs import logging_to
 from scripts.common.modelfile import read_modelfile
 from scripts.common.records import Record, read_records
@@ -103,15 +104,16 @@ def by_llama_c(template: str, talk: Talk) -> str | None:
 
 def check_template(
     tokenizer: Any,
-    gguf: Mapping[str, Any],
+    template: str,
+    bos: str,
     modelfile: str,
     contract: ChatContract,
     records: Sequence[Record],
     cache: str | Path,
 ) -> dict[str, Any]:
-    """Return the gates' values and the first differences; `gguf` is what the served GGUF says of itself.
+    """Return the gates' values and the first differences; `template` is the one inside the served GGUF.
 
-    Where it asks for a BOS token, Ollama begins every prompt with one, and the Modelfile's template must not.
+    `bos` is the BOS token where Ollama begins every prompt with it (so the Modelfile's template must not), else empty.
 
     A template that strips blanks around texts cannot be followed there by Go's: such conversations are left out of that
     comparison, and counted.
@@ -123,17 +125,14 @@ def check_template(
         )
         for talk in talks
     ]
-    formatter = Jinja2ChatFormatter(
-        template=gguf["chat_template"], eos_token=contract.end_of_turn, bos_token=contract.bos_token
-    )
+    formatter = Jinja2ChatFormatter(template=template, eos_token=contract.end_of_turn, bos_token=contract.bos_token)
     llama = [formatter(messages=talk).prompt for talk in talks]  # type: ignore[arg-type]
     own = [contract.template.render(talk) for talk in talks]
-    built_in = [by_llama_c(gguf["chat_template"], talk) for talk in talks]
+    built_in = [by_llama_c(template, talk) for talk in talks]
     values = read_modelfile(modelfile)
     commands = dict(values)
     trims = " x " not in contract.template.render([{"role": "user", "content": " x "}])
     kept = [n for n, talk in enumerate(talks) if not trims or all(m["content"] == m["content"].strip() for m in talk)]
-    bos = contract.bos_token if gguf["adds_bos"] else ""
     go = by_go(commands["template"], [talks[n] for n in kept], cache)
     wrong = {
         "llama.cpp": [n for n, text in enumerate(expected) if not text == llama[n] == own[n]],
@@ -165,7 +164,8 @@ if "snakemake" in globals():
             job.output.facts,
             check_template(
                 AutoTokenizer.from_pretrained(job.input.tokenizer, trust_remote_code=False),
-                require_contract(job.input.gguf, pinned),
+                require_contract(job.input.gguf, pinned)["chat_template"],
+                pinned.bos_token if adds_bos(job.input.gguf) else "",
                 Path(job.input.modelfile).read_text(encoding="utf-8"),
                 pinned,
                 sorted(read_records(job.input.records), key=lambda record: record.id)[:50],

@@ -133,18 +133,17 @@ def test_go_renders_every_conversation_as_transformers_does(base, tmp_path, temp
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.bos_token = bos or None
     text = modelfile(contract, bos, 512, "x")
-    gguf = {"chat_template": template, "adds_bos": bool(bos)}
-    facts = check_template(tokenizer, gguf, text, contract, [], tmp_path)
+    facts = check_template(tokenizer, template, bos, text, contract, [], tmp_path)
     assert set(facts["values"].values()) == {0}, facts["differing"]
     assert facts["go_conversations"] >= 10
     # and it notices a template that writes something else
     wrong = text.replace("{{ .Content }}", "{{ .Content }} ", 1)
-    facts = check_template(tokenizer, gguf, wrong, contract, [], tmp_path)
+    facts = check_template(tokenizer, template, bos, wrong, contract, [], tmp_path)
     assert facts["values"]["template.ollama_differs"] > 0
     if template == NO_SYSTEM:
         return
     other = dataclasses.replace(contract, system_prompt="Another.")
-    assert check_template(tokenizer, gguf, text, other, [], tmp_path)["values"]["template.system_differs"] == 1
+    assert check_template(tokenizer, template, bos, text, other, [], tmp_path)["values"]["template.system_differs"] == 1
 
 
 def test_a_template_that_go_cannot_read_is_an_error(tmp_path):
