@@ -213,16 +213,9 @@ def facts():
     return expand("results/{{run}}/fidelity/{check}.json", check=checks())
 
 
-def passed(check):
-    """The note that a check's gates passed. It orders jobs and no more: gates that are asked again make nothing anew."""
-    return ancient(f"results/{{run}}/fidelity/{check}.passed")
-
-
-def merge_passed(wildcards):
-    """The note that a model's merge passed; none for the base."""
-    if wildcards.model == "base":
-        return []
-    return ancient(f"results/{wildcards.run}/fidelity/{wildcards.model}/merge.passed")
+def passed():
+    """The notes that every check's gates passed; what leaves the run waits for them."""
+    return expand("results/{{run}}/fidelity/{check}.passed", check=checks())
 
 
 def answered():

@@ -43,7 +43,6 @@ checkpoint phase:
         contract="results/{run}/data/chat_contract.json",
         estimate="results/{run}/train/estimate.json",
         audit="results/{run}/data/audit.json",
-        labels=passed("labels"),
     output:
         easy="results/{run}/curriculum/{arm}/seed{seed}/easy.jsonl",
         medium="results/{run}/curriculum/{arm}/seed{seed}/medium.jsonl",

@@ -30,7 +30,6 @@ rule convert_gguf:
     input:
         model=model_folder,
         contract="results/{run}/data/chat_contract.json",
-        passed=merge_passed,
     output:
         gguf="results/{run}/export/{model}/bf16.gguf",
     log:
@@ -85,7 +84,6 @@ rule quantize:
         unpack(importance_matrix),
         gguf="results/{run}/export/{model}/bf16.gguf",
         contract="results/{run}/data/chat_contract.json",
-        passed=passed("{model}/gguf"),
     output:
         gguf="results/{run}/export/{model}/{quant}.gguf",
     log:
@@ -132,7 +130,7 @@ rule ollama:
     input:
         gguf=served("results/{run}/export/{model}/{quant}.gguf"),
         modelfile="results/{run}/export/Modelfile",
-        passed=[passed(check) for check in checks()],
+        passed=passed(),
     output:
         folder=directory("results/{run}/ollama"),
     log:
@@ -160,7 +158,7 @@ rule hf:
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
         quantization=served("results/{run}/fidelity/{model}/quantization.json"),
-        passed=[passed(check) for check in checks()],
+        passed=passed(),
     output:
         folder=directory("results/{run}/hf"),
     log:

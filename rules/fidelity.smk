@@ -1,6 +1,7 @@
 """check_… → gate, fidelity: every hand-over between formats is measured, and a bad one stops the run.
 
-A check writes what it measured; `gate` holds it against the thresholds, and what comes after it waits for its note.
+A check writes what it measured, and `gate` holds it against the thresholds. Both have priority over all other jobs, so a
+failed gate ends the run as soon as there is something to measure; the folders for Ollama and the Hub wait for every gate.
 """
 
 
@@ -20,6 +21,7 @@ rule check_merge:
         "results/{run}/logs/check_merge/{model}.log",
     benchmark:
         "results/{run}/benchmarks/check_merge-{model}.tsv"
+    priority: 50
     conda:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
@@ -50,6 +52,7 @@ rule check_gguf:
         "results/{run}/logs/check_gguf/{model}.log",
     benchmark:
         "results/{run}/benchmarks/check_gguf-{model}.tsv"
+    priority: 50
     conda:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
@@ -106,6 +109,7 @@ rule quantization:
         "results/{run}/logs/quantization/{model}.log",
     wildcard_constraints:
         model=re.escape(served_model()),
+    priority: 50
     conda:
         "../envs/gradus.yaml"
     params:
@@ -160,6 +164,7 @@ rule check_template:
         facts="results/{run}/fidelity/template.json",
     log:
         "results/{run}/logs/check_template.log",
+    priority: 50
     conda:
         "../envs/gradus.yaml"
     params:
@@ -180,6 +185,7 @@ rule check_stopping:
         facts="results/{run}/fidelity/stopping.json",
     log:
         "results/{run}/logs/check_stopping.log",
+    priority: 50
     conda:
         "../envs/gradus.yaml"
     params:
@@ -205,6 +211,7 @@ rule check_serving:
         "results/{run}/logs/check_serving.log",
     benchmark:
         "results/{run}/benchmarks/check_serving.tsv"
+    priority: 50
     conda:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
@@ -229,6 +236,7 @@ rule gate:
         passed="results/{run}/fidelity/{check}.passed",
     log:
         "results/{run}/logs/gate/{check}.log",
+    priority: 50
     conda:
         "../envs/gradus.yaml"
     params:
@@ -250,7 +258,7 @@ rule fidelity:
         fidelity="results/{run}/fidelity.json",
     log:
         "results/{run}/logs/fidelity.log",
-    priority: 10  # before the last gate may stop the run
+    priority: 100  # before the last gate may stop the run
     conda:
         "../envs/gradus.yaml"
     params:

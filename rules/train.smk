@@ -140,6 +140,7 @@ rule check_labels:
         "results/{run}/logs/check_labels.log",
     benchmark:
         "results/{run}/benchmarks/check_labels.tsv"
+    priority: 50
     conda:
         "../envs/gradus.yaml"
     resources:

@@ -52,7 +52,7 @@ def speed(run: Path) -> list[str]:
     for path in sorted(run.glob("evaluate/*/*/*.speed.json")):
         s = read_json(path)
         lines.append(
-            f"- answering {path.parts[-3]} {path.name.removesuffix('.speed.json')}: {s['rows']} answers, "
+            f"- answering {path.parts[-3]} ({path.parts[-2]}) {path.name.removesuffix('.speed.json')}: {s['rows']} answers, "
             f"{s['tokens']} tokens in {s['seconds']} s, {s['tokens_per_s']} tokens/s"
         )
     return lines

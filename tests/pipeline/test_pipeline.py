@@ -21,7 +21,7 @@ AFTER_TRAINING = {
     **{"check_template": 1, "check_stopping": 1, "check_serving": 1, "gate": 6, "fidelity": 1},
 }
 SUMMING_UP = {"compare": 1, "validity": 1, "figures": 1, "report": 1, "all": 1}
-REGRADED = {"grade": 9, "quantization": 1, "gate": 1, "fidelity": 1, "hf": 1, **SUMMING_UP}
+REGRADED = {"grade": 9, "quantization": 1, "gate": 1, "fidelity": 1, "ollama": 1, "hf": 1, **SUMMING_UP}
 
 
 def lines(path):
@@ -207,7 +207,7 @@ def test_an_edited_template_reruns_the_report_alone(project):
         (
             "evaluate: {max_tokens: 12}",
             {"answer", "grade", "compare", "validity", "figures", "report", "all", "check_stopping", "check_serving"}
-            | {"quantization", "gate", "fidelity", "hf"},
+            | {"quantization", "gate", "fidelity", "ollama", "hf"},
         ),
         ("curriculum: {arms: [curriculum, shuffled]}", {"phase", "train_phase", "figures", "report", "all"}),
     ],
@@ -251,8 +251,6 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
         "decontaminate",
         "score",
         "audit",
-        "check_labels",
-        "gate",
         "estimate",
         "phase",
         "train_phase",
