@@ -24,12 +24,11 @@ rule check_merge:
     priority: 50
     conda:
         "../envs/gradus.yaml"
-    threads: config["train"]["threads"]
+    threads: config["evaluate"]["threads"]
     resources:
         mem_mb=3000,
-        training=1,
     params:
-        threads=config["train"]["threads"],
+        threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
         code=code_fingerprint("fidelity/check_merge"),
     message:
@@ -55,12 +54,11 @@ rule check_gguf:
     priority: 50
     conda:
         "../envs/gradus.yaml"
-    threads: config["train"]["threads"]
+    threads: config["evaluate"]["threads"]
     resources:
         mem_mb=3000,
-        training=1,
     params:
-        threads=config["train"]["threads"],
+        threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
         code=code_fingerprint("fidelity/check_gguf"),
     message:
