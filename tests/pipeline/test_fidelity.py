@@ -52,7 +52,7 @@ def test_the_measurements_are_of_this_run(project):
     assert quants["bf16"]["max_kl"] == 0
     assert 0 < quants["Q8_0"]["mean_kl"] < quants["Q4_K_M"]["mean_kl"]
     assert quants["Q8_0"]["bits_per_weight"] > quants["Q4_K_M"]["bits_per_weight"]
-    assert len(quants["Q4_K_M"]["fallbacks"]) == 180
+    assert len(quants["Q4_K_M"]["fallbacks"]) == 181  # 180 by llama.cpp's count, and the embeddings
     assert not quants["Q8_0"]["fallbacks"]
     speeds = read(project.results / "fidelity/speed.json")["quants"]
     assert all(min(speed.values()) > 1 for speed in speeds.values())
