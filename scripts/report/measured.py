@@ -51,8 +51,9 @@ def speed(run: Path) -> list[str]:
         )
     for path in sorted(run.glob("evaluate/*/*/*.speed.json")):
         s = read_json(path)
+        split = path.name.removesuffix(".speed.json")
         lines.append(
-            f"- answering {path.parts[-3]} ({path.parts[-2]}) {path.name.removesuffix('.speed.json')}: {s['rows']} answers, "
+            f"- answering {path.parts[-3]} ({path.parts[-2]}) {split}: {s['rows']} answers, "
             f"{s['tokens']} tokens in {s['seconds']} s, {s['tokens_per_s']} tokens/s"
         )
     return lines
@@ -66,7 +67,8 @@ def fidelity(run: Path) -> list[str]:
     passed = sum(gate["passed"] is True for gate in gates)
     skipped = sum(gate["passed"] is None for gate in gates)
     lines = [f"- gates: {passed} of {len(gates)} passed" + (f", {skipped} not measured" if skipped else "")]
-    for path in sorted(run.glob("fidelity/*/merge.json")):
+    models = sorted({gate["check"].rpartition("/")[0] for gate in gates} - {""})
+    for path in (run / "fidelity" / model / "merge.json" for model in models if model != "base"):
         facts = read_json(path)
         live, seen = facts["live_against_merged"], facts["trained_against_merged"]
         lines.append(
@@ -74,7 +76,7 @@ def fidelity(run: Path) -> list[str]:
             f"{live['max_kl']:.4f}) from base + live adapter, {seen['mean_kl']:.4f} (largest {seen['max_kl']:.2f}) "
             "from the weights it was trained with"
         )
-    for path in sorted(run.glob("fidelity/*/gguf.json")):
+    for path in (run / "fidelity" / model / "gguf.json" for model in models):
         facts = read_json(path)
         lines.append(
             f"- GGUF of {path.parts[-2]}: mean KL {facts['transformers_against_llama_cpp']['mean_kl']:.6f} from "
