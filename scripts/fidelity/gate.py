@@ -1,10 +1,10 @@
 """Let a run go on only if a check's gates pass.
 
 In: a check's facts, thresholds. Out: a note that they passed. If one fails, the run ends here, and `fidelity.json`,
-which the
-rule `fidelity` then cannot write, is written with what is known.
+which the rule `fidelity` may then not come to, is written with what is known.
 """
 
+import os
 from pathlib import Path
 
 from scripts.common.errors import GradusError
@@ -24,7 +24,8 @@ if "snakemake" in globals():
                 path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.json"))
             }
             known = {name: path for name, path in known.items() if name in job.params.checks}
-            if len(known) < len(job.params.checks):  # else the rule `fidelity` writes it
-                write_json(folder.with_suffix(".json"), collect(known, job.params.thresholds))
+            listed = folder / "failed.json"  # under another name first: the rule `fidelity` may be writing just now
+            write_json(listed, collect(known, job.params.thresholds))
+            os.replace(listed, folder.with_suffix(".json"))
             raise GradusError(explain(failed))
         write_json(job.output.passed, {"passed": [row["name"] for row in rows if row["passed"]]})

@@ -82,7 +82,7 @@ def test_the_importance_matrix_changes_what_is_served(project):
     assert "quantize.imatrix.file" not in metadata(plain)
     assert [t.tensor_type for t in weighed.tensors] == [t.tensor_type for t in plain.tensors]
     differing = sum((a.data != b.data).any() for a, b in zip(weighed.tensors, plain.tensors, strict=True))
-    assert differing >= 200
+    assert differing >= 150  # of 211 that are quantized; Q8_0 takes no weights
 
 
 def test_another_threshold_asks_the_gates_again_and_nothing_else(project):
@@ -92,23 +92,24 @@ def test_another_threshold_asks_the_gates_again_and_nothing_else(project):
     assert planned == {"gate": gates, "fidelity": 1, "report": 1, "ollama": 1, "hf": 1, "all": 1}
 
 
-def test_a_failed_gate_stops_the_run_and_names_the_step(project, tmp_path):
-    copy = project.copy_to(tmp_path / "copy")
-    (copy.folder / "strict.yaml").write_text("fidelity: {gguf_mean_kl: 0}\n")
-    code, text = copy.snakemake(configs=("tiny.yaml", "strict.yaml"))
+def test_a_failed_gate_stops_the_run_and_names_the_step(project):
+    (project.folder / "strict.yaml").write_text("fidelity: {gguf_mean_kl: 0}\n")
+    code, text = project.snakemake(configs=("tiny.yaml", "strict.yaml"))
+    listed = read(project.results / "fidelity.json")
+    served = (project.results / "ollama/model.gguf").is_file()
+    again, more = project.snakemake()
+    assert again == 0, more
     assert code != 0
     assert re.search(
         r"Gradus: step convert_gguf failed gate gguf.mean_kl \((base|curriculum-1)/gguf\): mean KL of", text
     )
     assert "at most 0 is demanded" in text
     assert "Traceback" not in text
-    listed = read(copy.results / "fidelity.json")
     assert listed["passed"] is False
     assert {row["name"] for row in listed["gates"] if row["passed"] is False} == {"gguf.mean_kl"}
-    assert (copy.results / "ollama/model.gguf").is_file()  # what was there before stays
-    code, text = copy.snakemake()
-    assert code == 0, text
-    assert read(copy.results / "fidelity.json")["passed"] is True
+    assert served  # what was there before stays
+    assert read(project.results / "fidelity.json")["passed"] is True
+    assert not (project.results / "fidelity/failed.json").exists()
 
 
 def test_the_hugging_face_folder_loads_and_answers(project):
