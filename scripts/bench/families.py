@@ -1,5 +1,4 @@
-"""`python -m scripts.bench.families`: do the architectures that people fine-tune survive the way to
-llama.cpp?
+"""`python -m scripts.bench.families`: do the architectures that people fine-tune survive the way to llama.cpp?
 
 A tiny checkpoint of each, with random weights, goes through LoRA steps, merge, conversion and llama.cpp; its
 predictions there are compared with transformers' on the merged checkpoint. Out: a Markdown table. Tokenizers are the

@@ -1,7 +1,7 @@
 """How Ollama reads a Modelfile: what its parser makes of a text, oddities included.
 
-A value ends at the first line end where its quotes close, so `\"\"\"` at the end of a line inside a text ends it early;
-characters that Go does not call printable (no-break spaces, the joiners of emoji) are dropped in silence.
+A value ends at the first line end where its quotes close, so `\"\"\"` at the end of a line inside a text ends it
+early; characters that Go does not call printable (no-break spaces, the joiners of emoji) are dropped in silence.
 """
 
 import re

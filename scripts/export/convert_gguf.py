@@ -3,8 +3,8 @@
 In: a checkpoint folder, what is known of its origin, the chat contract. Out: the GGUF, checked against the contract;
 its metadata says where it comes from.
 
-The converter carries its own copy of the `gguf` package, so it lives in a folder of its own inside the
-environment (see the Makefile) and runs as a process of its own with that folder first on the path.
+The converter carries its own copy of the `gguf` package, so it lives in a folder of its own inside the environment
+(see the Makefile) and runs as a process of its own with that folder first on the path.
 """
 
 import json

@@ -1,6 +1,7 @@
 """A chat template in Ollama's (Go's) template language, found by asking the template what it writes.
 
-Ollama hands a template `.System`, the system messages' text, and `.Messages`, all messages with `.Role` and `.Content`.
+Ollama hands a template `.System`, the system messages' text, and `.Messages`, all messages with `.Role` and
+`.Content`.
 """
 
 from dataclasses import dataclass

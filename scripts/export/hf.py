@@ -1,9 +1,8 @@
 """Make the folder that transformers, vLLM and the Hub take: checkpoint, tokenizer, generation config, adapter, model
 card.
 
-In: the merged checkpoint, the last phase's folder, the base, figures, the chat contract. Out: the folder, loaded once
-by
-transformers, PEFT and huggingface_hub before it is put in its place.
+In: the merged checkpoint, the last phase's folder, the base, figures, the chat contract. Out: the folder, loaded
+once by transformers, PEFT and huggingface_hub before it is put in its place.
 """
 
 import shutil

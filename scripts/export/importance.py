@@ -1,8 +1,7 @@
 """The importance matrix: how much each input of each linear layer counts, for the quantizer to keep what counts.
 
 In: an unquantised checkpoint and its GGUF (for the architecture's name), training rows (never held-out ones), the
-chat contract. Out: a file in llama.cpp's own
-imatrix format (GGUF), which its tools read and `quantize` uses.
+chat contract. Out: a file in llama.cpp's own imatrix format (GGUF), which its tools read and `quantize` uses.
 
 The quantizer weighs the error of a weight by the mean square of the input that it is multiplied with
 (ggml-org/llama.cpp#4861). The rows are whole conversations, so that the statistics are of the text that is served.

@@ -1,9 +1,11 @@
-"""Write the Modelfile that Ollama makes a model from: template, system prompt, stop token, sampling, context, licence.
+"""Write the Modelfile that Ollama makes a model from: template, system prompt, stop token, sampling, context,
+licence.
 
-In: the chat contract, the GGUF (does it ask for a BOS token?). Out: the Modelfile, which names its GGUF ./model.gguf.
+In: the chat contract, the GGUF (does it ask for a BOS token?). Out: the Modelfile, which names its GGUF
+./model.gguf.
 
-Ollama turns a template that it does not know into `{{ .Prompt }}` in silence (ollama/ollama#8982), so TEMPLATE and stop
-are always given.
+Ollama turns a template that it does not know into `{{ .Prompt }}` in silence (ollama/ollama#8982), so TEMPLATE and
+stop are always given.
 """
 
 from scripts.common.chat import ChatContract, read_contract

@@ -4,12 +4,11 @@ In: the served GGUF, its answers in the evaluation, the records, the chat contra
 differed.
 
 The server is llama-cpp-python's, with the OpenAI interface, on a free port of the loopback device, with the template
-inside the GGUF; the client is `openai`. It decodes one answer at a time and the evaluation several together, which can
-tip a choice between two equally likely tokens: so not every answer need be the same.
+inside the GGUF; the client is `openai`. It decodes one answer at a time and the evaluation several together, which
+can tip a choice between two equally likely tokens: so not every answer need be the same.
 
 Servers of llama.cpp models may penalise repeated tokens by default (this one does, and Ollama), which changes greedy
-answers:
-a command repeats its parts with reason. So the penalty is switched off here, and in the Modelfile.
+answers: a command repeats its parts with reason. So the penalty is switched off here, and in the Modelfile.
 """
 
 import os

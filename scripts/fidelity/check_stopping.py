@@ -1,7 +1,7 @@
 """Do answers end by themselves? The share that the end-of-turn token ended, of every model, quant and split.
 
-In: answers. Out: the gate's value, the least share of a trained model in the served quant on the first split, and all
-shares.
+In: answers. Out: the gate's value, the least share of a trained model in the served quant on the first split, and
+all shares.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""Do all renderers write the same prompt? transformers, llama.cpp, and the Modelfile's template by Go's text/template.
+"""Do all renderers write the same prompt? transformers, llama.cpp, and the Modelfile's template by Go's
+text/template.
 
 In: the checkpoint's tokenizer, the served GGUF, the Modelfile, held-out rows, the chat contract. Out: the gates'
-values and the first
-differences. Where Go is not installed its gate is not measured, and the facts say so.
+values and the first differences. Where Go is not installed its gate is not measured, and the facts say so.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """The gates of fidelity: what is demanded of each hand-over, in one table.
 
-A check writes `{"values": {gate: value}, …}`; the threshold is applied afterwards, so that another threshold measures
-nothing anew. A value of null was not measured; the check says why under "skipped".
+A check writes `{"values": {gate: value}, …}`; the threshold is applied afterwards, so that another threshold
+measures nothing anew. A value of null was not measured; the check says why under "skipped".
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,7 @@
 """What a quantisation loses against bf16, on held-out text, both through llama.cpp.
 
 In: the bf16 GGUF and the quantized one, held-out rows, the chat contract. Out: KL divergence, agreement and
-perplexity over
-answer tokens, size, bits a weight, and the tensors that fell back to another type.
+perplexity over answer tokens, size, bits a weight, and the tensors that fell back to another type.
 
 KL near the baseline does not predict which answers flip (arXiv 2606.19558): `quantization` counts those.
 """

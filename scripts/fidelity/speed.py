@@ -1,6 +1,7 @@
 """How fast each quant of a model is: prompt and generation, side by side in one run, with nothing else running.
 
-In: the GGUFs, held-out rows, the chat contract. Out: {quant: {prompt_tokens_per_s, tokens_per_s}}, medians of rounds.
+In: the GGUFs, held-out rows, the chat contract. Out: {quant: {prompt_tokens_per_s, tokens_per_s}}, medians of
+rounds.
 """
 
 import time

@@ -1,8 +1,7 @@
 """Audit what the loss is taken of, on every training row, by the code that training uses.
 
 In: training rows, the base's tokenizer, the chat contract. Out: the gates' values (prompt tokens masked, end of turn
-trained,
-padding masked, trained tokens spelling the response), and one row token by token for the report.
+trained, padding masked, trained tokens spelling the response), and one row token by token for the report.
 """
 
 from collections.abc import Sequence
