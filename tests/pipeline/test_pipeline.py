@@ -136,7 +136,7 @@ def decode_three_ways(gguf, prompts):
 
     together = [answer.text for answer in answer_all(gguf, prompts, 12, 3, 1)]
     alone = [answer_all(gguf, [prompt], 12, 1, 1)[0].text for prompt in prompts]
-    model = llama_cpp.Llama(gguf, n_ctx=256, n_threads=1, verbose=False, use_extra_bufts=False)
+    model = llama_cpp.Llama(gguf, n_ctx=256, n_threads=1, n_threads_batch=1, verbose=False, use_extra_bufts=False)
     library = []
     for prompt in prompts:
         ids = model.tokenize(prompt.encode(), add_bos=False, special=True)

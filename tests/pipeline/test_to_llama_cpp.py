@@ -1,4 +1,7 @@
-"""What was trained is what is served: the gates of the real run, its exports, and what happens when one is broken."""
+"""What was trained is what is served: the gates of the real run, its exports, and what happens when one is broken.
+
+This file runs after test_pipeline.py: it uses torch in this process, and a fork cannot use OpenMP after that.
+"""
 
 import json
 import re
