@@ -166,13 +166,13 @@ def quants():
     importance matrix.
     """
     given = [config["export"]["quant"], "Q4_K_M", *config["export"]["more_quants"]]
-    plain = [f"{config['export']['quant']}-plain"] if config["export"]["imatrix"]["on"] else []
+    plain = [f"{config['export']['quant']}-plain"] if config["export"]["imatrix"]["enabled"] else []
     return list(dict.fromkeys(["bf16", *given, *plain]))
 
 
 def importance_matrix(wildcards):
     """The importance matrix of a quant, if it takes one."""
-    if wildcards.quant.endswith("-plain") or not config["export"]["imatrix"]["on"]:
+    if wildcards.quant.endswith("-plain") or not config["export"]["imatrix"]["enabled"]:
         return {}
     return {"imatrix": f"results/{wildcards.run}/export/{wildcards.model}/importance.gguf"}
 

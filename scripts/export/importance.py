@@ -38,7 +38,7 @@ def pick_rows(counter: TokenCounter, records: Sequence[Record], tokens: int) -> 
             break
         chosen.append(asked + answer)
     if not chosen:
-        raise GradusError("no training row to measure importance on; set export.imatrix.on: false")
+        raise GradusError("no training row to measure importance on; set export.imatrix.enabled: false")
     return chosen
 
 
@@ -53,7 +53,9 @@ def gguf_names(model: torch.nn.Module, architecture: str, blocks: int) -> dict[s
             if target and target.startswith("blk."):
                 found[name] = target
     if not found:
-        raise GradusError(f"no linear layer of this {architecture} model has a GGUF name; set export.imatrix.on: false")
+        raise GradusError(
+            f"no linear layer of this {architecture} model has a GGUF name; set export.imatrix.enabled: false"
+        )
     return found
 
 
