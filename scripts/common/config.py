@@ -67,6 +67,11 @@ def _where(path: Sequence[Any], files: Sequence[str | Path]) -> str:
     return "--config or config defaults"
 
 
+def _given_in(path: Sequence[Any], files: Sequence[str | Path]) -> int | None:
+    """Return the number of the last file that gives the key at `path`; None if none does."""
+    return max((number for number, file in enumerate(files) if find_line(file, path)), default=None)
+
+
 def _explain(error: ValidationError, files: Sequence[str | Path]) -> list[str]:
     path = list(error.absolute_path)
     name = ".".join(map(str, path))
@@ -161,6 +166,15 @@ def _cross_check(config: dict[str, Any], files: Sequence[str | Path]) -> Iterato
     if not uses_nf4 and (nf4_names or config["merge"]["base"] == "nf4-dequantized"):
         where = _where(["evaluate", "models"] if nf4_names else ["merge", "base"], files)
         yield f"{where}: merging into NF4-rounded weights makes sense only if train.base_weights is nf4 or nf4-packed"
+    source = _given_in(["base_model", "source"], files)
+    for key in ("name", "license"):
+        place = _given_in(["base_model", key], files)
+        if source is not None and place is not None and place < source:
+            where = _where(["base_model", "source"], files)
+            yield (
+                f"{where}: base_model.{key} is still that of the base in {files[place]} ({config['base_model'][key]}); "
+                f"say it of this one, too: GGUF and model card carry it"
+            )
     shares = [config["split"][key] for key in ("valid_share", "test_share", "unseen_share")]
     if sum(shares) > 0.6:
         where = _where(["split"], files)

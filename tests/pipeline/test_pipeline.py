@@ -348,7 +348,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes_with_one_core_or_two(projec
 
 OWN = """
 run: own
-base_model: {source: "path:%s"}
+base_model: {source: "path:%s", name: my/base, license: MIT}
 data:
   task: qa
   files: [rows.csv, {path: talks.jsonl, role: train}, {path: held-out.jsonl.gz, role: eval}]

@@ -81,3 +81,19 @@ def test_files_that_are_not_there_are_named_at_once(tmp_path):
     config["data"] |= {"files": [{"path": str(tmp_path / "rows.jsonl"), "role": "train"}], "schema": None}
     config["base_model"]["source"] = f"path:{tmp_path}"
     check_files(config, [file])
+
+
+def test_another_base_must_say_its_own_name_and_licence(tmp_path):
+    """Else GGUF and model card would name the base of the default config."""
+    first, second = tmp_path / "config.yaml", tmp_path / "mine.yaml"
+    first.write_text(GOOD.replace("path:base\n", "path:base\n  name: their/base\n  license: MIT\n"))
+    second.write_text("base_model:\n  source: path:other\n  license: Apache-2.0\n")
+    merged = yaml.safe_load(first.read_text())
+    merged["base_model"].update(yaml.safe_load(second.read_text())["base_model"])
+    with pytest.raises(GradusError) as caught:
+        check_config(merged, [first, second])
+    assert f"{second}:2: base_model.name is still that of the base in {first} (their/base)" in str(caught.value)
+    assert "license" not in str(caught.value)
+    second.write_text(second.read_text() + "  name: my/other\n")
+    merged["base_model"]["name"] = "my/other"
+    assert check_config(merged, [first, second])["base_model"]["name"] == "my/other"
