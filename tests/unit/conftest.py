@@ -40,6 +40,7 @@ def base(tmp_path_factory):
         pad_token_id=0,
     )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    (folder / "base.json").write_text('{"source": "random"}')
     return folder
 
 

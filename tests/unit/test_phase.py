@@ -109,7 +109,7 @@ def trained(base, contract, tmp_path_factory):
     bench.train("easy")
     bench.train("again")
     bench.train("medium", "medium", bench.folder / "easy")
-    merge(base, bench.folder / "medium" / "adapter", bench.folder / "merged")
+    merge(base, bench.folder / "medium", bench.folder / "merged")
     return bench
 
 
@@ -200,7 +200,7 @@ def test_each_adapter_kind_goes_from_a_step_to_a_merged_model(trained, kind):
     weights, lora, more = KINDS[kind]
     start = trained.base if weights == "nf4" else trained.plain
     out = trained.train(kind, base=start, base_weights=weights, lora=PARAMS.lora | lora, **more)
-    merge(trained.plain, out / "adapter", trained.folder / f"merged-{kind}")
+    merge(trained.plain, out, trained.folder / f"merged-{kind}")
     before = load_file(trained.plain / "model.safetensors")
     after = load_file(trained.folder / f"merged-{kind}" / "model.safetensors")
     aimed = ("q_proj", "v_proj") if kind == "attention-only" else ("proj",)
