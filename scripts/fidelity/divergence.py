@@ -12,6 +12,9 @@ from scripts.common.records import Record
 from scripts.common.tokens import TokenCounter
 
 
+MOST_ROWS = 64  # where answers are labels, prompts are what takes the time
+
+
 class Divergence:
     """Gathers Kullback-Leibler divergence, agreement and perplexity over answer tokens.
 
@@ -52,7 +55,7 @@ class Divergence:
 def probes(
     tokenizer: str, contract: ChatContract, records: Sequence[Record], tokens: int
 ) -> list[tuple[list[int], int]]:
-    """Return (ids of prompt and answer, where the answer begins) of rows with about `tokens` answer tokens in all.
+    """Return (ids of prompt and answer, where the answer begins) of rows with about `tokens` answer tokens in all, MOST_ROWS at most.
 
     Rows are taken by their ids, which are hashes. One row at least; GradusError if there is none.
     """
@@ -63,7 +66,7 @@ def probes(
     held = 0
     for record in sorted(records, key=lambda record: record.id):
         asked, answer = counter.encode(record)
-        if chosen and held + len(answer) > tokens:
+        if chosen and (held + len(answer) > tokens or len(chosen) == MOST_ROWS):
             break
         chosen.append((asked + answer, len(asked)))
         held += len(answer)
