@@ -11,7 +11,6 @@ from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.common.tokens import TokenCounter
 
-
 MOST_ROWS = 64  # where answers are labels, prompts are what takes the time
 
 
@@ -55,9 +54,9 @@ class Divergence:
 def probes(
     tokenizer: str, contract: ChatContract, records: Sequence[Record], tokens: int
 ) -> list[tuple[list[int], int]]:
-    """Return (ids of prompt and answer, where the answer begins) of rows with about `tokens` answer tokens in all, MOST_ROWS at most.
+    """Return (ids of prompt and answer, where the answer begins) of rows with about `tokens` answer tokens in all.
 
-    Rows are taken by their ids, which are hashes. One row at least; GradusError if there is none.
+    Rows are taken by their ids, which are hashes. One row at least, MOST_ROWS at most; GradusError if there is none.
     """
     if not records:
         raise GradusError("no held-out row to compare predictions on; raise split.valid_share or split.test_share")
