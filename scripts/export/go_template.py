@@ -19,7 +19,6 @@ class Wrappers:
     around: dict[str, tuple[str, str]]  # before and after each role's text; no "system" if the template takes none
     without_system: str  # what it writes first if there is no system message, such as one of its own
     answer: str  # what begins an answer
-    trims: bool  # whether it strips blanks around each text, which Go's templates cannot
 
 
 def find_wrappers(contract: ChatContract, bos: str) -> Wrappers:
@@ -61,7 +60,6 @@ def find_wrappers(contract: ChatContract, bos: str) -> Wrappers:
         around,
         alone.removesuffix(wrapped) if "system" in around else "",
         render([user], generate=True).removeprefix(alone),
-        " x " not in render([{"role": "user", "content": " x "}]),
     )
     later = [{"role": "user", "content": 'a "b" {{c}}'}, {"role": "assistant", "content": "d"}, user, assistant, user]
     for trial in ([*talk, *later], later):

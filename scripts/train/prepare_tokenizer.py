@@ -74,6 +74,10 @@ def prepare(source: str, folder: str | Path, member: str | None, pad_token: str 
             raise GradusError(f"{source}: its tokenizer names no end-of-turn (eos) token")
         tokenizer.pad_token = choose_pad_token(tokenizer, pad_token)
         tokenizer.save_pretrained(part)
+        if (
+            place / "tokenizer.model"
+        ).is_file():  # SentencePiece: transformers does without, llama.cpp's converter does not
+            shutil.copyfile(place / "tokenizer.model", part / "tokenizer.model")
 
 
 if "snakemake" in globals():

@@ -74,7 +74,7 @@ def test_the_modelfile_has_template_system_stop_context_and_licence():
 
 
 def test_braces_in_a_template_are_kept_from_go():
-    wrappers = Wrappers({"system": ("{{s}}", ""), "user": ("", ""), "assistant": ("", "")}, "", "", False)
+    wrappers = Wrappers({"system": ("{{s}}", ""), "user": ("", ""), "assistant": ("", "")}, "", "")
     assert '{{ "{{" }}s}}' in go_template(wrappers)
 
 

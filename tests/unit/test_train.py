@@ -1,5 +1,6 @@
 """Training: the label mask, the step, NF4 and its trap. On a tiny random llama, so seconds."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -282,6 +283,17 @@ def test_a_local_base_is_imported_as_it_is(base, tmp_path):
     with pytest.raises(GradusError, match="not in the vocabulary"):
         prepare_tokenizer.prepare(f"path:{base}", base, None, "<nope>", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_sentencepiece_model_stays_with_the_base_for_the_converter(base, tmp_path):
+    from scripts.train import prepare_base, prepare_tokenizer
+
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    (source / "tokenizer.model").write_bytes(b"pieces")
+    prepare_tokenizer.prepare(f"path:{source}", source, None, None, tmp_path / "tokenizer")
+    prepare_base.prepare(f"path:{source}", source, None, tmp_path / "tokenizer", tmp_path / "out")
+    assert (tmp_path / "out/tokenizer.model").read_bytes() == b"pieces"
 
 
 def test_tokens_are_counted_as_training_will_see_them(base, contract):
