@@ -18,6 +18,10 @@ include: "rules/common.smk"
 config = checked(config)
 
 
+onstart:
+    take_folder()
+
+
 wildcard_constraints:
     run="|".join(map(re.escape, [config["run"]])),
     arm="|".join(config["curriculum"]["arms"]),

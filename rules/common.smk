@@ -27,6 +27,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
 )
 
+from scripts.common import guard
 from scripts.common.about import data_license, describe_origin, describe_served
 from scripts.common.config import check_config, check_files
 from scripts.common.errors import GradusError
@@ -34,6 +35,9 @@ from scripts.common.hashing import code_fingerprint
 from scripts.common.records import HEADLINE, LEVELS
 
 PHASES = LEVELS
+
+if workflow.is_main_process:
+    guard.mark()
 
 
 def checked(raw):
@@ -47,6 +51,15 @@ def checked(raw):
         return complete
     except GradusError as error:
         raise WorkflowError(str(error))
+
+
+def take_folder():
+    """Take this folder for the run; nothing of a run that was killed goes on in it."""
+    try:
+        if left := guard.hold(".snakemake/gradus.lock"):
+            print(f"Gradus: {left} processes of a run that was killed were still at work; ended.", file=sys.stderr)
+    except GradusError as error:
+        raise WorkflowError(f"Gradus: {error}")
 
 
 def source_folder(source):
@@ -111,6 +124,11 @@ def model_folder(wildcards):
     if wildcards.model == "base":
         return f"results/{wildcards.run}/base"
     return f"results/{wildcards.run}/export/{wildcards.model}/merged"
+
+
+def trained_rows(wildcards):
+    """The split that a model was trained on, whose hash its GGUF carries; nothing for the base."""
+    return {} if wildcards.model == "base" else {"rows": f"results/{wildcards.run}/curriculum/train.jsonl"}
 
 
 def merged_into(model):

@@ -209,7 +209,7 @@ rule audit:
     """Say what the dataset is like and what to do about it: data/audit.html."""
     input:
         unpack(cheap_scores),
-        template=workflow.source_path("../scripts/data/audit.html.j2"),
+        template="scripts/data/audit.html.j2",
         dataset="results/{run}/data/dataset.jsonl",
         tokenizer="results/{run}/tokenizer",
         contract="results/{run}/data/chat_contract.json",

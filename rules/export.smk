@@ -28,6 +28,7 @@ rule merge:
 rule convert_gguf:
     """Turn a checkpoint into a bf16 GGUF."""
     input:
+        unpack(trained_rows),
         model=model_folder,
         contract="results/{run}/data/chat_contract.json",
     output:
@@ -42,7 +43,7 @@ rule convert_gguf:
         mem_mb=3000,
     params:
         origin=origin,
-        code=code_fingerprint("export/convert_gguf"),
+        code=code_fingerprint("export/convert_gguf", "convert_hf_to_gguf"),
     message:
         "Converting {wildcards.model} to GGUF"
     script:
@@ -149,7 +150,7 @@ rule ollama:
 rule hf:
     """Make the folder for transformers, vLLM and the Hub: checkpoint, tokenizer, adapter, model card."""
     input:
-        template=workflow.source_path("../scripts/export/model_card.md.j2"),
+        template="scripts/export/model_card.md.j2",
         merged=served("results/{run}/export/{model}/merged"),
         last=lambda w: last_phase(as_served(w)),
         base=lambda w: merge_base(as_served(w)),

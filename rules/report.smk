@@ -30,7 +30,7 @@ rule figures:
 rule report:
     """Write the report: one HTML file that needs no network."""
     input:
-        template=workflow.source_path("../scripts/report/report.html.j2"),
+        template="scripts/report/report.html.j2",
         figures=rules.figures.output,
         converted=(
             []

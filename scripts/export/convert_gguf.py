@@ -1,7 +1,7 @@
 """Turn a checkpoint folder into a bf16 GGUF by llama.cpp's own converter.
 
-In: a checkpoint folder, what is known of its origin, the chat contract. Out: the GGUF, checked against the contract;
-its metadata says where it comes from.
+In: a checkpoint folder, what is known of its origin, the chat contract, the training split. Out: the GGUF, checked
+against the contract; its metadata says where it comes from and holds the hashes of dataset, template and system prompt.
 
 The converter carries its own copy of the `gguf` package, so it lives in a folder of its own inside the environment
 (see the Makefile) and runs as a process of its own with that folder first on the path.
@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from gguf import GGUFValueType, GGUFWriter
+from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
-from scripts.common.gguf_info import require_contract
+from scripts.common.gguf_info import metadata, open_gguf, require_contract
+from scripts.common.hashing import sha256_file, sha256_text
 from scripts.common.io import atomic_path
 from scripts.common.logs import logging_to
 
@@ -60,28 +63,49 @@ def lay_out(model: Path, origin: Mapping[str, Any], folder: Path) -> list[str]:
     return [str(staged), "--metadata", str(folder / "metadata.json")]
 
 
+def fingerprints(contract: ChatContract, rows: str | Path | None) -> dict[str, str]:
+    """Return the hashes that a GGUF carries, by metadata key; `rows`: the split that the model was trained on."""
+    hashes = {
+        "gradus.chat_contract.sha256": contract.hash,
+        "gradus.chat_template.sha256": sha256_text(contract.chat_template),
+        "gradus.system_prompt.sha256": sha256_text(contract.system_prompt),
+    }
+    return {**hashes, "gradus.dataset.sha256": sha256_file(rows)} if rows else hashes
+
+
+def add_metadata(source: Path, target: Path, values: Mapping[str, str]) -> None:
+    """Write a copy of a GGUF with more texts in its metadata: the converter takes none but its own."""
+    reader = open_gguf(source)
+    writer = GGUFWriter(target, metadata(reader)["general.architecture"])
+    new = {key: MetadataDetails(GGUFValueType.STRING, value) for key, value in values.items()}
+    copy_with_new_metadata(reader, writer, new, [])
+
+
 def convert(
     model: str | Path,
     origin: Mapping[str, Any],
     contract: ChatContract | None,
     output: str | Path,
     outtype: str = "bf16",
+    rows: str | Path | None = None,
 ) -> None:
     """Write the GGUF of a checkpoint folder. `origin`: name, base_model, base_source, license, datasets, data_license,
-    tags, description, quantized_by, finetune; all go into its metadata.
+    tags, description, quantized_by, finetune; all go into its metadata, as do the hashes of contract and `rows`.
 
     Raises GradusError if the converter fails, or if its template or end-of-turn token is not the contract's.
     """
     script = find_converter()
     with atomic_path(output) as part, tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, str(script), *lay_out(Path(model), origin, Path(scratch))]
-        command += ["--outtype", outtype, "--outfile", str(part)]
+        plain = part.with_name("plain.gguf")
+        command += ["--outtype", outtype, "--outfile", str(plain)]
         environment = {**os.environ, "PYTHONPATH": str(script.parent)}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         logging.info("%s%s", done.stdout, done.stderr)
-        if done.returncode or not part.is_file():
+        if done.returncode or not plain.is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise GradusError(f"{model}: llama.cpp's converter failed: {last}; the whole output is in this rule's log")
+        add_metadata(plain, part, fingerprints(contract, rows) if contract else {})
         if contract:
             require_contract(part, contract)
 
@@ -89,4 +113,10 @@ def convert(
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
-        convert(job.input.model, job.params.origin, read_contract(job.input.contract), job.output.gguf)
+        convert(
+            job.input.model,
+            job.params.origin,
+            read_contract(job.input.contract),
+            job.output.gguf,
+            rows=job.input.get("rows"),
+        )
