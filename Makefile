@@ -3,15 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
+export FILE RUN
 # a llama.cpp for any x86-64 of the last ten years: no code for this machine only, none for AVX512 or AMX, which crashes
 LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock
+# of an archive with wheels: make WHEELS=wheels needs no network
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock $(if $(WHEELS),--no-index --find-links $(WHEELS))
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
 
-.PHONY: run setup test bench scale families lint format docs lock clean-llama
+.PHONY: run setup tools test verify faults trace crate push pull audit bench scale families lint format docs lock clean-llama
 
 run: setup
-	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 setup: $(VENV)/.ready
 
@@ -29,8 +31,46 @@ $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 	    $(LLAMA) --force-reinstall --no-cache-dir && $(BIN)/python -m scripts.evaluate.check_llama; }
 	@touch $@
 
-test: setup
+# DVC, and what checks crates and packages, in an environment of their own: their pins are not the pipeline's
+tools: setup $(VENV)/tools/.ready
+
+$(VENV)/tools/.ready: envs/tools.in envs/tools.lock
+	@$(PYTHON) -m venv $(VENV)/tools
+	@$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check --constraint envs/tools.lock --requirement envs/tools.in
+	@ln -sf ../tools/bin/dvc $(BIN)/dvc
+	@touch $@
+
+test: tools
 	$(BIN)/python -m pytest
+
+# the small pipeline twice, in two folders, every byte compared: some ten minutes
+verify: setup
+	$(BIN)/python -m scripts.reproduce.verify
+
+# killed, starved of disk, corrupted, and compared with the run of `make verify`: some twenty minutes
+faults: tools
+	$(BIN)/python -m pytest tests/fault --override-ini addopts= --quiet
+
+# make trace FILE=results/aws-cli/ollama/model.gguf
+trace: setup
+	@$(BIN)/python -m scripts.version.trace "$$FILE"
+
+# make crate RUN=aws-cli: does its RO-Crate keep to the profile?
+crate: tools
+	@$(VENV)/tools/bin/python -m scripts.version.validate_crate "results/$${RUN:-aws-cli}"
+
+# to and from DVC's remote; every object is hashed before it goes and after it came
+push: tools
+	$(BIN)/python -m scripts.version.dvc
+	$(BIN)/dvc push
+
+pull: tools
+	$(BIN)/dvc pull
+	$(BIN)/python -m scripts.version.dvc
+
+# known vulnerabilities of the pinned packages
+audit: tools
+	$(VENV)/tools/bin/pip-audit --requirement envs/requirements.lock --no-deps --disable-pip
 
 # some 15 minutes on two cores, with nothing else running; LLaMA-Factory gets an environment of its own
 bench: setup
@@ -60,10 +100,13 @@ format: setup
 docs: setup
 	$(BIN)/python -m scripts.common.config
 
-# needs uv; everything pinned, for every platform and Python version at once
+# needs uv; everything pinned, for every platform and Python version at once. The notes of what brings what stay in:
+# code fingerprints read them (scripts/common/pins.py)
 lock:
-	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header \
 	  envs/requirements.in envs/converter.in --output-file envs/requirements.lock
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	  envs/tools.in --output-file envs/tools.lock
 
 clean-llama:
 	$(BIN)/python -m pip uninstall --yes --quiet llama-cpp-python

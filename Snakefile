@@ -16,6 +16,7 @@ include: "rules/common.smk"
 
 
 config = checked(config)
+take_over()
 
 
 onstart:
@@ -41,15 +42,12 @@ include: "rules/export.smk"
 include: "rules/evaluate.smk"
 include: "rules/fidelity.smk"
 include: "rules/report.smk"
+include: "rules/version.smk"
 include: "rules/bench.smk"
 
 
 rule all:
-    """Everything: metrics, gates, report, and the folders for Ollama and Hugging Face."""
+    """Everything: metrics, gates, report, the folders for Ollama and Hugging Face, and where all of it comes from."""
     default_target: True
     input:
-        expand("results/{run}/metrics.json", run=config["run"]),
-        expand("results/{run}/report.html", run=config["run"]),
-        expand("results/{run}/fidelity.json", run=config["run"]),
-        expand("results/{run}/ollama", run=config["run"]),
-        expand("results/{run}/hf", run=config["run"]),
+        everything(),

@@ -31,8 +31,10 @@ from scripts.common import guard
 from scripts.common.about import data_license, describe_origin, describe_served
 from scripts.common.config import check_config, check_files
 from scripts.common.errors import GradusError
-from scripts.common.hashing import code_fingerprint
+from scripts.common.hashing import code_fingerprint, sha256_file
+from scripts.common.pins import LOCK
 from scripts.common.records import HEADLINE, LEVELS
+from scripts.version.restore import restore
 
 PHASES = LEVELS
 
@@ -57,7 +59,19 @@ def take_folder():
     """Take this folder for the run; nothing of a run that was killed goes on in it."""
     try:
         if left := guard.hold(".snakemake/gradus.lock"):
-            print(f"Gradus: {left} processes of a run that was killed were still at work; ended.", file=sys.stderr)
+            print(
+                f"Gradus: {left} processes of a run that was killed were still at work; ended.",
+                file=sys.stderr,
+            )
+    except GradusError as error:
+        raise WorkflowError(f"Gradus: {error}")
+
+
+def take_over():
+    """Verify what DVC restored of this run, if anything is new, and tell Snakemake how it was made."""
+    try:
+        if workflow.is_main_process and restore(config["run"]):
+            print(f"Gradus: run {config['run']}, restored by DVC, is whole and taken over.", file=sys.stderr)
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")
 
@@ -70,6 +84,11 @@ def source_folder(source):
         return source.removeprefix("path:")
     name = re.sub(r"[^A-Za-z0-9.@+-]+", "-", source)
     return f"data/raw/{name}"
+
+
+def fetched_sha256(part):
+    """The sha256 of what is fetched for a part of the config; None for a folder of the user's own."""
+    return part["sha256"] if (part["source"] or "path:").partition(":")[0] != "path" else None
 
 
 def own_files():
@@ -288,6 +307,39 @@ def training_files(kind):
         phase=PHASES,
         kind=kind,
     )
+
+
+def everything():
+    """What `rule all` makes."""
+    names = ["metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
+    records = ["manifest.json", "config.yaml", "ro-crate-metadata.json", "sbom.cdx.json"]
+    return [f"results/{config['run']}/{name}" for name in names + records]
+
+
+def recorded():
+    """What the manifest waits for; behind these stands every file of the run."""
+    return [
+        *(
+            f"results/{{run}}/{name}"
+            for name in ("data/dataset.jsonl", "data/rejected.jsonl", "data/audit.json")
+        ),
+        *(
+            f"results/{{run}}/{name}"
+            for name in ("metrics.json", "report.html", "fidelity.json", "ollama", "hf")
+        ),
+        *training_files("trained"),
+        *expand("results/{{run}}/export/{model}/merged", model=trained_models()),
+        *expand("results/{{run}}/export/{model}/{quant}.gguf", model=served_model(), quant=quants()),
+        *answered(),
+        *graded("grades.jsonl"),
+    ]
+
+
+def given_files():
+    """What comes from outside: fetched sources, and files and folders of the user's."""
+    sources = [config["base_model"]["source"], "" if own_files() else config["data"]["package"]["source"]]
+    schema = [config["data"]["schema"]] if config["data"]["schema"] else []
+    return [*map(source_folder, filter(None, sources)), *(file["path"] for file in own_files()), *schema]
 
 
 def bench_input():

@@ -46,6 +46,7 @@ rule convert:
         mem_mb=500,
     params:
         options=lambda w: config["data"]["package"][w.converter],
+        sha256=fetched_sha256(config["data"]["package"]),
         code=lambda w: code_fingerprint(f"data/convert_{w.converter}"),
     message:
         "Making rows of the package"

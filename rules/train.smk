@@ -17,6 +17,7 @@ rule prepare_tokenizer:
         mem_mb=1000,
     params:
         source=lambda w: config["base_model"]["source"],
+        sha256=fetched_sha256(config["base_model"]),
         gguf=lambda w: config["base_model"]["gguf"],
         pad_token=lambda w: config["base_model"]["pad_token"],
         code=code_fingerprint("train/prepare_tokenizer"),
@@ -43,6 +44,7 @@ rule prepare_base:
         mem_mb=3000,
     params:
         source=lambda w: config["base_model"]["source"],
+        sha256=fetched_sha256(config["base_model"]),
         gguf=lambda w: config["base_model"]["gguf"],
         code=code_fingerprint("train/prepare_base"),
     message:

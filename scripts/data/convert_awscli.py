@@ -26,6 +26,7 @@ from scripts.common.commands import Command, join_lines, parse_command
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.logs import logging_to
+from scripts.common.sources import require_sha256
 
 # reStructuredText that may neither read other files nor stop at a fault of markup
 QUIET = {"report_level": 5, "halt_level": 6, "file_insertion_enabled": False, "raw_enabled": False}
@@ -213,6 +214,7 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
+        require_sha256(job.input.package, job.params.sha256)
         made, missed, counts = convert(job.input.package, Options(**job.params.options))
         write_jsonl(job.output.rows, made)
         write_jsonl(job.output.left_out, missed)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.logs import logging_to
+from scripts.common.sources import require_sha256
 
 # label → the field of the output that its words go to
 STREET = [
@@ -99,6 +100,7 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
+        require_sha256(job.input.package, job.params.sha256)
         made, missed, counts = convert(job.input.package, Options(**job.params.options))
         write_jsonl(job.output.rows, made)
         write_jsonl(job.output.left_out, missed)

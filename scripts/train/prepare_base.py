@@ -17,6 +17,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file, sha256_folder
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.logs import logging_to
+from scripts.common.sources import require_sha256
 from scripts.train.prepare_tokenizer import unpacked
 
 
@@ -98,4 +99,5 @@ def prepare(
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
+        require_sha256(job.input.source, job.params.sha256)
         prepare(job.params.source, job.input.source, job.params.gguf, job.input.tokenizer, job.output.base)

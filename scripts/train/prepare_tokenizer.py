@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path
 from scripts.common.logs import logging_to
+from scripts.common.sources import require_sha256
 
 
 def choose_pad_token(tokenizer: Any, wanted: str | None) -> str:
@@ -83,4 +84,5 @@ def prepare(source: str, folder: str | Path, member: str | None, pad_token: str 
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
+        require_sha256(job.input.source, job.params.sha256)
         prepare(job.params.source, job.input.source, job.params.gguf, job.params.pad_token, job.output.tokenizer)

@@ -8,23 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from scripts.reproduce.project import copy_sources
+from scripts.reproduce.verify import CONFIG
+
 ROOT = Path(__file__).resolve().parents[2]
-TINY = """
-run: tiny
-data:
-  package:
-    awscli: {services: [sqs, sns, kinesis, logs, dynamodb], plain_share: 0.2}
-split: {valid_share: 0.1, test_share: 0.2, unseen_share: 0.15}
-curriculum:
-  rows: {easy: 16, medium: 16, hard: 16}
-train: {batch_size: 4}
-export: {more_quants: [Q8_0], imatrix: {tokens: 1024}}
-# so few steps teach little: what hangs on how well the model does is not demanded
-fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_task_drop: 1, quant_agreement: 0.7}
-evaluate:
-  max_rows: {test: 4, eval-hard: 4, eval-unseen: 4}
-  max_tokens: 24
-"""
 
 
 class Project:
@@ -32,14 +19,8 @@ class Project:
 
     def __init__(self, folder):
         self.folder = folder
-        names = ["Snakefile", "rules", "scripts", "config", "profiles", "envs"]
-        for name in names:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, folder / name)
-        (folder / "tiny.yaml").write_text(TINY)
+        copy_sources(folder)
+        shutil.copy(ROOT / CONFIG, folder / "tiny.yaml")
         fetched = ROOT / "data" / "raw"
         if fetched.is_dir():  # what an earlier run has fetched and verified need not come again
             shutil.copytree(fetched, folder / "data" / "raw", copy_function=os.link)

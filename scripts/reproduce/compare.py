@@ -1,0 +1,111 @@
+"""`python -m scripts.reproduce.compare ONE TWO [--tolerance T]`: are two runs the same?
+
+ONE and TWO are manifest.json files. Bit by bit where the fingerprints (lock file, CPU, threads, device) are equal; else
+that is refused, with the reason, and what can be asked is whether the metrics agree within a tolerance.
+"""
+
+import argparse
+import fnmatch
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.common.errors import GradusError
+from scripts.common.io import read_json
+
+# what holds times or speeds, and so differs from run to run; everything else must be equal
+TIMED = {
+    "*/report.html": "speeds and times",
+    "*.speed.json": "tokens/s",
+    "*/fidelity/speed.json": "tokens/s",
+    "*/history.jsonl": "seconds of each step",
+    "*/summary.json": "seconds and tokens/s",
+    "*/train/estimate.json": "free memory is not in it, but what it says of the machine is",
+    "*/manifest.json": "times and the commit",
+    "*/config.yaml": "made with the manifest",
+}
+
+
+def artifacts(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return {file: sha256} of everything that the run made and that holds no times; a folder's files one by one."""
+    found = {}
+    for path, facts in manifest["artifacts"].items():
+        for inner, more in facts.get("files", {"": facts}).items():
+            name = f"{path}/{inner}" if inner else path
+            if more["sha256"] and not any(fnmatch.fnmatch(name, pattern) for pattern in TIMED):
+                found[name] = more["sha256"]
+    return found
+
+
+def differing_fingerprints(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each part of the fingerprint that differs."""
+    first, second = one["fingerprint"], two["fingerprint"]
+    for key in sorted(first.keys() | second.keys()):
+        a, b = first.get(key), second.get(key)
+        if a != b:
+            if isinstance(a, list) and isinstance(b, list):
+                a, b = sorted(set(a) - set(b)), sorted(set(b) - set(a))
+            yield f"{key}: {json.dumps(a)} against {json.dumps(b)}"
+
+
+def compare_bits(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {equal, files: {file: sha256}, differing: {file: [sha256, sha256]}}; null stands for no such file.
+
+    Raises GradusError if the fingerprints differ: equal bits are then not to be expected, and differing ones no fault.
+    """
+    if reasons := list(differing_fingerprints(one, two)):
+        raise GradusError(
+            "the runs cannot be compared bit by bit, they were made under different conditions:\n  "
+            + "\n  ".join(reasons)
+            + "\nWhether their metrics agree can be asked: --tolerance 0.05"
+        )
+    a, b = artifacts(one), artifacts(two)
+    differing = {name: [a.get(name), b.get(name)] for name in sorted(a.keys() | b.keys()) if a.get(name) != b.get(name)}
+    return {"equal": not differing, "files": a, "differing": differing}
+
+
+def flatten(metrics: Mapping[str, Any], name: str = "") -> dict[str, float]:
+    """Return {model/split/metric: value} of a metrics.json."""
+    if "value" in metrics:
+        return {name: float(metrics["value"])}
+    return {k: v for key, part in metrics.items() for k, v in flatten(part, f"{name}/{key}".lstrip("/")).items()}
+
+
+def compare_metrics(one: Mapping[str, Any], two: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
+    """Return {equal, metrics: {name: [value, value]}, differing}: those further apart than `tolerance`, a share."""
+    a, b = flatten(one), flatten(two)
+    if a.keys() != b.keys():
+        raise GradusError(f"the runs have other metrics: {', '.join(sorted(a.keys() ^ b.keys())[:3])} …")
+    pairs = {name: [a[name], b[name]] for name in sorted(a)}
+    differing = {name: pair for name, pair in pairs.items() if abs(pair[0] - pair[1]) > tolerance}
+    return {"equal": not differing, "tolerance": tolerance, "metrics": pairs, "differing": differing}
+
+
+def main() -> None:
+    """Print what differs; exit with 0 if nothing does, 1 if something does, 2 if there is nothing to compare."""
+    parser = argparse.ArgumentParser(description="Compare two runs by their manifests.")
+    parser.add_argument("one", type=Path, help="manifest.json of a run")
+    parser.add_argument("two", type=Path, help="manifest.json of another")
+    parser.add_argument("--tolerance", type=float, help="compare metrics.json beside them, by absolute difference")
+    given = parser.parse_args()
+    try:
+        if given.tolerance is None:
+            found = compare_bits(read_json(given.one), read_json(given.two))
+            print(f"{len(found['files'])} files, {len(found['differing'])} differ")
+        else:
+            metrics = [read_json(path.parent / "metrics.json") for path in (given.one, given.two)]
+            found = compare_metrics(metrics[0], metrics[1], given.tolerance)
+            apart = max((abs(a - b) for a, b in found["metrics"].values()), default=0)
+            print(f"{len(found['metrics'])} metrics, {len(found['differing'])} differ; at most {apart:.3f} apart")
+    except (GradusError, OSError) as error:
+        print(f"Gradus: {error}", file=sys.stderr)
+        sys.exit(2)
+    for name, (first, second) in found["differing"].items():
+        print(f"  {name}: {first} against {second}")
+    sys.exit(not found["equal"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Say of every file of a run what it is, what made it of what, and on what machine.
+
+In: the run's results, Snakemake's own records of how each was made, the resolved config. Out: manifest.json, and the
+resolved config as a file.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from scripts.common.chat import read_contract
+from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
+from scripts.common.io import atomic_open, write_json
+from scripts.common.isolate import run_isolated
+from scripts.common.lineage import ancestors, read_records
+from scripts.common.logs import logging_to
+from scripts.common.machine import describe_cpu, fingerprint, installed_packages
+
+
+def describe(path: str) -> dict[str, Any]:
+    """Return sha256 and size in bytes of a file; of a folder, those of each file in it, too."""
+    place = Path(path)
+    if place.is_dir():
+        files = [f for f in sorted(place.rglob("*")) if f.is_file() and not f.name.startswith(".")]
+        listed = {f.relative_to(place).as_posix(): {"sha256": sha256_file(f), "bytes": f.stat().st_size} for f in files}
+        return {"sha256": sha256_folder(path), "bytes": sum(f["bytes"] for f in listed.values()), "files": listed}
+    return {"sha256": sha256_file(place), "bytes": place.stat().st_size}
+
+
+def iso(seconds: float) -> str:
+    """Return a time as ISO 8601, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def list_artifacts(targets: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return ({path: what it is and what made it}, {path: sha256 and bytes of what no rule made}) behind `targets`.
+
+    An artifact's `inputs` are {path: sha256}; of a file that only lived for a while the sha256 is null.
+    """
+    records = ancestors(read_records(), sorted(targets))
+    named = {path for record in records.values() for path in record["input"]} | set(records)
+    facts: dict[str, dict[str, Any]] = {}
+    for path in tqdm(sorted(named), desc="Hashing", unit="file", file=sys.stderr):
+        facts[path] = describe(path) if Path(path).exists() else {"sha256": None, "bytes": None}
+    artifacts = {}
+    for path, record in sorted(records.items()):
+        code = [p.strip("'") for p in record["params"] if re.fullmatch(r"'[0-9a-f]{16}'", p)]
+        artifacts[path] = {
+            **facts[path],
+            "rule": record["rule"],
+            "inputs": {name: facts[name]["sha256"] for name in sorted(record["input"])},
+            "code": code[0] if code else None,
+            "started": iso(record["starttime"]),
+            "seconds": round(record["endtime"] - record["starttime"], 1),
+        }
+    return artifacts, {path: facts[path] for path in sorted(named - set(records))}
+
+
+def git_state() -> dict[str, Any]:
+    """Return {commit, dirty, changed: files that differ from it} of this folder; nulls where there is no git."""
+    try:
+        done = [
+            subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None, "changed": None}
+    changed = [line[3:] for line in done[1].splitlines()]
+    return {"commit": done[0].strip(), "dirty": bool(changed), "changed": changed}
+
+
+def llama_build() -> str:
+    """Return how llama.cpp was built: its own line of instruction sets. Run it isolated."""
+    import llama_cpp
+
+    return str(llama_cpp.llama_print_system_info().decode()).strip()
+
+
+def make_manifest(config: Mapping[str, Any], targets: Iterable[str], contract: str | Path) -> dict[str, Any]:
+    """Return the manifest. `targets`: what the run is for; everything behind them is listed."""
+    build = run_isolated("asking llama.cpp how it was built", llama_build)
+    artifacts, sources = list_artifacts(targets)
+    git = git_state()
+    packages = installed_packages()
+    threads = {stage: config[stage]["threads"] for stage in ("train", "evaluate")}
+    return {
+        "run": config["run"],
+        "made": iso(datetime.now(UTC).timestamp()),
+        "git": git,
+        "config": dict(config),
+        "config_sha256": sha256_json(config),
+        "chat_contract": read_contract(contract).hash,
+        "fingerprint": fingerprint(threads, build),
+        "cpu": {**describe_cpu(), "cores": os.cpu_count()},
+        "llama_cpp": {"llama-cpp-python": version("llama-cpp-python"), "built_with": build},
+        "packages": packages,
+        "artifacts": artifacts,
+        "sources": sources,
+    }
+
+
+def write_config(path: str | Path, config: Mapping[str, Any]) -> None:
+    """Write the resolved config, which runs again as it is: `snakemake --configfile <it>`."""
+    with atomic_open(path) as handle:
+        handle.write("# The resolved config of this run, defaults filled in.\n")
+        yaml.safe_dump(dict(config), handle, sort_keys=False, allow_unicode=True, width=120)
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        write_config(job.output.config, job.params.config)
+        write_json(job.output.manifest, make_manifest(job.params.config, job.input, job.input.contract))

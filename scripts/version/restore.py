@@ -1,0 +1,65 @@
+"""Take over a run that DVC brought back: verify it, and tell Snakemake how it was made.
+
+Called before Snakemake plans. A clone has neither Snakemake's records nor its dates, so it would not know whether what
+DVC restored is up to date. Both are kept with the run, in records.json, and put in place here, once, after every file has
+been hashed: DVC does not hash what it takes from its cache.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from scripts.common.errors import GradusError
+from scripts.common.hashing import sha256_file
+from scripts.common.io import atomic_open, read_json
+from scripts.common.lineage import write_records
+from scripts.version.dvc import cache_folder, faults
+
+SHOWN = 3  # faults, of many
+
+
+def stamp_of(run: str) -> Path:
+    """Return the file that says which records of a run Snakemake has been told in this folder."""
+    return Path(".snakemake") / "gradus" / f"{run}.restored"
+
+
+def remember(run: str, records: Path) -> None:
+    """Note that Snakemake knows these records."""
+    with atomic_open(stamp_of(run)) as handle:
+        handle.write(sha256_file(records))
+
+
+def restore(run: str) -> bool:
+    """Take over what DVC restored of a run; return whether there was anything new.
+
+    Raises GradusError that names what is corrupted or changed; nothing is used then.
+    """
+    records = Path("results") / run / "records.json"
+    stamp = stamp_of(run)
+    if not records.is_file() or (stamp.is_file() and stamp.read_text(encoding="utf-8") == sha256_file(records)):
+        return False
+    kept = read_json(records)
+    cache = cache_folder()
+    pointers = [Path(pointer) for pointer in kept["pointers"] if Path(pointer).is_file()]
+    found = [fault for pointer in pointers for fault in faults(pointer, cache)]
+    if found:
+        more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise GradusError("what DVC restored cannot be used:\n  " + "\n  ".join(found[:SHOWN]) + more)
+    set_dates(kept["order"])
+    write_records(kept["records"])
+    remember(run, records)
+    return True
+
+
+def set_dates(paths: list[str]) -> None:
+    """Give files the dates of now, in this order, each later than the one before; a folder's is on a file of Snakemake's."""
+    now = time.time_ns()
+    for number, path in enumerate(paths):
+        moment = now - (len(paths) - number) * 1_000_000
+        place = Path(path)
+        if place.is_dir():
+            os.utime(place, ns=(moment, moment))
+            place = place / ".snakemake_timestamp"
+            place.touch()
+        if place.is_file():
+            os.utime(place, ns=(moment, moment))

@@ -1,0 +1,31 @@
+"""List the environment's packages, versions and licences as a CycloneDX SBOM.
+
+In: the environment that this runs in. Out: sbom.cdx.json, the same bytes for the same packages.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.common.errors import GradusError
+from scripts.common.io import atomic_path
+from scripts.common.logs import logging_to
+
+
+def write_sbom(output: str | Path) -> None:
+    """Write the SBOM by CycloneDX's own tool."""
+    with atomic_path(output) as part:
+        command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--validate"]
+        done = subprocess.run(
+            [*command, "--output-file", str(part), sys.executable], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise GradusError(
+                f"the SBOM could not be written: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+            )
+
+
+if "snakemake" in globals():
+    job = globals()["snakemake"]
+    with logging_to(job.log[0]):
+        write_sbom(job.output.sbom)

@@ -1,0 +1,93 @@
+"""`python -m scripts.version.trace FILE`: the line of descent of a file, back to raw rows and config.
+
+FILE may be one of a run's files or a copy of it under any name: it is known by its sha256.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scripts.common.errors import GradusError
+from scripts.common.gguf_info import metadata, open_gguf
+from scripts.common.hashing import sha256_file, sha256_folder
+from scripts.common.io import read_json
+
+
+def find(file: Path, manifests: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
+    """Return (manifest, the artifact's path in it) of the file with this content.
+
+    Raises GradusError if no run knows it, or if it was changed since.
+    """
+    found = sha256_folder(file) if file.is_dir() else sha256_file(file)
+    for manifest in manifests:
+        for path, facts in {**manifest["artifacts"], **manifest["sources"]}.items():
+            if facts["sha256"] == found:
+                return manifest, path
+            if any(inner["sha256"] == found for inner in facts.get("files", {}).values()):
+                return manifest, path
+    by_name = [m["run"] for m in manifests if file.as_posix() in m["artifacts"]]
+    if by_name:
+        raise GradusError(f"{file}: changed since run {by_name[0]} made it (its sha256 is now {found})")
+    raise GradusError(
+        f"{file}: no manifest in results/*/manifest.json knows its sha256, {found}" + carried_hashes(file)
+    )
+
+
+def carried_hashes(file: Path) -> str:
+    """Return what a GGUF says itself of where it comes from."""
+    try:
+        said = {key: value for key, value in metadata(open_gguf(file)).items() if key.startswith("gradus.")}
+    except (GradusError, OSError):
+        return ""
+    return "; it says itself: " + ", ".join(f"{key} {value[:12]}…" for key, value in said.items()) if said else ""
+
+
+def descent(manifest: dict[str, Any], path: str) -> Iterator[str]:
+    """Yield a line for the artifact and everything that it was made of, each once, indented by its distance."""
+    seen: set[str] = set()
+
+    def walk(name: str, depth: int) -> Iterator[str]:
+        facts = manifest["artifacts"].get(name) or manifest["sources"][name]
+        made = f"{facts['rule']}, code {facts['code']}, {facts['started']}" if "rule" in facts else "given"
+        sha = f"sha256 {facts['sha256'][:16]}" if facts["sha256"] else "kept only while it was needed"
+        again = name in seen and bool(facts.get("inputs"))
+        seen.add(name)
+        yield f"{'  ' * depth}{name}  [{made}]  {sha}" + ("  (see above)" if again else "")
+        if not again:
+            # what came first is shown last, so that the longest line of descent is read in one piece
+            for inner in sorted(facts.get("inputs", {}), key=lambda n: (n.endswith(".passed"), n)):
+                yield from walk(inner, depth + 1)
+
+    yield from walk(path, 0)
+
+
+def trace(file: Path) -> Iterator[str]:
+    """Yield the lines to print; raise GradusError if there is nothing to tell."""
+    if not file.exists():
+        raise GradusError(f"{file}: no such file")
+    manifests = [read_json(path) for path in sorted(Path("results").glob("*/manifest.json"))]
+    manifest, path = find(file, manifests)
+    git, run = manifest["git"], manifest["run"]
+    dirty = f", with changes in {', '.join(git['changed'])}" if git["dirty"] else ""
+    yield f"{file} is {path} of run {run}, {manifest['made']}"
+    yield f"commit {git['commit'] or 'unknown'}{dirty}"
+    yield f"config results/{run}/config.yaml  sha256 {manifest['config_sha256'][:16]}"
+    yield f"chat contract  sha256 {manifest['chat_contract'][:16]}"
+    yield f"environment: lock {manifest['fingerprint']['lock'][:16]}, {manifest['cpu']['name'] or 'unknown CPU'}"
+    yield ""
+    yield from descent(manifest, path)
+
+
+def main() -> None:
+    """Print the line of descent."""
+    if len(sys.argv) != 2 or not sys.argv[1]:
+        sys.exit("Gradus: which file? make trace FILE=results/<run>/ollama/model.gguf")
+    try:
+        print("\n".join(trace(Path(sys.argv[1]))))
+    except GradusError as error:
+        sys.exit(f"Gradus: {error}")
+
+
+if __name__ == "__main__":
+    main()
