@@ -1,8 +1,8 @@
 """One run at a time in a folder, and no jobs of a dead run beside a living one.
 
-Snakemake's own lock outlives a killed run and must then be taken away by hand. This one is the kernel's: it ends with the
-process that holds it, however that ends. The jobs of a killed run are processes of their own and go on, so the next run
-ends them before it starts its own. docs/reproducibility.md.
+Snakemake's own lock outlives a killed run and must then be taken away by hand. This one is the kernel's: it ends with
+the process that holds it, however that ends. The jobs of a killed run are processes of their own and go on, so the next
+run ends them before it starts its own. docs/reproducibility.md.
 """
 
 import fcntl
@@ -44,7 +44,7 @@ def hold(path: str | Path) -> int:
     Raises GradusError if another run is at work in the folder.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    handle = open(path, "a+", encoding="utf-8")
+    handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - as long as it is open, the lock is held
     handle.seek(0)
     last = handle.read().strip()
     try:

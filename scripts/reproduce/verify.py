@@ -55,9 +55,8 @@ def verify() -> bool:
     found = compare_bits(*manifests)
     found |= {"fingerprint": manifests[0]["fingerprint"], "sources": source_fingerprint()}
     write_json(RESULT, found)
-    print(
-        f"Gradus: {len(found['files'])} files compared, {len(found['differing'])} differ; see {RESULT.relative_to(ROOT)}"
-    )
+    counts = f"{len(found['files'])} files compared, {len(found['differing'])} differ"
+    print(f"Gradus: {counts}; see {RESULT.relative_to(ROOT)}")
     for name, pair in found["differing"].items():
         print(f"  {name}: {pair[0]} against {pair[1]}")
     return bool(found["equal"])

@@ -1,7 +1,7 @@
 """Pack one tar that a reviewer unpacks and reruns offline.
 
-In: the sources, the lock files, the raw data, the run's manifest and resolved config, DVC's pointers; wheels if asked for.
-Out: the tar, without clock, owner or order of its own: the same content gives the same bytes.
+In: the sources, the lock files, the raw data, the run's manifest and resolved config, DVC's pointers; wheels if asked
+for. Out: the tar, without clock, owner or order of its own: the same content gives the same bytes.
 """
 
 import io

@@ -21,7 +21,7 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
-LICENSES = {"Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0"}
+LICENSE = "https://www.apache.org/licenses/LICENSE-2.0"
 
 
 def media_type(path: str) -> str:
@@ -37,8 +37,12 @@ def make_crate(manifest: Mapping[str, Any], folder: Path, snakemake_version: str
     crate.name = f"Gradus run {run}"
     title = manifest["config"]["report"]["title"]
     crate.description = f"{title}: a small language model, fine-tuned, quantized and evaluated, and how it was made."
-    crate.license = crate.add(ContextEntity(crate, LICENSES["Apache-2.0"], {
-        "@type": "CreativeWork", "name": "Apache License 2.0", "description": "of the workflow; models and data have their own"}))  # fmt: skip
+    license_of_code = {
+        "@type": "CreativeWork",
+        "name": "Apache License 2.0",
+        "description": "of the workflow; models and data have their own licences",
+    }
+    crate.license = crate.add(ContextEntity(crate, LICENSE, license_of_code))
     crate.datePublished = manifest["made"]
     crate.root_dataset["conformsTo"] = [
         crate.add(ContextEntity(crate, url, {"@type": "CreativeWork", "name": name, "version": number}))
@@ -66,14 +70,24 @@ def make_crate(manifest: Mapping[str, Any], folder: Path, snakemake_version: str
     here = {p: f for p, f in made_by_rules.items() if f["sha256"] and (folder / p.removeprefix(root)).exists()}
     results = [add(path, facts) for path, facts in here.items() if path.startswith(root)]
     sources = [add(path, facts) for path, facts in {**manifest["sources"], **here}.items() if not path.startswith(root)]
-    config = crate.add_file(dest_path="config.yaml", properties={"name": "the resolved config", "encodingFormat": "text/yaml"})  # fmt: skip
-    listed = crate.add_file(dest_path="manifest.json", properties={"name": "manifest", "encodingFormat": "application/json"})  # fmt: skip
+    config, listed = (
+        crate.add_file(dest_path=name, properties={"name": what, "encodingFormat": kind})
+        for name, what, kind in (
+            ("config.yaml", "the resolved config", "text/yaml"),
+            ("manifest.json", "manifest", "application/json"),
+        )
+    )
     engine = crate.add(SoftwareApplication(crate, "#snakemake", {"name": "Snakemake", "version": snakemake_version}))
     engine["url"] = "https://snakemake.github.io"
     started = min(facts["started"] for facts in made_by_rules.values())
-    action = crate.add(ContextEntity(crate, "#run", {
-        "@type": "CreateAction", "name": f"Run of Gradus: {run}", "startTime": started, "endTime": manifest["made"],
-        "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"}}))  # fmt: skip
+    run_of_it = {
+        "@type": "CreateAction",
+        "name": f"Run of Gradus: {run}",
+        "startTime": started,
+        "endTime": manifest["made"],
+        "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
+    }
+    action = crate.add(ContextEntity(crate, "#run", run_of_it))
     action["instrument"] = workflow
     action["object"] = [*sources, config]
     action["result"] = [*results, listed]

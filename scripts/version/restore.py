@@ -1,8 +1,8 @@
 """Take over a run that DVC brought back: verify it, and tell Snakemake how it was made.
 
 Called before Snakemake plans. A clone has neither Snakemake's records nor its dates, so it would not know whether what
-DVC restored is up to date. Both are kept with the run, in records.json, and put in place here, once, after every file has
-been hashed: DVC does not hash what it takes from its cache.
+DVC restored is up to date. Both are kept with the run, in records.json, and put in place here, once, after every file
+has been hashed: DVC does not hash what it takes from its cache.
 """
 
 import os
@@ -52,7 +52,7 @@ def restore(run: str) -> bool:
 
 
 def set_dates(paths: list[str]) -> None:
-    """Give files the dates of now, in this order, each later than the one before; a folder's is on a file of Snakemake's."""
+    """Give files the dates of now, each later than the one before; a folder's date is that of a file of Snakemake's."""
     now = time.time_ns()
     for number, path in enumerate(paths):
         moment = now - (len(paths) - number) * 1_000_000

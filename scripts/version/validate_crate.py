@@ -1,6 +1,6 @@
 """`python -m scripts.version.validate_crate results/<run>`: is the run's RO-Crate what its profile demands?
 
-Runs in the environment of tools (`make crate`), offline: the vocabulary comes from the rocrate package, not from the web.
+Runs in the environment of tools (`make crate`), offline: the vocabulary comes from the rocrate package, not the web.
 """
 
 import json
@@ -14,7 +14,7 @@ OLD_TERMS = {name: f"https://bioschemas.org/{name}" for name in ("ComputationalW
 
 
 def context(url: str) -> Any:
-    """Return RO-Crate's JSON-LD vocabulary, which the package has in its newest version: earlier ones are part of it."""
+    """Return RO-Crate's JSON-LD vocabulary; the package has its newest version, of which earlier ones are part."""
     import rocrate
 
     if not url.startswith("https://w3id.org/ro/crate/"):
