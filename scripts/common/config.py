@@ -18,6 +18,7 @@ from scripts.common.hashing import ROOT
 from scripts.common.io import atomic_open
 
 SCHEMA = ROOT / "config" / "schema.yaml"
+SHOWN = 3  # faults, of many
 
 
 def load_schema() -> dict[str, Any]:
@@ -103,8 +104,14 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
     if not faults:
         faults = list(_cross_check(config, files))
     if faults:
-        raise GradusError("the config cannot be used:\n  " + "\n  ".join(sorted(set(faults))))
+        raise refusal(sorted(set(faults)))
     return config
+
+
+def refusal(faults: list[str]) -> GradusError:
+    """Return the error that names the config's first faults and counts the others."""
+    more = [f"… and {len(faults) - SHOWN} more"] if len(faults) > SHOWN + 1 else faults[SHOWN:]
+    return GradusError("\n  ".join(["the config cannot be used:", *faults[:SHOWN], *more]))
 
 
 def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
@@ -123,7 +130,7 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
         f"{_where(path, files)}: {name}: no such file or folder" for path, name in named if not Path(name).exists()
     ]
     if faults:
-        raise GradusError("the config cannot be used:\n  " + "\n  ".join(faults))
+        raise refusal(faults)
 
 
 def _cross_check(config: dict[str, Any], files: Sequence[str | Path]) -> Iterator[str]:

@@ -62,9 +62,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read one JSON document."""
+    """Read one JSON document. Raises GradusError that names the file if it is none."""
     with open(path, encoding="utf-8") as handle:
-        return json.load(handle)
+        try:
+            return json.load(handle)
+        except (ValueError, RecursionError) as error:
+            raise GradusError(f"{path}: not JSON, or cut short ({error}); delete it and run again") from None
 
 
 def dump_line(row: Any) -> str:

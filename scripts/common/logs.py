@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from scripts.common.errors import GradusError
+from scripts.common.errors import GradusError, first_line
 
 TRACEBACK = "GRADUS_TRACEBACK"  # set in the environment: print tracebacks
 
@@ -52,9 +52,8 @@ def logging_to(path: str | Path) -> Iterator[None]:
         if message is None:
             with suppress(OSError):
                 beside.write_text(traceback.format_exc(), encoding="utf-8")
-            first = (str(error).strip().splitlines() or ["no message"])[0]
             message = (
-                f"{type(error).__name__}: {first}\nThis is a fault in Gradus or in a library that it calls. "
+                f"{type(error).__name__}: {first_line(error)}\nThis is a fault in Gradus or in a library that it calls. "
                 f"The traceback is in {beside}; {TRACEBACK}=1 in the environment prints it."
             )
         logging.error("%s", message)

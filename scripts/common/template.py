@@ -50,6 +50,6 @@ class ChatTemplate:
         """
         try:
             return self.template.render(messages=messages, add_generation_prompt=generate, **self.tokens)
-        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
             roles = ", ".join(message["role"] for message in messages)
             raise GradusError(f"the chat template fails on a conversation of {roles}: {error}") from None

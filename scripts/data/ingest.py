@@ -123,10 +123,10 @@ class Ingest:
         lines = [
             f"{i['file']}:{i['line']}: {i['field'] + ': ' if i['field'] else ''}{i['reason']}" for i in self.rejected
         ]
-        more = f"\n  … and {len(lines) - 5} more, all in this rule's log" if len(lines) > 5 else ""
+        more = f"\n  … and {len(lines) - 3} more, all in this rule's log" if len(lines) > 3 else ""
         raise GradusError(
             f"{len(lines)} of {self.counts['rows']} rows cannot be used "
-            f"(data.max_rejected_share allows {self.max_rejected_share:g}):\n  " + "\n  ".join(lines[:5]) + more
+            f"(data.max_rejected_share allows {self.max_rejected_share:g}):\n  " + "\n  ".join(lines[:3]) + more
         )
 
     def summary(self) -> dict[str, Any]:

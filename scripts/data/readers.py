@@ -5,6 +5,7 @@ Each reader yields (line, row, reason): the row as a dict of JSON values, or Non
 
 import csv
 import gzip
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,7 +55,7 @@ def read_gzip_lines(path: Path) -> Lines:
     try:
         with gzip.open(path, "rb") as handle:
             yield from read_lines(handle)  # type: ignore[arg-type]
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise GradusError(f"{path}: damaged, or not gzip ({error}); copy it again") from None
 
 
@@ -81,6 +82,8 @@ def read_csv(path: Path) -> Lines:
             return
         except csv.Error as error:
             raise GradusError(f"{path}:1: the header cannot be read ({error})") from None
+        if not all(_is_utf8(name) and name.isprintable() for name in header):
+            raise GradusError(f"{path}:1: the header is not UTF-8; save the file as UTF-8")
         if len(set(header)) != len(header):
             raise GradusError(f"{path}:1: two columns have the same name; rename one")
         while True:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path, read_json
 from scripts.common.logs import logging_to
+from scripts.common.weights import require_whole
 
 TOKENIZER = (
     "tokenizer.json",
@@ -46,6 +47,7 @@ def merge(base: str | Path, trained: str | Path, output: str | Path) -> None:
     Raises GradusError if the adapter belongs to another base, or if the checkpoint is packed.
     """
     require_same_base(base, trained)
+    require_whole(base, trained)
     if "quantization_config" in read_json(Path(base) / "config.json"):
         raise GradusError(f"{base}: a quantized checkpoint; an adapter is merged into unquantised weights only")
     model = AutoModelForCausalLM.from_pretrained(

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
 from scripts.common.io import atomic_path, read_json, write_json
 
@@ -66,7 +67,7 @@ class Checkpoints:
                 progress = Progress(**read_json(folder / "state.json"))
                 if any(sha256_file(folder / name) != digest for name, digest in progress.files.items()):
                     raise ValueError("a file is not the one that was written")
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, GradusError) as error:
                 logging.warning("checkpoint %s is not used: %s", folder, error)
             else:
                 found.append(progress)

