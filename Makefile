@@ -12,8 +12,10 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 
 .PHONY: run setup tools test verify faults trace crate push pull audit bench scale families lint format docs lock clean-llama
 
+# make CONFIG=config/runs/tiny.yaml runs another config
 run: setup
-	$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+	$(if $(CONFIG),@$(BIN)/python -m scripts.common.config check "$(CONFIG)")
+	$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
 
 setup: $(VENV)/.ready
 

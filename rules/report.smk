@@ -78,7 +78,13 @@ rule report:
     conda:
         "../envs/gradus.yaml"
     params:
-        config=lambda w: config,
+        config=lambda w: {
+            **{key: config[key] for key in ("run", "report", "evaluate")},
+            "base_model": {"license": config["base_model"]["license"]},
+            "data": {"package": {key: config["data"]["package"][key] for key in ("source", "license")}},
+            "export": {"quant": config["export"]["quant"]},
+            "fidelity": {"probe_tokens": config["fidelity"]["probe_tokens"]},
+        },
         checks=checks(),
         served=served_model(),
         variants=merge_variants(),

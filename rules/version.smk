@@ -16,7 +16,8 @@ rule manifest:
     resources:
         mem_mb=1000,
     params:
-        config=lambda w: config,
+        # hub and archive are of what is done with a finished run
+        config=lambda w: {key: part for key, part in config.items() if key not in ("hub", "archive")},
         code=code_fingerprint("version/manifest"),
     message:
         "Recording what was made of what"

@@ -1,10 +1,12 @@
 """The config checked against config/schema.yaml, with the file and line of each fault.
 
-`python -m scripts.common.config` writes config/README.md, the table of every key, from the schema.
+`python -m scripts.common.config` writes config/README.md, the table of every key, from the schema;
+`python -m scripts.common.config check FILE` says what is wrong with a config file before Snakemake reads it.
 """
 
 import difflib
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,8 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
     Raises GradusError that lists every fault: unknown key, wrong type, value out of range, and what
     a schema cannot say (a phase of an unknown difficulty, a model that no arm trains).
     """
+    for file in files:
+        read_config(file)
     config = json.loads(json.dumps(config))  # plain values, and a copy of our own
     faults = [line for error in Validator(load_schema()).iter_errors(config) for line in _explain(error, files)]
     if not faults:
@@ -208,8 +212,39 @@ def render_table(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"| `{name}` | `{default}` | {meaning}{bounds}{choice} |".replace("||", "\\|\\|")
 
 
+def read_config(file: str | Path) -> dict[str, Any]:
+    """Return what a config file says; raise GradusError if it cannot be read, is no YAML, or has a key twice."""
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
+        raise GradusError(f"{file}: cannot be read as a config: {reason}") from None
+    if not isinstance(value, dict):
+        raise GradusError(f"{file}: not a config; it takes lines such as `run: my-run`")
+    if twice := list(_twice(node)):
+        raise refusal([f"{file}:{line}: {key}: stands there twice" for key, line in twice])
+    return value
+
+
+def _twice(node: Any) -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        yield from ((k.value, k.start_mark.line + 1) for n, (k, _) in enumerate(node.value) if k.value in keys[:n])
+        for _, inner in node.value:
+            yield from _twice(inner)
+
+
 def main() -> None:
-    """Write config/README.md."""
+    """Write config/README.md; or check files."""
+    if sys.argv[1:2] == ["check"]:
+        try:
+            for file in sys.argv[2:]:
+                read_config(file)
+        except GradusError as error:
+            sys.exit(f"Gradus: {error}")
+        return
     head = (ROOT / "config" / "README.head.md").read_text(encoding="utf-8")
     with atomic_open(ROOT / "config" / "README.md") as handle:
         handle.write(head + "\n".join(render_table(load_schema())) + "\n")

@@ -12,6 +12,8 @@ from scripts.reproduce.project import copy_sources
 from scripts.reproduce.verify import CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]
+CANARY = "canary-5f1c0e"  # a secret; it must turn up nowhere
+os.environ.update(HF_TOKEN=f"hf_{CANARY}", AWS_SECRET_ACCESS_KEY=CANARY)
 
 
 class Project:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from scripts.common.chat import ChatContract
-from scripts.common.config import check_config, load_schema
+from scripts.common.config import check_config, load_schema, read_config
 from scripts.common.gguf_info import require_contract
 from scripts.common.logs import TRACEBACK, logging_to
 from scripts.data.chat_contract import make_contract
@@ -107,6 +107,31 @@ def test_configs_by_lot(tmp_path, capsys, path, value):
     message = refused(tmp_path, capsys, "config", lambda: check_config(yaml.safe_load(file.read_text()), [file]))
     assert str(path[-1]) in message or str(path[0]) in message
     assert "bad.yaml:" in message
+
+
+CONFIG_FILES = {
+    "binary": bytes(range(256)),
+    "unclosed": b"run: [a\n",
+    "tabs": b"run:\n\tx: 1\n",
+    "a list": b"- a\n- b\n",
+    "a text": b"hello",
+    "empty": b"",
+    "deep": b"a: " + b"[" * 5000,
+    "code": b"run: !!python/object/apply:os.system ['touch hacked']\n",
+    "a key twice": b"run: a\nbase_model: {source: 'path:b'}\nrun: b\n",
+    "an inner key twice": b"run: a\ntrain:\n  threads: 1\n  threads: 2\n",
+    "a bomb": b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b]\n",
+}
+
+
+@pytest.mark.parametrize("name", CONFIG_FILES)
+def test_config_files(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(CONFIG_FILES[name])
+    assert "bad.yaml" in refused(tmp_path, capsys, "config", lambda: check_config(read_config(file), [file]))
+    assert not (tmp_path / "hacked").exists()
+    assert "nowhere.yaml" in refused(tmp_path, capsys, "config", lambda: read_config(tmp_path / "nowhere.yaml"))
 
 
 # --- datasets

@@ -1,0 +1,111 @@
+"""The table of edits against what must rerun, on the real DAG. docs/reproducibility.md shows it.
+
+It runs before test_pipeline.py, which changes rows of the run.
+"""
+
+import os
+import shutil
+
+import pytest
+
+EXPORT = {"merge", "convert_gguf", "importance", "quantize", "modelfile", "ollama", "hf"}
+CHECKS = {"check_merge", "check_gguf", "check_template", "check_stopping", "check_serving"}
+MEASURED = {"quant_loss", "quantization", "speed", "gate", "fidelity"}
+SUMMED_UP = {"compare", "validity", "figures", "report"}
+RECORDED = {"manifest", "crate", "all"}
+ANSWERED = {"answer", "grade", "quantization", "gate", "fidelity", "check_stopping", "check_serving", "ollama", "hf"}
+DATA = {
+    "ingest",
+    "mask",
+    "deduplicate",
+    "split",
+    "decontaminate",
+    "audit",
+    "score",
+    "check_labels",
+    "estimate",
+    "phase",
+}
+TRAINED = {"train_phase", *EXPORT, *CHECKS, *MEASURED, "answer", "grade"}
+# with torch another version: all that computes with it, and what follows
+WITH_TORCH = {"prepare_tokenizer", "chat_contract", "prepare_base", "round_base", *TRAINED, *SUMMED_UP, *RECORDED}
+
+
+def replace(name, old, new):
+    """An edit of a file of the project."""
+
+    def edit(folder):
+        file = folder / name
+        text = file.read_text()
+        assert old in text, name
+        file.write_text(text.replace(old, new, 1))
+
+    edit.name = name
+    return edit
+
+
+def touch_everything(folder):
+    """Newer dates on every source and every file of the run; in no particular order."""
+    for place in ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "data/raw", "results"):
+        top = folder / place
+        for file in [top] if top.is_file() else sorted(top.rglob("*"), reverse=True):
+            if file.is_file() and file.name != ".snakemake_timestamp":
+                os.utime(file)
+
+
+TABLE = [
+    ("a script: report.py", replace("scripts/report/report.py", '"""', '"""X '), {"report", *RECORDED}),
+    ("a script: grade.py", replace("scripts/evaluate/grade.py", '"""', '"""X '),
+     {"grade", "quantization", "gate", "fidelity", "ollama", "hf", *SUMMED_UP, *RECORDED}),
+    ("a shared module: modelfile.py", replace("scripts/common/modelfile.py", '"""', '"""X '),
+     {"modelfile", "ollama", "check_template", "check_serving", "gate", "fidelity", "hf", "report", *RECORDED}),
+    ("a template: report.html.j2", replace("scripts/report/report.html.j2", "What went in", "What came in"), {"report", *RECORDED}),
+    ("a template: model_card.md.j2", replace("scripts/export/model_card.md.j2", "#", "##"), {"hf", *RECORDED}),
+    ("a config key that is used: evaluate.max_tokens", replace("tiny.yaml", "max_tokens: 24", "max_tokens: 12"),
+     {*ANSWERED, *SUMMED_UP, *RECORDED}),
+    ("a config key that is used: train.learning_rate", replace("config/config.yaml", "learning_rate: 0.002", "learning_rate: 0.001"),
+     {"estimate", "phase", *TRAINED, *SUMMED_UP, *RECORDED}),
+    ("a config key that this run does not use: data.package.usaddress.files",
+     lambda folder: (folder / "tiny.yaml").write_text((folder / "tiny.yaml").read_text().replace("    awscli:", "    usaddress: {files: [labeled]}\n    awscli:")),
+     RECORDED),
+    ("a config key of what is done with a finished run: hub.private", replace("tiny.yaml", "run: tiny", "run: tiny\nhub: {private: false}"), set()),
+    ("a comment in the config", replace("config/config.yaml", "# thirty", "# some thirty"), set()),
+    ("a raw row (the most that it can mean)", replace("results/tiny/data/converted/awscli.jsonl", "aws ", "aws  "),
+     {*DATA, *TRAINED, *SUMMED_UP, *RECORDED}),
+    ("a row of the hard phase", replace("results/tiny/curriculum/curriculum/seed1/hard.jsonl", "aws ", "aws  "),
+     {*TRAINED, *SUMMED_UP, *RECORDED}),
+    ("a package: scipy", replace("envs/requirements.lock", "\nscipy==1.", "\nscipy==2."), None),
+    ("a package: torch", replace("envs/requirements.lock", "\ntorch==2.", "\ntorch==3."), None),
+    ("a package of the tests alone: pytest", replace("envs/requirements.lock", "\npytest==", "\npytest==1"), {"sbom", *RECORDED}),
+    ("touch on everything", touch_everything, set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "edit", "rules"), TABLE, ids=[row[0] for row in TABLE])
+def test_an_edit_reruns_what_it_must_and_no_more(project, tmp_path, what, edit, rules):
+    copy = project.copy_to(tmp_path / "copy")
+    if getattr(edit, "name", "").startswith("results/"):  # a hard link
+        content = (copy.folder / edit.name).read_bytes()
+        (copy.folder / edit.name).unlink()
+        (copy.folder / edit.name).write_bytes(content)
+    assert copy.planned() == {}
+    edit(copy.folder)
+    found = set(copy.planned())
+    if rules is not None:
+        assert found == rules
+    elif "torch" in what:
+        assert found >= {"train_phase", "merge", "round_base", "prepare_base", "sbom"}
+        assert not found & {"fetch", "convert", "ingest", "split", "deduplicate", "score"}
+    else:
+        assert found >= {"sbom", "manifest"}
+        assert not found & {"fetch", "convert"}
+
+
+def test_a_copy_in_another_place_with_newer_dates_reruns_nothing(project, tmp_path):
+    """What a clone is, but for DVC; that way is in test_version.py."""
+    copy = project.copy_to(tmp_path / "elsewhere" / "copy")
+    for file in (copy.folder / "scripts").rglob("*.py"):
+        os.utime(file)
+    assert copy.planned() == {}
+    shutil.rmtree(copy.folder / ".snakemake" / "metadata")
+    assert copy.planned() == {}
