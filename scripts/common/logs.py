@@ -53,7 +53,8 @@ def logging_to(path: str | Path) -> Iterator[None]:
             with suppress(OSError):
                 beside.write_text(traceback.format_exc(), encoding="utf-8")
             message = (
-                f"{type(error).__name__}: {first_line(error)}\nThis is a fault in Gradus or in a library that it calls. "
+                f"{type(error).__name__}: {first_line(error)}\n"
+                "This is a fault in Gradus or in a library that it calls. "
                 f"The traceback is in {beside}; {TRACEBACK}=1 in the environment prints it."
             )
         logging.error("%s", message)

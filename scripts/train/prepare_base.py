@@ -38,7 +38,7 @@ def check_folder(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         listed = read_json(index)
-        files = listed.get("weight_map", {}).values() if isinstance(listed, dict) else [None]
+        files: list[Any] = list(listed.get("weight_map", {}).values()) if isinstance(listed, dict) else [None]
         if not all(isinstance(name, str) and Path(name).name == name for name in files):
             raise GradusError(f"{index}: not a list of this folder's weights; download it again")
         missing = sorted({name for name in files if not (folder / name).is_file()})

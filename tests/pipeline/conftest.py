@@ -16,6 +16,17 @@ CANARY = "canary-5f1c0e"  # a secret; it must turn up nowhere
 os.environ.update(HF_TOKEN=f"hf_{CANARY}", AWS_SECRET_ACCESS_KEY=CANARY)
 
 
+# test_pipeline.py changes rows of the run, and test_to_llama_cpp.py starts torch's threads in this process
+ORDER = ["test_gates", "test_version", "test_security", "test_reruns", "test_pipeline", "test_to_llama_cpp"]
+
+
+def pytest_collection_modifyitems(items):
+    places = [n for n, item in enumerate(items) if item.path.parent == Path(__file__).parent]
+    mine = sorted((items[n] for n in places), key=lambda item: ORDER.index(item.path.stem))
+    for place, item in zip(places, mine, strict=True):
+        items[place] = item
+
+
 class Project:
     """A copy of the project that tests may change."""
 

@@ -1,7 +1,4 @@
-"""What was trained is what is served: the gates of the real run, its exports, and what happens when one is broken.
-
-It runs before test_pipeline.py, which changes rows of the run.
-"""
+"""What was trained is what is served: the gates of the real run, its exports, and what happens when one is broken."""
 
 import json
 import re

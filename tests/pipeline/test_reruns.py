@@ -1,7 +1,4 @@
-"""The table of edits against what must rerun, on the real DAG. docs/reproducibility.md shows it.
-
-It runs before test_pipeline.py, which changes rows of the run.
-"""
+"""The table of edits against what must rerun, on the real DAG. docs/reproducibility.md shows it."""
 
 import os
 import shutil

@@ -1,7 +1,4 @@
-"""DVC, manifest, crate, archive, trace: on the real run, with a real remote, a real clone and a server that speaks S3.
-
-It runs before test_pipeline.py, which changes rows of the run.
-"""
+"""DVC, manifest, crate, archive, trace: on the real run, with a real remote, a real clone and a server that speaks S3."""
 
 import json
 import os
@@ -177,8 +174,8 @@ def s3(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = open(tmp_path / "s3.log", "w")
-    server = subprocess.Popen([TOOLS / "moto_server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
+    command = [TOOLS / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     for _ in range(100):
         try:
