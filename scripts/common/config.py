@@ -130,9 +130,14 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
         named.append((["data", "schema"], config["data"]["schema"]))
     if config["base_model"]["source"].startswith("path:"):
         named.append((["base_model", "source"], config["base_model"]["source"].removeprefix("path:")))
-    faults = [
-        f"{_where(path, files)}: {name}: no such file or folder" for path, name in named if not Path(name).exists()
-    ]
+    faults = []
+    for path, name in named:
+        if not name.strip() or not name.isprintable() or set(name) & set("{}"):
+            key = ".".join(map(str, path))
+            reason = "a name of blanks, or with line breaks, tabs or braces, which Snakemake reads as wildcards"
+            faults.append(f"{_where(path, files)}: {key}: {name!r}: {reason}; rename it")
+        elif not Path(name).exists():
+            faults.append(f"{_where(path, files)}: {name}: no such file or folder")
     if faults:
         raise refusal(faults)
 

@@ -95,7 +95,7 @@ def prepare(
         model = load(place, gguf)
         model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
         model.config._name_or_path = source
-        model.config.auto_map = None  # no pointer to code of its own leaves with the model
+        vars(model.config).pop("auto_map", None)  # no pointer to code of its own leaves with the model
         model.save_pretrained(part)
         for file in sorted(Path(tokenizer_folder).iterdir()):
             shutil.copyfile(file, part / file.name)

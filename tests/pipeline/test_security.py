@@ -22,8 +22,6 @@ NAMES = [
     "-rf.jsonl",
     "--configfile.jsonl",
     "a&b|c>d.jsonl",
-    "{run}.jsonl",
-    "{{x}}.jsonl",
     "ümlaut 漢字.jsonl",
     "per%cent.jsonl",
     "star*?.jsonl",
@@ -45,9 +43,11 @@ def test_file_names_that_a_shell_or_snakemake_would_act_on_survive(fresh):
     assert not list(fresh.folder.rglob("hacked*"))
 
 
-@pytest.mark.parametrize("name", ["a\nname.jsonl", "a\tname.jsonl", "", " ", "/dev/null/x.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["a\nname.jsonl", "a\tname.jsonl", "{run}.jsonl", "{{x}}.jsonl", "", " ", "/dev/null/x.jsonl"]
+)
 def test_other_file_names_are_refused(fresh, name):
-    if "\n" in name or "\t" in name:
+    if name.strip() and "/" not in name:
         (fresh.folder / name).write_text('{"prompt": "q", "response": "r"}\n')
     (fresh.folder / "own.yaml").write_text(yaml.safe_dump({"data": {"files": [name]}}))
     code, text = fresh.snakemake("results/tiny/data/ingest.json", configs=("tiny.yaml", "own.yaml"))
@@ -131,9 +131,11 @@ def test_every_load_of_a_model_says_no_to_its_code():
                 if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".from_pretrained"):
                     owner = ast.unparse(node.func)
                     keywords = {keyword.arg for keyword in node.keywords}
-                    assert owner.startswith("PeftModel") or "trust_remote_code" in keywords or None in keywords, (
-                        f"{file}:{node.lineno}"
-                    )
+                    assert (
+                        owner.startswith(("PeftModel", "GenerationConfig"))
+                        or "trust_remote_code" in keywords
+                        or None in keywords
+                    ), f"{file}:{node.lineno}"
 
 
 def test_a_member_of_an_archive_that_leads_outside_is_not_followed(tmp_path):
