@@ -10,7 +10,6 @@ import pytest
 
 from scripts.reproduce import verify
 from scripts.reproduce.compare import compare_bits
-from scripts.reproduce.project import source_fingerprint
 
 ROWS = []  # of the table that `make faults` prints
 
@@ -43,12 +42,11 @@ class Folder:
 @pytest.fixture(scope="session")
 def reference():
     """The undisturbed run, made now unless `make verify` has made it of the same sources."""
-    result = verify.RESULT
-    made = Folder(verify.FOLDER / "first")
-    known = json.loads(result.read_text()) if result.is_file() else {}
-    if known.get("sources") != source_fingerprint() or not (made.results / "manifest.json").is_file():
-        verify.run(verify.lay_out(made.path), os.cpu_count())
-    return made
+    place = verify.verified()
+    if not place:
+        place = verify.lay_out(verify.FOLDER / "first")
+        verify.run(place, os.cpu_count())
+    return Folder(place)
 
 
 @pytest.fixture
