@@ -1,0 +1,201 @@
+"""Comparing runs, pinned packages, Snakemake's records, locks."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.common import guard, pins
+from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT, code_fingerprint
+from scripts.common.lineage import ancestors, read_records, write_records
+from scripts.common.machine import differing_from_lock, fingerprint
+from scripts.reproduce.compare import compare_bits, compare_metrics
+from scripts.version.restore import set_dates
+from scripts.version.version import describe_run, merge_runs
+
+FINGERPRINT = {"lock": "a", "threads": {"train": 2}, "instruction_set": ["avx2", "avx512f"]}
+
+
+def manifest(**artifacts):
+    return {
+        "fingerprint": copy.deepcopy(FINGERPRINT),
+        "artifacts": {f"results/r/{name.replace('_', '.')}": {"sha256": sha} for name, sha in artifacts.items()},
+    }
+
+
+def test_equal_runs_are_equal_and_times_do_not_count():
+    one = manifest(rows_jsonl="1", report_html="2")
+    two = manifest(rows_jsonl="1", report_html="3")
+    assert compare_bits(one, two) == {"equal": True, "files": {"results/r/rows.jsonl": "1"}, "differing": {}}
+
+
+def test_another_byte_and_a_missing_file_are_named():
+    found = compare_bits(manifest(rows_jsonl="1", a_gguf="2"), manifest(rows_jsonl="9"))
+    assert not found["equal"]
+    assert found["differing"] == {"results/r/rows.jsonl": ["1", "9"], "results/r/a.gguf": ["2", None]}
+
+
+def test_a_folders_files_are_compared_one_by_one():
+    one = {
+        "fingerprint": {},
+        "artifacts": {"results/r/hf": {"sha256": "x", "files": {"a": {"sha256": "1"}, "b": {"sha256": "2"}}}},
+    }
+    two = copy.deepcopy(one)
+    two["artifacts"]["results/r/hf"]["files"]["b"]["sha256"] = "3"
+    assert compare_bits(one, two)["differing"] == {"results/r/hf/b": ["2", "3"]}
+
+
+def test_bits_of_different_machines_are_not_compared_and_the_reason_is_given():
+    one, two = manifest(rows_jsonl="1"), manifest(rows_jsonl="1")
+    two["fingerprint"]["threads"]["train"] = 1
+    two["fingerprint"]["instruction_set"] = ["avx2"]
+    with pytest.raises(GradusError) as refused:
+        compare_bits(one, two)
+    text = str(refused.value)
+    assert 'threads: {"train": 2} against {"train": 1}' in text
+    assert 'instruction_set: ["avx512f"] against []' in text
+    assert "--tolerance" in text
+
+
+def test_the_command_says_so_with_its_exit_code(tmp_path):
+    metrics = {"base": {"test": {"exact": {"value": 0.25, "n": 4}}}}
+    for name, threads, value in (("one", 2, 0.25), ("two", 2, 0.25), ("three", 1, 0.29)):
+        folder = tmp_path / name
+        folder.mkdir()
+        made = manifest(rows_jsonl="1")
+        made["fingerprint"]["threads"]["train"] = threads
+        metrics["base"]["test"]["exact"]["value"] = value
+        (folder / "manifest.json").write_text(json.dumps(made))
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+
+    def compare(other, *more):
+        command = [
+            sys.executable,
+            "-m",
+            "scripts.reproduce.compare",
+            tmp_path / "one/manifest.json",
+            tmp_path / other / "manifest.json",
+        ]
+        done = subprocess.run([*map(str, command), *more], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert compare("two") == (0, "1 files, 0 differ\n")
+    code, text = compare("three")
+    assert code == 2
+    assert "made under different conditions" in text
+    assert compare("three", "--tolerance", "0.05") == (0, "1 metrics, 0 differ; at most 0.040 apart\n")
+    code, text = compare("three", "--tolerance", "0.01")
+    assert code == 1
+    assert "base/test/exact: 0.25 against 0.29" in text
+    assert compare("nowhere")[0] == 2
+
+
+def test_metrics_that_are_not_the_same_ones_are_refused():
+    with pytest.raises(GradusError, match="other metrics"):
+        compare_metrics({"a": {"value": 1}}, {"b": {"value": 1}}, 0.1)
+
+
+def test_the_fingerprint_holds_what_shapes_bits(monkeypatch):
+    first = fingerprint({"train": 2, "evaluate": 1}, "AVX2 = 1")
+    assert len(first["lock"]) == 64
+    assert first["not_as_locked"] == {}
+    assert first["threads"] == {"train": 2, "evaluate": 1}
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    second = fingerprint({"train": 2, "evaluate": 1}, "AVX2 = 1")
+    assert first != second
+    assert second["dispatch"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    assert differing_from_lock({"torch": "0.1", "numpy": pins.read_lock()[0]["numpy"]}) == {"torch": "0.1"}
+
+
+def test_a_package_stands_for_all_that_it_brings():
+    versions = pins.needed_versions(["transformers", "yaml"])
+    assert {"transformers", "tokenizers", "safetensors", "pyyaml"} <= set(versions)
+    assert "torch" not in versions
+    assert "torch" in pins.needed_versions(["peft"])
+    assert pins.needed_versions(["no_such_package"]) == {}
+
+
+def test_every_package_that_the_scripts_import_is_pinned():
+    from scripts.common.hashing import _imports
+
+    imported = set()
+    for file in (ROOT / "scripts").rglob("*.py"):
+        if "bench" not in file.parts:
+            imported |= _imports(file.read_text())[1]
+    unknown = {name for name in imported if pins.package_of(name) not in pins.read_lock()[0]}
+    assert unknown == {"scripts", "unsloth", "rocrate_validator"}
+
+
+def test_another_version_changes_the_fingerprint_of_what_needs_it(monkeypatch, tmp_path):
+    before = {name: code_fingerprint(name) for name in ("train/train_phase", "data/split")}
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(pins.LOCK.read_text().replace("\nbitsandbytes==0", "\nbitsandbytes==1"))
+    monkeypatch.setattr(pins, "LOCK", lock)
+    pins.read_lock.cache_clear()
+    pins._needs.cache_clear()
+    after = {name: code_fingerprint(name) for name in before}
+    pins.read_lock.cache_clear()
+    pins._needs.cache_clear()
+    assert after["train/train_phase"] != before["train/train_phase"]
+    assert after["data/split"] == before["data/split"]
+
+
+def test_snakemakes_records_are_read_and_written_as_it_does(tmp_path):
+    long = "results/" + "very-" * 80 + "long.json"
+    records = {"results/a b": {"rule": "x", "input": []}, long: {"rule": "y", "input": ["results/a b"]}}
+    write_records(records, tmp_path)
+    assert read_records(tmp_path) == records
+    from snakemake.persistence.file import FilePersistence
+
+    for path, record in records.items():
+        place = FilePersistence._record_path(
+            type("P", (), {"_max_len": None, "_fetch_max_len": lambda *_: 255})(), str(tmp_path), path
+        )
+        assert json.loads(Path(place).read_text()) == record
+    (tmp_path / "cut").write_text('{"rule": ')
+    assert read_records(tmp_path) == records
+    assert list(ancestors(records, [long])) == [long, "results/a b"]
+
+
+def test_restored_files_get_dates_in_the_order_of_their_making(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name in ("late", "early"):
+        (tmp_path / name).write_text("")
+    set_dates(["early", "folder", "late"])
+    dates = [Path(name).stat().st_mtime_ns for name in ("early", "folder/.snakemake_timestamp", "late")]
+    assert dates == sorted(set(dates))
+
+
+def test_a_lock_is_held_as_long_as_its_process_lives(tmp_path, monkeypatch):
+    lock = tmp_path / "lock"
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); from scripts.common import guard; guard.mark(); "
+        "guard.hold(sys.argv[2]); print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(ROOT), str(lock)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    monkeypatch.setenv(guard.VARIABLE, "")
+    guard.mark()
+    with pytest.raises(GradusError, match=rf"another run is at work in this folder \(process {other.pid}\)"):
+        guard.hold(lock)
+    other.kill()
+    other.wait()
+    assert guard.hold(lock) == 0
+    guard._held.pop().close()
+
+
+def test_dvc_yaml_keeps_other_runs_and_has_no_stages():
+    first = merge_runs(
+        {}, "a", describe_run("a", {"gguf": "results/a/ollama/model.gguf"}, ["results/a/figures/loss.svg"])
+    )
+    both = merge_runs(first, "b", describe_run("b", {"gguf": "results/b/ollama/model.gguf"}, []))
+    again = merge_runs(both, "b", describe_run("b", {"gguf": "results/b/ollama/model.gguf"}, []))
+    assert both == again
+    assert set(both) == {"metrics", "plots", "artifacts"}
+    assert both["metrics"] == ["results/a/metrics.json", "results/b/metrics.json"]
+    assert set(both["artifacts"]) == {"a-gguf", "b-gguf"}
