@@ -63,7 +63,7 @@ crate: tools
 
 # to and from DVC's remote; every object is hashed before it goes and after it came
 push: tools
-	$(BIN)/python -m scripts.version.dvc
+	$(BIN)/python -m scripts.version.dvc cache
 	$(BIN)/dvc push
 
 pull: tools

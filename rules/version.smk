@@ -18,6 +18,7 @@ rule manifest:
     params:
         # hub and archive are of what is done with a finished run
         config=lambda w: {key: part for key, part in config.items() if key not in ("hub", "archive")},
+        lock=sha256_file(LOCK),
         code=code_fingerprint("version/manifest"),
     message:
         "Recording what was made of what"

@@ -23,7 +23,11 @@ def load_unsloth(
             "or set train.backend: peft."
         ) from None
     model, _ = FastLanguageModel.from_pretrained(
-        str(adapter or base), max_seq_length=max_length, dtype=torch.bfloat16, load_in_4bit=four_bit
+        str(adapter or base),
+        max_seq_length=max_length,
+        dtype=torch.bfloat16,
+        trust_remote_code=False,
+        load_in_4bit=four_bit,
     )
     if adapter is None:
         model = FastLanguageModel.get_peft_model(

@@ -1,7 +1,7 @@
 """DVC beside Snakemake: it keeps what the pipeline made, addressed by content; it runs nothing.
 
-`python -m scripts.version.dvc check` hashes everything that is kept in this folder again, workspace and cache alike.
-DVC itself takes read-only files in its cache for good (treeverse/dvc#5978).
+`python -m scripts.version.dvc` hashes what the pointers stand for, and every object in the cache; with `cache`, the
+cache alone. DVC itself takes read-only files in its cache for good (treeverse/dvc#5978).
 """
 
 import hashlib
@@ -17,6 +17,9 @@ from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json
+
+
+SHOWN = 3  # faults, of many
 
 
 def find_dvc() -> str:
@@ -108,10 +111,18 @@ def cache_faults() -> Iterator[str]:
 
 
 def main() -> None:
-    """Check the cache; print each fault and exit with 1 if there is one."""
-    found = list(cache_faults())
-    print("\n".join(found) or "every object in DVC's cache is what its name says")
-    sys.exit(bool(found))
+    """Print each fault, a few of many, and exit with 1 if there is one."""
+    try:
+        found = list(cache_faults())
+        if sys.argv[1:] != ["cache"]:
+            cache = cache_folder()
+            found += [fault for pointer in pointers() for fault in faults(pointer, cache)]
+    except GradusError as error:
+        found = [str(error)]
+    if found:
+        more = [f"… and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        sys.exit("Gradus: " + "\n  ".join([*found[:SHOWN], *more]))
+    print("everything that DVC keeps here is what its pointer or name says")
 
 
 if __name__ == "__main__":

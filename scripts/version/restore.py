@@ -13,9 +13,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
 from scripts.common.io import atomic_open, read_json
 from scripts.common.lineage import write_records
-from scripts.version.dvc import cache_folder, faults
-
-SHOWN = 3  # faults, of many
+from scripts.version.dvc import SHOWN, cache_folder, faults
 
 
 def stamp_of(run: str) -> Path:
