@@ -18,7 +18,6 @@ from tqdm import tqdm
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json
 
-
 SHOWN = 3  # faults, of many
 
 
