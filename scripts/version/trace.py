@@ -49,16 +49,21 @@ def descent(manifest: dict[str, Any], path: str) -> Iterator[str]:
 
     def walk(name: str, depth: int) -> Iterator[str]:
         facts = manifest["artifacts"].get(name) or manifest["sources"][name]
+        seen.add(name)
         made = f"{facts['rule']}, code {facts['code']}, {facts['started']}" if "rule" in facts else "given"
         sha = f"sha256 {facts['sha256'][:16]}" if facts["sha256"] else "kept only while it was needed"
-        again = name in seen and bool(facts.get("inputs"))
-        seen.add(name)
-        yield f"{'  ' * depth}{name}  [{made}]  {sha}" + ("  (see above)" if again else "")
-        if not again:
-            # what came first is shown last, so that the longest line of descent is read in one piece
-            for inner in sorted(facts.get("inputs", {}), key=lambda n: (n.endswith(".passed"), n)):
+        yield f"{'  ' * depth}{name}  [{made}]  {sha}"
+        # the notes of passed gates come last
+        inputs = sorted(facts.get("inputs", {}), key=lambda inner: (inner.endswith(".passed"), inner))
+        for inner in inputs:
+            if inner not in seen:
                 yield from walk(inner, depth + 1)
+            elif inner in manifest["artifacts"]:
+                again.setdefault(name, []).append(inner)
+        if name in again:
+            yield f"{'  ' * (depth + 1)}and, already shown: {', '.join(again[name])}"
 
+    again: dict[str, list[str]] = {}
     yield from walk(path, 0)
 
 
@@ -75,6 +80,10 @@ def trace(file: Path) -> Iterator[str]:
     yield f"config results/{run}/config.yaml  sha256 {manifest['config_sha256'][:16]}"
     yield f"chat contract  sha256 {manifest['chat_contract'][:16]}"
     yield f"environment: lock {manifest['fingerprint']['lock'][:16]}, {manifest['cpu']['name'] or 'unknown CPU'}"
+    data = manifest["config"]["data"]
+    for part, given in (("base model", manifest["config"]["base_model"]), ("rows", data["package"])):
+        if given["source"] and not (part == "rows" and data["files"]):
+            yield f"{part} {given['source']}  sha256 {(given['sha256'] or 'not pinned')[:16]}"
     yield ""
     yield from descent(manifest, path)
 
