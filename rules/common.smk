@@ -58,6 +58,7 @@ def checked(raw):
 def take_folder():
     """Take this folder for the run; nothing of a run that was killed goes on in it."""
     try:
+        guard.require_writable(f"results/{config['run']}", "data/raw", ".work/train")
         if left := guard.hold(".snakemake/gradus.lock"):
             print(
                 f"Gradus: {left} processes of a run that was killed were still at work; ended.",

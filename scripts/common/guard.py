@@ -25,6 +25,15 @@ def mark() -> None:
     os.environ[VARIABLE] = f"{socket.gethostname()}:{me.pid}:{me.create_time()}"
 
 
+def require_writable(*places: str | Path) -> None:
+    """Raise GradusError that names a folder, of these and those in them, in which nothing can be written."""
+    for place in map(Path, places):
+        folders = [place, *(folder for folder in sorted(place.rglob("*")) if folder.is_dir())] if place.is_dir() else []
+        for folder in folders:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise GradusError(f"the folder {folder} cannot be written; mend its permissions and run again")
+
+
 def jobs_of(run: str) -> list[psutil.Process]:
     """Return the processes on this machine that carry a run's mark."""
     found = []

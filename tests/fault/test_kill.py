@@ -5,7 +5,6 @@ import random
 import re
 import signal
 import subprocess
-import threading
 import time
 
 import psutil
@@ -54,21 +53,34 @@ def kill(process, way):
         job.kill()
 
 
+def rules_at_work(main):
+    """Return the rules whose jobs run now."""
+    found = set()
+    for process in processes(main):
+        try:
+            started = re.search(r"--target-jobs (\w+):", " ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+        if started:
+            found.add(started[1])
+    return found
+
+
 def run_until_killed(folder, pending):
     """Run snakemake; kill it in the first rule that is pending. Return (rule or None, exit code, all text)."""
-    text, hit = [], []
-    process = subprocess.Popen(
-        folder.command(), cwd=folder.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1
-    )
-    for line in process.stdout:
-        text.append(line)
-        started = re.match(r"(?:local)?(?:rule|checkpoint) (\w+):", line)
-        if started and started[1] in pending and not hit:
-            rule = started[1]
-            hit.append(rule)
-            seconds, way = pending[rule]
-            threading.Timer(seconds, kill, (process, way)).start()
-    return (hit[0] if hit else None), process.wait(), "".join(text)
+    with open(folder.path / "run.log", "w+") as log:
+        process = subprocess.Popen(folder.command(), cwd=folder.path, stdout=log, stderr=subprocess.STDOUT)
+        rule = None
+        while process.poll() is None:
+            hit = rules_at_work(process.pid) & set(pending) if rule is None else None
+            if hit:
+                rule = sorted(hit)[0]
+                seconds, way = pending[rule]
+                time.sleep(seconds)
+                kill(process, way)
+            time.sleep(0.1)
+        log.seek(0)
+        return rule, process.wait(), log.read()
 
 
 def test_killed_at_random_moments_in_every_stage(reference, laid_out, same, table):
@@ -99,12 +111,10 @@ def test_killed_at_random_moments_in_every_stage(reference, laid_out, same, tabl
 
 def test_a_killed_runs_jobs_are_ended_by_the_next_run_and_two_runs_exclude_each_other(laid_out, table):
     target = "results/tiny/base"
-    first = subprocess.Popen(
-        laid_out.command(target), cwd=laid_out.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    for line in first.stdout:
-        if line.startswith("rule prepare_base:") or "rule prepare_base:" in line:
-            break
+    with open(laid_out.path / "first.log", "w") as log:
+        first = subprocess.Popen(laid_out.command(target), cwd=laid_out.path, stdout=log, stderr=subprocess.STDOUT)
+    while "prepare_base" not in rules_at_work(first.pid):
+        time.sleep(0.1)
     time.sleep(6)
     code, text = laid_out.snakemake(target)
     assert code != 0
