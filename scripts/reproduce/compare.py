@@ -22,9 +22,6 @@ TIMED = {
     "*/fidelity/speed.json": "tokens/s",
     "*/history.jsonl": "seconds of each step",
     "*/summary.json": "seconds and tokens/s",
-    "*/train/estimate.json": "free memory is not in it, but what it says of the machine is",
-    "*/manifest.json": "times and the commit",
-    "*/config.yaml": "made with the manifest",
 }
 
 
