@@ -14,8 +14,8 @@ from pathlib import Path
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.io import read_json, write_json
+from scripts.common.project import copy_sources, source_fingerprint
 from scripts.reproduce.compare import compare_bits
-from scripts.reproduce.project import copy_sources, source_fingerprint
 
 CONFIG = "config/runs/tiny.yaml"
 MANIFEST = Path("results") / "tiny" / "manifest.json"

@@ -15,7 +15,7 @@ from pathlib import Path
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path
 from scripts.common.logs import logging_to
-from scripts.reproduce.project import source_files
+from scripts.common.project import source_files
 
 ALSO = [
     "Makefile",

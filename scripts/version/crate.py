@@ -14,7 +14,7 @@ from rocrate.rocrate import ROCrate
 
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.logs import logging_to
-from scripts.reproduce.project import copy_sources
+from scripts.common.project import copy_sources
 
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),

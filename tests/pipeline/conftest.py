@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.reproduce.project import copy_sources
+from scripts.common.project import copy_sources
 from scripts.reproduce.verify import CONFIG, verified
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,15 +14,6 @@ import time
 import psutil
 import pytest
 
-EXPORT = {"merge": 1, "convert_gguf": 1, "importance": 1, "quantize": 3, "modelfile": 1, "ollama": 1, "hf": 1}
-AFTER_TRAINING = {
-    **EXPORT,
-    **{"answer": 6, "grade": 6, "check_merge": 1, "check_gguf": 1, "quant_loss": 4, "quantization": 1, "speed": 1},
-    **{"check_template": 1, "check_stopping": 1, "check_serving": 1, "gate": 6, "fidelity": 1},
-}
-SUMMING_UP = {"compare": 1, "validity": 1, "figures": 1, "report": 1, "all": 1}
-REGRADED = {"grade": 9, "quantization": 1, "gate": 1, "fidelity": 1, "ollama": 1, "hf": 1, **SUMMING_UP}
-
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -178,53 +169,6 @@ def test_nothing_changed_starts_no_job_within_five_seconds(project):
     assert code == 0
     assert "Nothing to be done" in text
     assert time.monotonic() - began <= 5
-
-
-def test_an_edited_hard_row_reruns_the_hard_phase_and_what_follows(project):
-    file = project.results / "curriculum/curriculum/seed1/hard.jsonl"
-    before = file.read_text()
-    rows = lines(file)
-    rows[0]["response"] += " --debug"
-    file.write_text("".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
-    planned = project.planned()
-    file.write_text(before)
-    assert planned == {"train_phase": 1, **AFTER_TRAINING, **SUMMING_UP}
-    assert project.planned() == {}
-
-
-def test_an_edited_template_reruns_the_report_alone(project):
-    file = project.folder / "scripts/report/report.html.j2"
-    before = file.read_text()
-    file.write_text(before.replace("What went in", "What came in"))
-    planned = project.planned()
-    file.write_text(before)
-    assert planned == {"report": 1, "all": 1}
-
-
-@pytest.mark.parametrize(
-    ("setting", "rules"),
-    [
-        ("report: {examples: 3}", {"report", "all"}),
-        (
-            "evaluate: {max_tokens: 12}",
-            {"answer", "grade", "compare", "validity", "figures", "report", "all", "check_stopping", "check_serving"}
-            | {"quantization", "gate", "fidelity", "ollama", "hf"},
-        ),
-        ("curriculum: {arms: [curriculum, shuffled]}", {"phase", "train_phase", "figures", "report", "all"}),
-    ],
-)
-def test_a_changed_setting_reruns_what_uses_it(project, setting, rules):
-    (project.folder / "more.yaml").write_text(setting + "\n")
-    assert set(project.planned(configs=("tiny.yaml", "more.yaml"))) == rules
-
-
-def test_an_edited_shared_module_reruns_the_rules_that_import_it(project):
-    file = project.folder / "scripts/evaluate/aws_model.py"
-    before = file.read_text()
-    file.write_text(before + "\n# changed\n")
-    planned = project.planned()
-    file.write_text(before)
-    assert planned == REGRADED
 
 
 def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):

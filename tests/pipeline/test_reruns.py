@@ -61,6 +61,11 @@ TABLE = [
      {*ANSWERED, *SUMMED_UP, *RECORDED}),
     ("a config key that is used: train.learning_rate", replace("config/config.yaml", "learning_rate: 0.002", "learning_rate: 0.001"),
      {"estimate", "phase", *TRAINED, *SUMMED_UP, *RECORDED}),
+    (
+        "another arm: curriculum.arms",
+        replace("tiny.yaml", "curriculum:", "curriculum:\n  arms: [curriculum, shuffled]"),
+        {"phase", "train_phase", "figures", "report", *RECORDED},
+    ),
     ("a config key that this run does not use: data.package.usaddress.files",
      lambda folder: (folder / "tiny.yaml").write_text((folder / "tiny.yaml").read_text().replace("    awscli:", "    usaddress: {files: [labeled]}\n    awscli:")),
      RECORDED),
