@@ -27,6 +27,12 @@ def remember(run: str, records: Path) -> None:
         handle.write(sha256_file(records))
 
 
+def forget(run: str) -> None:
+    """Note that a run is no longer what was recorded, since jobs are about to change it."""
+    (Path("results") / run / "records.json").unlink(missing_ok=True)
+    stamp_of(run).unlink(missing_ok=True)
+
+
 def restore(run: str) -> bool:
     """Take over what DVC restored of a run; return whether there was anything new.
 
