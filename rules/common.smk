@@ -34,7 +34,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import code_fingerprint, sha256_file
 from scripts.common.pins import LOCK
 from scripts.common.records import HEADLINE, LEVELS
-from scripts.version.restore import restore
+from scripts.version.restore import forget, restore
 
 PHASES = LEVELS
 
@@ -56,16 +56,16 @@ def checked(raw):
 
 
 def take_folder():
-    """Take this folder for the run; nothing of a run that was killed goes on in it."""
+    """Take this folder for the run: nothing of a killed one goes on in it, and its record is no longer true."""
     try:
         guard.require_writable(f"results/{config['run']}", "data/raw", ".work/train")
-        if left := guard.hold(".snakemake/gradus.lock"):
-            print(
-                f"Gradus: {left} processes of a run that was killed were still at work; ended.",
-                file=sys.stderr,
-            )
+        left = guard.hold(".snakemake/gradus.lock")
+        forget(config["run"])
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")
+    if left:
+        message = f"Gradus: {left} processes of a run that was killed were still at work; ended."
+        print(message, file=sys.stderr)
 
 
 def take_over():

@@ -164,6 +164,12 @@ def test_an_old_commit_brings_its_models_back_and_metrics_are_compared(versioned
     run(copy.folder, TOOLS / "dvc", "checkout", "--quiet")
     assert {name: sha256_file(copy.results / name) for name in first} == first
     assert copy.planned() == {}
+    more = copy.folder / "more.yaml"  # a rerun that nobody records; then back to what was
+    more.write_text("report: {examples: 1}\n")
+    code, text = copy.snakemake("results/tiny/report.html", configs=("tiny.yaml", "more.yaml"))
+    assert code == 0, text
+    run(copy.folder, TOOLS / "dvc", "checkout", "--quiet", "--force")
+    assert copy.planned() == {}
     run(copy.folder, "git", "checkout", "--quiet", "-")
     run(copy.folder, TOOLS / "dvc", "checkout", "--quiet")
     assert {name: sha256_file(copy.results / name) for name in second} == second
