@@ -12,6 +12,7 @@ import llama_cpp
 import numpy as np
 from tqdm import tqdm
 
+from scripts.common.errors import GradusError
 from scripts.common.llama import quiet
 
 
@@ -36,7 +37,7 @@ class Decoder:
         options.use_extra_bufts = False  # the repacked weights crash on machines with AMX (ggml-org/llama.cpp#20824)
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), options)
         if not self.model:
-            raise RuntimeError(f"llama.cpp cannot load {path}")
+            raise GradusError(f"{path}: llama.cpp cannot load it, it is not a whole GGUF file; delete it and run again")
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.size = llama_cpp.llama_vocab_n_tokens(self.vocab)
         room = llama_cpp.llama_context_default_params()

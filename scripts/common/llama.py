@@ -5,6 +5,8 @@ import logging
 
 import llama_cpp
 
+from scripts.common.errors import GradusError
+
 # levels of ggml_log: 1 debug, 2 info, 3 warning, 4 error, 5 continuation
 WARNING, ERROR = 3, 4
 
@@ -25,7 +27,7 @@ def adds_bos(path: str) -> bool:
     options.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(path.encode(), options)
     if not model:
-        raise RuntimeError(f"llama.cpp cannot load {path}")
+        raise GradusError(f"{path}: llama.cpp cannot load it, it is not a whole GGUF file; delete it and run again")
     adds = bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model)))
     llama_cpp.llama_model_free(model)
     return adds

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.hashing import sha256_folder
+from scripts.reproduce import verify
 
 
 @contextmanager
@@ -136,8 +137,12 @@ def test_a_corrupted_checkpoint_is_not_resumed_from(finished, table):
     known = json.loads((finished.results / "manifest.json").read_text())["artifacts"][gone]["sha256"]
     work = finished.path / ".work" / "train" / "tiny" / "curriculum-1-hard"
     shutil.rmtree(finished.path / gone)
+    finished.replace(
+        verify.CONFIG,
+        (finished.path / verify.CONFIG).read_bytes().replace(b"batch_size: 4", b"batch_size: 4, checkpoint_steps: 1"),
+    )
     process = subprocess.Popen(
-        finished.command(gone, "--config", "train={checkpoint_steps: 1}"), cwd=finished.path,
+        finished.command(gone), cwd=finished.path,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     while process.poll() is None and len(list(work.glob("*/step-*"))) < 1:
@@ -148,7 +153,7 @@ def test_a_corrupted_checkpoint_is_not_resumed_from(finished, table):
     assert steps, "the phase was over before it could be killed"
     for file in steps[-1].rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:-100] + bytes(100))
-    code, text = finished.snakemake(gone, "--config", "train={checkpoint_steps: 1}")
+    code, text = finished.snakemake(gone)
     assert code == 0, text
     assert sha256_folder(finished.path / gone) == known
     table("corrupted checkpoint", steps[-1].name, "phase", "the same adapter")
