@@ -36,12 +36,15 @@ def write_records(records: dict[str, dict[str, Any]], store: Path = STORE) -> No
 
 
 def ancestors(records: dict[str, dict[str, Any]], targets: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the records of `targets` and of everything that they were made of, nearest first."""
+    """Return the records of `targets`, of everything that they were made of, and of what the same jobs made besides."""
+    jobs: dict[tuple[str, float], list[str]] = {}
+    for path, record in records.items():
+        jobs.setdefault((record["rule"], record["starttime"]), []).append(path)
     found: dict[str, dict[str, Any]] = {}
     todo = list(targets)
     while todo:
         path = todo.pop(0)
         if path in records and path not in found:
-            found[path] = records[path]
-            todo.extend(records[path]["input"])
+            record = found[path] = records[path]
+            todo += [*record["input"], *jobs[record["rule"], record["starttime"]]]
     return found

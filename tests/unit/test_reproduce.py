@@ -146,7 +146,12 @@ def test_another_version_changes_the_fingerprint_of_what_needs_it(monkeypatch, t
 
 def test_snakemakes_records_are_read_and_written_as_it_does(tmp_path):
     long = "results/" + "very-" * 80 + "long.json"
-    records = {"results/a b": {"rule": "x", "input": []}, long: {"rule": "y", "input": ["results/a b"]}}
+    records = {
+        "results/a b": {"rule": "x", "input": [], "starttime": 1.0},
+        "results/with a b": {"rule": "x", "input": [], "starttime": 1.0},  # of the same job
+        "results/other": {"rule": "x", "input": [], "starttime": 2.0},
+        long: {"rule": "y", "input": ["results/a b"], "starttime": 3.0},
+    }
     write_records(records, tmp_path)
     assert read_records(tmp_path) == records
     from snakemake.persistence.file import FilePersistence
@@ -158,7 +163,7 @@ def test_snakemakes_records_are_read_and_written_as_it_does(tmp_path):
         assert json.loads(Path(place).read_text()) == record
     (tmp_path / "cut").write_text('{"rule": ')
     assert read_records(tmp_path) == records
-    assert list(ancestors(records, [long])) == [long, "results/a b"]
+    assert list(ancestors(records, [long])) == [long, "results/a b", "results/with a b"]
 
 
 def test_restored_files_get_dates_in_the_order_of_their_making(tmp_path, monkeypatch):
