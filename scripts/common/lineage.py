@@ -37,14 +37,14 @@ def write_records(records: dict[str, dict[str, Any]], store: Path = STORE) -> No
 
 def ancestors(records: dict[str, dict[str, Any]], targets: list[str]) -> dict[str, dict[str, Any]]:
     """Return the records of `targets`, of everything that they were made of, and of what the same jobs made besides."""
-    jobs: dict[tuple[str, float], list[str]] = {}
+    jobs: dict[tuple[str, ...], list[str]] = {}  # by the log, which is a job's own
     for path, record in records.items():
-        jobs.setdefault((record["rule"], record["starttime"]), []).append(path)
+        jobs.setdefault((record["rule"], *record["log"]), []).append(path)
     found: dict[str, dict[str, Any]] = {}
     todo = list(targets)
     while todo:
         path = todo.pop(0)
         if path in records and path not in found:
             record = found[path] = records[path]
-            todo += [*record["input"], *jobs[record["rule"], record["starttime"]]]
+            todo += [*record["input"], *jobs[record["rule"], *record["log"]]]
     return found

@@ -147,10 +147,10 @@ def test_another_version_changes_the_fingerprint_of_what_needs_it(monkeypatch, t
 def test_snakemakes_records_are_read_and_written_as_it_does(tmp_path):
     long = "results/" + "very-" * 80 + "long.json"
     records = {
-        "results/a b": {"rule": "x", "input": [], "starttime": 1.0},
-        "results/with a b": {"rule": "x", "input": [], "starttime": 1.0},  # of the same job
-        "results/other": {"rule": "x", "input": [], "starttime": 2.0},
-        long: {"rule": "y", "input": ["results/a b"], "starttime": 3.0},
+        "results/a b": {"rule": "x", "input": [], "log": ["1"]},
+        "results/with a b": {"rule": "x", "input": [], "log": ["1"]},  # of the same job
+        "results/other": {"rule": "x", "input": [], "log": ["2"]},
+        long: {"rule": "y", "input": ["results/a b"], "log": ["3"]},
     }
     write_records(records, tmp_path)
     assert read_records(tmp_path) == records
