@@ -87,7 +87,16 @@ def test_another_threshold_asks_the_gates_again_and_nothing_else(project):
     (project.folder / "strict.yaml").write_text("fidelity: {quant_mean_kl: 5}\n")
     gates = len({row["check"] for row in read(project.results / "fidelity.json")["gates"]})
     planned = project.planned(configs=("tiny.yaml", "strict.yaml"))
-    assert planned == {"gate": gates, "fidelity": 1, "report": 1, "ollama": 1, "hf": 1, "all": 1}
+    assert planned == {
+        "gate": gates,
+        "fidelity": 1,
+        "report": 1,
+        "ollama": 1,
+        "hf": 1,
+        "manifest": 1,
+        "crate": 1,
+        "all": 1,
+    }
 
 
 def test_a_failed_gate_stops_the_run_and_names_the_step(project):
