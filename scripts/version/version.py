@@ -20,11 +20,15 @@ from scripts.version.dvc import run_dvc
 from scripts.version.restore import remember
 
 
-def collect(targets: Sequence[str]) -> dict[str, Any]:
-    """Return {records, order: paths from first made to last} of everything behind `targets`."""
+def collect(run: str, targets: Sequence[str]) -> dict[str, Any]:
+    """Return {records, order: paths from first made to last} of everything behind `targets`.
+
+    Benchmarks come last: Snakemake counts them among a job's outputs and wants them newer than its inputs.
+    """
     records = ancestors(read_records(), list(targets))
     order = sorted((path for path in records if Path(path).exists()), key=lambda path: records[path]["endtime"])
-    return {"records": records, "order": order}
+    benchmarks = [file.as_posix() for file in sorted(Path("results", run, "benchmarks").rglob("*")) if file.is_file()]
+    return {"records": records, "order": [*order, *benchmarks]}
 
 
 def known_to_git(path: str) -> bool:
@@ -76,7 +80,7 @@ def version(run: str, targets: Sequence[str], served: dict[str, str], figures: S
         raise GradusError(
             "this folder is no DVC repository; in a clone of the project it is; elsewhere: git init && dvc init"
         )
-    kept = collect(targets)
+    kept = collect(run, targets)
     sources = list(read_json(f"results/{run}/manifest.json")["sources"])
     tracked = to_track(run, sources, kept["records"])
     write_json(output, {**kept, "pointers": [f"{path}.dvc" for path in tracked]})
