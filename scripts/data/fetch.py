@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.common.errors import GradusError
+from scripts.common.errors import GradusError, first_line
 from scripts.common.hashing import sha256_file, sha256_folder
 from scripts.common.io import atomic_path
 from scripts.common.logs import logging_to
@@ -76,12 +76,13 @@ def fetch_hugging_face(repository: str, revision: str, folder: Path) -> str:
     """Download the safetensors snapshot of a repository at one commit; return the folder's fingerprint."""
     os.environ["HF_HUB_OFFLINE"] = "0"  # every other stage runs offline
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=MODEL_FILES)
-    except (HfHubHTTPError, OSError) as error:
-        raise GradusError(f"could not fetch {repository} at {revision} from Hugging Face: {error}") from None
+    except Exception as error:  # the Hub's own kinds, and those of whatever library it asks the network by
+        raise GradusError(
+            f"could not fetch {repository} at {revision} from Hugging Face: {first_line(error)}"
+        ) from None
     return sha256_folder(folder)
 
 

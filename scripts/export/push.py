@@ -5,7 +5,7 @@ In: the folder that `hf` made, the repository's name. Out: what was pushed where
 
 import os
 
-from scripts.common.errors import GradusError
+from scripts.common.errors import GradusError, first_line
 from scripts.common.io import write_json
 from scripts.common.logs import logging_to
 
@@ -22,14 +22,13 @@ def push(folder: str, repository: str | None, private: bool) -> dict[str, str]:
         raise GradusError("HF_TOKEN is not set: `export HF_TOKEN=…` with a token that may write, and run again")
     os.environ["HF_HUB_OFFLINE"] = "0"  # every other stage after fetch runs offline
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi(token=token)
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=[".snakemake*"])
-    except (HfHubHTTPError, OSError) as error:
-        raise GradusError(f"could not push to {repository}: {str(error).replace(token, '…')}") from None
+    except Exception as error:  # the Hub's own kinds, and those of whatever library it asks the network by
+        raise GradusError(f"could not push to {repository}: {first_line(error).replace(token, '…')}") from None
     return {"repository": repository, "commit": str(done.oid)}
 
 
