@@ -74,7 +74,7 @@ def expected_files(pointer: Path, cache: Path) -> dict[Path, str]:
     if not listing.is_file():
         raise GradusError(f"{pointer}: what it stands for is not in DVC's cache; `dvc fetch {pointer}` brings it")
     if md5(listing) != address.removesuffix(".dir"):
-        raise GradusError(f"{listing} is corrupted: it is DVC's listing of {place}. " + mend(listing, pointer))
+        raise GradusError(f"{listing} is corrupted: it is DVC's listing of {place}. Delete it, then: {again(pointer)}")
     return {place / entry["relpath"]: entry["md5"] for entry in read_json(listing)}
 
 
@@ -83,9 +83,9 @@ def cached(cache: Path, address: str) -> Path:
     return cache / "files" / "md5" / address[:2] / address[2:]
 
 
-def mend(broken: Path, pointer: Path) -> str:
-    """Return what to do about a corrupted object of the cache."""
-    return f"Delete that file, then: dvc fetch {pointer} && dvc checkout --force {pointer}"
+def again(pointer: Path) -> str:
+    """Return the commands that bring what was deleted. DVC takes what is there for what it put there."""
+    return f"dvc fetch {pointer} && dvc checkout {pointer}"
 
 
 def faults(pointer: Path, cache: Path) -> Iterator[str]:
@@ -95,10 +95,11 @@ def faults(pointer: Path, cache: Path) -> Iterator[str]:
             continue
         kept = cached(cache, address)
         if kept.is_file() and md5(kept) != address:
-            yield f"{file}: its object in DVC's cache, {kept}, is corrupted. {mend(kept, pointer)}"
+            yield f"{file}: its object in DVC's cache, {kept}, is corrupted. Delete both, then: {again(pointer)}"
+        elif file.is_file():
+            yield f"{file} was changed since. Delete it, then: {again(pointer)}"
         else:
-            state = "was changed since" if file.is_file() else "is missing"
-            yield f"{file} {state}. To have it back: dvc checkout --force {pointer}"
+            yield f"{file} is missing. To have it back: {again(pointer)}"
 
 
 def cache_faults() -> Iterator[str]:
@@ -106,7 +107,7 @@ def cache_faults() -> Iterator[str]:
     objects = sorted(file for file in cache_folder().glob("files/md5/??/*") if file.is_file())
     for file in tqdm(objects, desc="Verifying DVC's cache", unit="file"):
         if md5(file) != file.parent.name + file.name.removesuffix(".dir"):
-            yield f"{file} is corrupted; delete it, then: dvc fetch && dvc checkout --force"
+            yield f"{file} is corrupted; delete it and what was made of it, then: dvc fetch && dvc checkout"
 
 
 def main() -> None:
