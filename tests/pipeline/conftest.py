@@ -78,6 +78,8 @@ def project(tmp_path_factory):
     if place := verified():  # `make verify` has made it of these sources; no hard links, tests write in place
         for name in ("results", ".snakemake"):
             shutil.copytree(place / name, made.folder / name)
+        if not (made.folder / "data" / "raw").is_dir():  # a clone in which nothing but that run has fetched anything
+            shutil.copytree(place / "data" / "raw", made.folder / "data" / "raw", copy_function=os.link)
     else:
         code, text = made.snakemake()
         assert code == 0, text
