@@ -38,7 +38,6 @@ rule crate:
     conda:
         "../envs/gradus.yaml"
     params:
-        folder="results/{run}",
         code=code_fingerprint("version/crate"),
     message:
         "Writing the RO-Crate"

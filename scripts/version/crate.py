@@ -103,4 +103,4 @@ if "snakemake" in globals():
         with atomic_path(job.output.workflow) as copy:
             copy_sources(copy)
         manifest = read_json(job.input.manifest)
-        write_json(job.output.crate, make_crate(manifest, Path(job.params.folder), version("snakemake")))
+        write_json(job.output.crate, make_crate(manifest, Path(job.output.crate).parent, version("snakemake")))
