@@ -26,9 +26,9 @@ TIMED = {
 
 
 def artifacts(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return {file: sha256} of everything that the run made and that holds no times; a folder's files one by one."""
+    """Return {file: sha256} of all that the run was given or made and that holds no times; a folder's files singly."""
     found = {}
-    for path, facts in manifest["artifacts"].items():
+    for path, facts in {**manifest.get("sources", {}), **manifest["artifacts"]}.items():
         for inner, more in facts.get("files", {"": facts}).items():
             name = f"{path}/{inner}" if inner else path
             if more["sha256"] and not any(fnmatch.fnmatch(name, pattern) for pattern in TIMED):
