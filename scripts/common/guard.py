@@ -65,7 +65,9 @@ def hold(path: str | Path) -> int:
             f"another run is at work in this folder (process {number}); wait for its end, or stop it"
         ) from None
     except OSError:
-        pass  # a network file system without locks: two runs at once are then the user's to avoid
+        # a network file system without locks: two runs at once are then the user's to avoid, and the last may be alive
+        handle.close()
+        return 0
     _held.append(handle)
     left = jobs_of(last) if last and last != os.environ[VARIABLE] else []
     for process in left:
