@@ -14,7 +14,7 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 
 # make CONFIG=config/runs/tiny.yaml runs another config
 run: setup
-	$(if $(CONFIG),@$(BIN)/python -m scripts.common.config check "$(CONFIG)")
+	$(if $(CONFIG),@$(BIN)/python -m scripts.config.check "$(CONFIG)")
 	$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
 
 setup: $(VENV)/.ready
@@ -100,7 +100,7 @@ format: setup
 	$(BIN)/snakefmt Snakefile rules
 
 docs: setup
-	$(BIN)/python -m scripts.common.config
+	$(BIN)/python -m scripts.config.docs
 
 # needs uv; everything pinned, for every platform and Python version at once. The notes of what brings what stay in:
 # code fingerprints read them (scripts/common/pins.py)

@@ -1,7 +1,7 @@
 """Gradus: raw rows in, a fine-tuned model that runs in Ollama out, with the evidence that it works.
 
-`snakemake --cores all` runs what config/config.yaml describes and reruns exactly what changed.
-The plan of the house is docs/architecture.md.
+`snakemake --cores all` runs what config/config.yaml describes and reruns exactly what changed. A config given by
+--configfile stands alone: nothing of config/config.yaml is read then. The layout is described in docs/architecture.md.
 """
 
 from snakemake.utils import min_version
@@ -9,10 +9,12 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config/config.yaml"
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
 
 
-include: "rules/common.smk"
+include: "rules/startup.smk"
 
 
 config = checked(config)
@@ -23,13 +25,16 @@ onstart:
     take_folder()
 
 
+include: "rules/models.smk"
+include: "rules/targets.smk"
+
+
 wildcard_constraints:
-    run="|".join(map(re.escape, [config["run"]])),
-    arm="|".join(config["curriculum"]["arms"]),
+    run=re.escape(config["run"]),
+    arm="|".join(sorted({re.escape(training.arm) for training in TRAININGS})),
     seed=r"\d+",
-    phase="easy|medium|hard",
-    model=r"base|[a-z][a-z0-9-]*-\d+(-bf16|-nf4)?",
-    converter=re.escape(config["data"]["package"]["converter"]),
+    phase="|".join(map(re.escape, PHASES)),
+    model="|".join(map(re.escape, MODELS)),
     quant=r"[A-Z0-9_]+(-plain)?|bf16",
     split="test|eval-hard|eval-unseen",
     check="|".join(map(re.escape, checks())),

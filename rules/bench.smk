@@ -1,6 +1,18 @@
 """bench_training, bench_levers: how fast training is, side by side. Never part of `rule all`; `make bench` asks for them."""
 
 
+def bench_input():
+    """What benchmarks measure on: the served model's last phase, which has rows of every kind."""
+    results = f"results/{config['run']}"
+    return {
+        "rows": f"{results}/curriculum/{SERVED.training.folder}/{PHASES[-1]}.jsonl",
+        "valid": f"{results}/curriculum/valid.jsonl",
+        "base": f"{results}/base",
+        "rounded": f"{results}/base-nf4",
+        "contract": f"{results}/data/chat_contract.json",
+    }
+
+
 rule bench_training:
     """Train the same rows as the tutorials do, as Gradus does, and by LLaMA-Factory."""
     input:
@@ -12,7 +24,7 @@ rule bench_training:
         "results/bench/logs/training.log",
     conda:
         "../envs/gradus.yaml"
-    threads: workflow.cores
+    threads: workflow.cores or 1
     resources:
         training=1,
     params:
@@ -37,7 +49,7 @@ rule bench_levers:
         "results/bench/logs/levers.log",
     conda:
         "../envs/gradus.yaml"
-    threads: workflow.cores
+    threads: workflow.cores or 1
     resources:
         training=1,
     params:

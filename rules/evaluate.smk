@@ -1,4 +1,4 @@
-"""answer → grade → compare, validity. One rule each for every model; a baseline is a name in the config."""
+"""answer → grade → compare, validity. One rule each for every model; a baseline is an entry of `models` in the config."""
 
 
 rule answer:
@@ -60,8 +60,8 @@ rule grade:
 rule compare:
     """Put the models side by side."""
     input:
-        metrics=graded("metrics.json"),
-        grades=graded("grades.jsonl"),
+        metrics=evaluated("metrics.json"),
+        grades=evaluated("grades.jsonl"),
     output:
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
@@ -70,8 +70,9 @@ rule compare:
     conda:
         "../envs/gradus.yaml"
     params:
-        models=config["evaluate"]["models"],
-        splits=config["evaluate"]["splits"],
+        models=[model.name for model in MODELS.values()],
+        first=COMPARED_WITH.name,
+        splits=SPLITS,
         task=config["data"]["task"],
         code=code_fingerprint("evaluate/compare"),
     message:
@@ -84,7 +85,7 @@ rule validity:
     """Ask whether difficulty goes with what models get wrong."""
     input:
         scores="results/{run}/curriculum/scores.jsonl",
-        grades=graded("grades.jsonl"),
+        grades=evaluated("grades.jsonl"),
     output:
         validity="results/{run}/validity.json",
     log:
@@ -92,8 +93,9 @@ rule validity:
     conda:
         "../envs/gradus.yaml"
     params:
-        models=config["evaluate"]["models"],
-        splits=config["evaluate"]["splits"],
+        models=[model.name for model in MODELS.values()],
+        first=COMPARED_WITH.name,
+        splits=SPLITS,
         code=code_fingerprint("evaluate/validity"),
     message:
         "Comparing difficulty with failures"

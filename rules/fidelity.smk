@@ -8,9 +8,9 @@ failed gate ends the run as soon as there is something to measure; the folders f
 rule check_merge:
     """Compare a merged model with its base under the live adapter."""
     input:
-        base=merge_base,
-        trained_on=trained_on,
-        last=last_phase,
+        base=lambda w: merge_base(MODELS[w.model]),
+        trained_on=rounded_base(),
+        last=lambda w: last_phase(MODELS[w.model]),
         merged="results/{run}/export/{model}/merged",
         records="results/{run}/curriculum/valid.jsonl",
         instead="results/{run}/curriculum/train.jsonl",
@@ -40,7 +40,7 @@ rule check_merge:
 rule check_gguf:
     """Compare a bf16 GGUF with the checkpoint that it was made of."""
     input:
-        model=model_folder,
+        model=lambda w: model_folder(MODELS[w.model]),
         gguf="results/{run}/export/{model}/bf16.gguf",
         records="results/{run}/curriculum/valid.jsonl",
         instead="results/{run}/curriculum/train.jsonl",
@@ -60,6 +60,7 @@ rule check_gguf:
     params:
         threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
+        trained=lambda w: MODELS[w.model].trained,
         code=code_fingerprint("fidelity/check_gguf"),
     message:
         "Comparing the GGUF of {wildcards.model} with its checkpoint"
@@ -68,12 +69,12 @@ rule check_gguf:
 
 
 rule quant_loss:
-    """Measure what a quantisation loses against bf16."""
+    """Measure what a quantization loses against bf16."""
     input:
         reference="results/{run}/export/{model}/bf16.gguf",
         gguf="results/{run}/export/{model}/{quant}.gguf",
         tokenizer="results/{run}/tokenizer",
-        records=held_out_rows,
+        records=held_out_rows(),
         contract="results/{run}/data/chat_contract.json",
     output:
         loss="results/{run}/fidelity/{model}/{quant}.loss.json",
@@ -106,15 +107,15 @@ rule quantization:
     log:
         "results/{run}/logs/quantization/{model}.log",
     wildcard_constraints:
-        model=re.escape(served_model()),
+        model=re.escape(SERVED.name),
     priority: 50
     conda:
         "../envs/gradus.yaml"
     params:
         quants=quants(),
-        served=config["export"]["quant"],
+        served=QUANT,
         metric=HEADLINE[config["data"]["task"]],
-        split=config["evaluate"]["splits"][0],
+        split=SPLITS[0],
         code=code_fingerprint("fidelity/quantization"),
     message:
         "Putting the quants of {wildcards.model} side by side"
@@ -125,9 +126,9 @@ rule quantization:
 rule speed:
     """Time the quants of the served model, one after the other with nothing else running."""
     input:
-        ggufs=expand("results/{{run}}/export/{model}/{quant}.gguf", model=served_model(), quant=quants()),
+        ggufs=[f"results/{{run}}/export/{SERVED.name}/{quant}.gguf" for quant in quants()],
         tokenizer="results/{run}/tokenizer",
-        records=held_out_rows,
+        records=held_out_rows(),
         contract="results/{run}/data/chat_contract.json",
     output:
         speed="results/{run}/fidelity/speed.json",
@@ -137,7 +138,7 @@ rule speed:
         "results/{run}/benchmarks/speed.tsv"
     conda:
         "../envs/gradus.yaml"
-    threads: max(1, workflow.cores or 1)
+    threads: workflow.cores or 1
     resources:
         mem_mb=1500,
     params:
@@ -156,7 +157,7 @@ rule check_template:
         tokenizer=served("results/{run}/export/{model}/merged"),
         gguf=served("results/{run}/export/{model}/{quant}.gguf"),
         modelfile="results/{run}/export/Modelfile",
-        records=held_out_rows,
+        records=held_out_rows(),
         contract="results/{run}/data/chat_contract.json",
     output:
         facts="results/{run}/fidelity/template.json",
@@ -187,8 +188,9 @@ rule check_stopping:
     conda:
         "../envs/gradus.yaml"
     params:
-        served=config["export"]["quant"],
-        split=config["evaluate"]["splits"][0],
+        models=[model.name for model in MODELS.values() if model.trained],
+        served=QUANT,
+        split=SPLITS[0],
         code=code_fingerprint("fidelity/check_stopping"),
     message:
         "Counting which answers ended by themselves"
@@ -200,8 +202,8 @@ rule check_serving:
     """Serve the GGUF by an OpenAI-compatible server and compare its answers with the evaluation's."""
     input:
         gguf=served("results/{run}/export/{model}/{quant}.gguf"),
-        answers=served_answers,
-        records=held_out_rows,
+        answers=served_answers(),
+        records=held_out_rows(),
         contract="results/{run}/data/chat_contract.json",
     output:
         facts="results/{run}/fidelity/serving.json",

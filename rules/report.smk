@@ -47,28 +47,19 @@ rule report:
         checked=facts(),
         speed="results/{run}/fidelity/speed.json",
         summaries=training_files("summary.json"),
-        details=graded("details.json"),
+        details=evaluated("details.json"),
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
-        speeds=graded("speed.json"),
-        answers=expand(
-            "results/{{run}}/evaluate/{model}/{quant}/{split}.answers.jsonl",
-            model=config["evaluate"]["models"],
-            quant=config["export"]["quant"],
-            split=config["evaluate"]["splits"][0],
-        ),
-        grades=expand(
-            "results/{{run}}/evaluate/{model}/{quant}/{split}.grades.jsonl",
-            model=config["evaluate"]["models"],
-            quant=config["export"]["quant"],
-            split=config["evaluate"]["splits"][0],
-        ),
-        records=f"results/{{run}}/curriculum/{config['evaluate']['splits'][0]}.jsonl",
-        ggufs=expand(
-            "results/{{run}}/export/{model}/{quant}.gguf",
-            model=config["evaluate"]["models"],
-            quant=["bf16", config["export"]["quant"]],
-        ),
+        speeds=evaluated("speed.json"),
+        answers=evaluated("answers.jsonl", splits=SPLITS[:1]),
+        grades=evaluated("grades.jsonl", splits=SPLITS[:1]),
+        records=held_out_rows(),
+        ggufs=[
+            f"results/{{run}}/export/{model.name}/{quant}.gguf"
+            for model in MODELS.values()
+            if model.gguf
+            for quant in ("bf16", QUANT)
+        ],
         base="results/{run}/base",
         contract="results/{run}/data/chat_contract.json",
     output:
@@ -86,8 +77,11 @@ rule report:
             "fidelity": {"probe_tokens": config["fidelity"]["probe_tokens"]},
         },
         checks=checks(),
-        served=served_model(),
-        variants=merge_variants(),
+        models=[model.describe() for model in MODELS.values()],
+        served=SERVED.name,
+        merge_pairs=[
+            [plain.name, rounded.name] for plain, rounded in resolved.merge_pairs(list(MODELS.values()))
+        ],
         code=code_fingerprint("report/report"),
     message:
         "Writing the report"

@@ -1,5 +1,14 @@
 """manifest → crate, sbom: where everything comes from; version and archive, on demand only."""
 
+from scripts.common.pins import LOCK
+
+
+def given_files():
+    """What comes from outside: fetched sources, and files and folders of the user's."""
+    sources = [config["base_model"]["source"], "" if own_files() else config["data"]["package"]["source"]]
+    schema = [config["data"]["schema"]] if config["data"]["schema"] else []
+    return [*map(source_folder, filter(None, sources)), *(file["path"] for file in own_files()), *schema]
+
 
 rule manifest:
     """Say of every file of the run what it is, what made it of what, and on what machine."""
@@ -77,7 +86,7 @@ rule version:
         served={
             "gguf": f"results/{config['run']}/ollama/model.gguf",
             "merged": f"results/{config['run']}/hf",
-            "adapter": f"{last_phase(as_served(SimpleNamespace(run=config['run'])))}/adapter",
+            "adapter": f"{last_phase(SERVED).format(run=config['run'])}/adapter",
         },
         figures=[
             f"results/{config['run']}/figures/{name}.svg"

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from scripts.common.models import Model
+
 Config = Mapping[str, Any]
 
 
@@ -14,7 +16,7 @@ def data_sources(config: Config) -> list[str]:
 
 
 def data_license(config: Config) -> str:
-    """Return the licence of the rows."""
+    """Return the license of the rows."""
     data = config["data"]
     return str(data["license"] if data["files"] else data["package"]["license"])
 
@@ -24,25 +26,25 @@ def base_name(config: Config) -> str:
     return str(config["base_model"]["name"] or config["base_model"]["source"])
 
 
-def describe_origin(config: Config, model: str) -> dict[str, Any]:
+def describe_origin(config: Config, model: Model) -> dict[str, Any]:
     """Return what the metadata of a model's GGUF says of where it comes from."""
     run, task, name = config["run"], config["data"]["task"], base_name(config)
-    tuned = model != "base"
+    tuned = model.trained
     return {
-        "name": f"{run} {model}",
-        "finetune": f"{run}-{model}" if tuned else None,
+        "name": f"{run} {model.name}",
+        "finetune": f"{run}-{model.name}" if tuned else None,
         "base_model": name,
         "base_source": config["base_model"]["source"],
         "license": config["base_model"]["license"].lower(),
         "datasets": data_sources(config) if tuned else [],
-        "data_license": f"Licence: {data_license(config)}",
+        "data_license": f"License: {data_license(config)}",
         "description": f"{name}, fine-tuned for {task} ({config['report']['title']})" if tuned else f"{name}, untuned",
         "quantized_by": "Gradus",
         "tags": ["gradus", "text-generation", task, run],
     }
 
 
-def describe_served(config: Config, merged_into: str) -> dict[str, Any]:
+def describe_served(config: Config, model: Model) -> dict[str, Any]:
     """Return what README and model card say of the served model, as far as the config knows it."""
     base = config["base_model"]
     return {
@@ -63,6 +65,6 @@ def describe_served(config: Config, merged_into: str) -> dict[str, Any]:
         "lora": config["train"]["lora"],
         "learning_rate": config["train"]["learning_rate"],
         "nf4": config["train"]["base_weights"] != "bf16",
-        "merged_into": merged_into,
+        "merged_into": "NF4-rounded" if model.merged_into == "nf4" else model.merged_into,
         "quant": config["export"]["quant"],
     }

@@ -1,7 +1,7 @@
 """Put the models side by side.
 
 In: every model's metrics and grades. Out: metrics.json, {model: {split: {metric: {value, n}}}}, and
-comparison.json: each model against the first, row by row, with intervals.
+comparison.json: each model against the one named by `compare_with`, row by row, with intervals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,15 +43,22 @@ def compare_rows(first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str
 
 
 def compare(
-    models: Sequence[str], splits: Sequence[str], task: str, metrics: Mapping[str, Any], grades: Mapping[str, Any]
+    models: Sequence[str],
+    first: str,
+    splits: Sequence[str],
+    task: str,
+    metrics: Mapping[str, Any],
+    grades: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return both tables; `metrics` and `grades` are keyed "model/split"."""
+    """Return both tables; `first` is the model that the others are compared with; `metrics` and `grades` are keyed
+    "model/split".
+    """
     table = {model: {split: metrics[f"{model}/{split}"] for split in splits} for model in models}
-    against: dict[str, Any] = {"first": models[0], "headline": HEADLINE[task], "models": {}}
-    for model in models[1:]:
+    against: dict[str, Any] = {"first": first, "headline": HEADLINE[task], "models": {}}
+    for model in (name for name in models if name != first):
         against["models"][model] = {
             split: {
-                name: compare_rows(grades[f"{models[0]}/{split}"], grades[f"{model}/{split}"], name)
+                name: compare_rows(grades[f"{first}/{split}"], grades[f"{model}/{split}"], name)
                 for name in table[model][split]
                 if all(row.get(name) in (0, 1) for row in grades[f"{model}/{split}"])
             }
@@ -66,6 +73,7 @@ if "snakemake" in globals():
         keys = [f"{model}/{split}" for model in job.params.models for split in job.params.splits]
         result, versus = compare(
             job.params.models,
+            job.params.first,
             job.params.splits,
             job.params.task,
             dict(zip(keys, map(read_json, job.input.metrics), strict=True)),

@@ -58,9 +58,11 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def validity(
     scores: Mapping[str, Mapping[str, Any]],
     grades: Mapping[str, Sequence[Mapping[str, Any]]],
+    first: str,
     labels: str = "difficulty",
 ) -> dict[str, Any]:
-    """Return validity.json's content. `scores`: {id: scores.jsonl's line}; `grades`: {model: rows of all splits}.
+    """Return validity.json's content. `scores`: {id: scores.jsonl's line}; `grades`: {model: rows of all splits};
+    `first`: the model that the others are compared with.
 
     `difficulty`, the label that rows got, is judged like a scorer.
     """
@@ -91,7 +93,6 @@ def validity(
         }
         for one in names
     }
-    first = next(iter(grades))
     return {
         "rows": len(asked),
         "scorers": table,
@@ -129,4 +130,4 @@ if "snakemake" in globals():
             by_model[model] += list(read_jsonl(path))
         wanted = {row["id"] for rows in by_model.values() for row in rows}
         table = {row["id"]: row for row in read_jsonl(job.input.scores) if row["id"] in wanted}
-        write_json(job.output.validity, validity(table, by_model))
+        write_json(job.output.validity, validity(table, by_model, job.params.first))

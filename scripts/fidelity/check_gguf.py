@@ -139,6 +139,6 @@ if "snakemake" in globals():
                 read_contract(job.input.contract),
                 job.params.tokens,
                 job.params.threads,
-                job.wildcards.model != "base",
+                job.params.trained,
             ),
         )

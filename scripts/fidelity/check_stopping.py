@@ -25,12 +25,12 @@ def shares(paths: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-def least(rows: list[dict[str, Any]], quant: str, split: str) -> float | None:
-    """Return the least share of a trained model in `quant` on `split`; None if nothing was asked."""
+def least(rows: list[dict[str, Any]], models: list[str], quant: str, split: str) -> float | None:
+    """Return the least share of the named models in `quant` on `split`; None if nothing was asked."""
     known = [
         row["share"]
         for row in rows
-        if row["model"] != "base" and (row["quant"], row["split"]) == (quant, split) and row["share"] is not None
+        if row["model"] in models and (row["quant"], row["split"]) == (quant, split) and row["share"] is not None
     ]
     return min(known, default=None)
 
@@ -39,6 +39,6 @@ if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
         table = shares(list(job.input.answers))
-        value = least(table, job.params.served, job.params.split)
+        value = least(table, job.params.models, job.params.served, job.params.split)
         skipped = f"no row of {job.params.split} was asked"
         write_json(job.output.facts, {"values": {"stopping.share": value}, "skipped": skipped, "shares": table})

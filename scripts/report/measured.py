@@ -68,7 +68,7 @@ def fidelity(run: Path) -> list[str]:
     skipped = sum(gate["passed"] is None for gate in gates)
     lines = [f"- gates: {passed} of {len(gates)} passed" + (f", {skipped} not measured" if skipped else "")]
     models = sorted({gate["check"].rpartition("/")[0] for gate in gates} - {""})
-    for path in (run / "fidelity" / model / "merge.json" for model in models if model != "base"):
+    for path in (path for model in models if (path := run / "fidelity" / model / "merge.json").is_file()):
         facts = read_json(path)
         live, seen = facts["live_against_merged"], facts["trained_against_merged"]
         lines.append(

@@ -38,10 +38,10 @@ def side_by_side(
     return shown
 
 
-def merge_deltas(metrics: Mapping[str, Any], variants: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+def merge_deltas(metrics: Mapping[str, Any], pairs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     """Return {split, metric, n, bf16, nf4, delta} of each pair of models that differ in what they are merged into."""
     rows = []
-    for plain, rounded in variants:
+    for plain, rounded in pairs:
         for split, found in metrics[plain].items():
             for name, metric in found.items():
                 other = metrics[rounded][split][name]["value"]
@@ -55,7 +55,8 @@ if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
         settings = job.params.config
-        models, splits = settings["evaluate"]["models"], settings["evaluate"]["splits"]
+        models = [model["name"] for model in job.params.models]
+        splits = settings["evaluate"]["splits"]
         pairs = [(model, split) for model in models for split in splits]
         write_page(
             job.input.template,
@@ -72,7 +73,8 @@ if "snakemake" in globals():
                 "checked": dict(zip(job.params.checks, map(read_json, job.input.checked), strict=True)),
                 "quant_speed": read_json(job.input.speed),
                 "served": job.params.served,
-                "merge_deltas": merge_deltas(read_json(job.input.metrics), job.params.variants),
+                "models": {model["name"]: model for model in job.params.models},
+                "merge_deltas": merge_deltas(read_json(job.input.metrics), job.params.merge_pairs),
                 "details": {
                     f"{model}, {split}": read_json(path)
                     for (model, split), path in zip(pairs, job.input.details, strict=True)

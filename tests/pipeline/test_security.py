@@ -160,7 +160,7 @@ def test_a_member_of_an_archive_that_leads_outside_is_not_followed(tmp_path):
 
 def test_a_config_given_to_make_is_checked_before_snakemake_reads_it(tmp_path):
     (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe")
-    command = [sys.executable, "-m", "scripts.common.config", "check", str(tmp_path / "bad.yaml")]
+    command = [sys.executable, "-m", "scripts.config.check", str(tmp_path / "bad.yaml")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("Gradus: ")

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from scripts.common.config import check_config
 from scripts.common.errors import GradusError
 from scripts.common.records import LEVELS, Record
+from scripts.config.check import check_config
 from scripts.curriculum.arms import Arm, lay_out, ledger
 
 NONE = dict.fromkeys(LEVELS)
@@ -156,14 +156,14 @@ def test_an_arm_of_ones_own_is_a_few_lines_of_config():
         "run": "r",
         "base_model": {"source": "path:b"},
         "data": {"files": ["r.jsonl"]},
-        "curriculum": {"arms": ["mine"], "definitions": {"mine": {"replay": 0.5, "order": "difficulty"}}},
-        "evaluate": {"models": ["base", "mine-1"]},
+        "curriculum": {"definitions": {"mine": {"replay": 0.5, "order": "difficulty"}}},
+        "models": {"base": {}, "tuned": {"trained": {"arm": "mine", "seed": 1}}},
     }
     checked = check_config(config, [])
     assert checked["curriculum"]["definitions"]["mine"] == {"replay": 0.5, "order": "difficulty"}
     assert "uniform" in checked["curriculum"]["definitions"]
-    config["curriculum"]["arms"] = ["nine"]
-    with pytest.raises(GradusError, match="no arm 'nine' in curriculum.definitions; there are: mine, curriculum"):
+    config["models"]["tuned"]["trained"]["arm"] = "nine"
+    with pytest.raises(GradusError, match="no arm 'nine' in curriculum.definitions; known: mine, curriculum"):
         check_config(config, [])
     config["curriculum"]["definitions"]["mine"]["repaly"] = 1
     with pytest.raises(GradusError, match="repaly: no such key; did you mean replay"):

@@ -3,9 +3,10 @@
 import pytest
 import yaml
 
-from scripts.common.config import check_config, check_files, load_schema, render_table
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
+from scripts.config.check import check_config, check_files, load_schema
+from scripts.config.docs import render_table
 
 DEFAULT = ROOT / "config" / "config.yaml"
 
@@ -37,7 +38,19 @@ def test_the_default_config_is_good():
         (GOOD + "train:\n  learning_rate: -1\n", 7, ["train.learning_rate", "-1", "Peak learning rate"]),
         (GOOD + "train:\n  lora: {rnk: 8}\n", 7, ["train.lora.rnk: no such key", "did you mean rank?"]),
         (GOOD.replace("path:base", "somewhere"), 3, ["base_model.source", "somewhere"]),
-        (GOOD + "evaluate:\n  models:\n    - base\n    - shuffled-1\n", 9, ["shuffled-1", "curriculum-1"]),
+        (GOOD + "models:\n  base: {}\n  mine: {trained: {arm: own, seed: 1}}\n", 8, ["no arm 'own'", "curriculum"]),
+        (GOOD + "models: {base: {}, mine: {}}\n", 6, ["no trained model", "tuned: {trained:"]),
+        (GOOD + "serve: base\n", 6, ["serve: 'base' is not trained"]),
+        (GOOD + "compare_with: bas\n", 6, ["no model 'bas' in models; there are: base, tuned"]),
+        (GOOD + "models:\n  base: {}\n  a: {trained: {arm: curriculum}}\n", 8, ["Give `arm` and `seed`"]),
+        (
+            GOOD + "evaluate:\n  models: [base, curriculum-1]\n",
+            7,
+            ["evaluate.models: no such key", "models: {base: {}"],
+        ),
+        (GOOD + "curriculum: {arms: [shuffled]}\n", 6, ["curriculum.arms: no such key", "trained: {arm: curriculum"]),
+        (GOOD + "merge:\n  base: nf4-dequantized\n", 6, ["merge: no such key", "merged_into: nf4"]),
+        ("run: r\nbase_model: smolm2-135m\ndata: {files: [a]}\n", 2, ["no base 'smolm2-135m'", "smollm2-135m"]),
         (GOOD.replace("run: r", "run: a/b"), 1, ["run", "a/b"]),
     ],
 )

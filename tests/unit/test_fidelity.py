@@ -101,8 +101,8 @@ def test_the_least_share_of_a_trained_model_that_stops_counts(tmp_path):
         file.write_text("".join(json.dumps({"stopped": s}) + "\n" for s in stopped))
     rows = shares([str(path) for path in sorted(tmp_path.rglob("*.jsonl"))])
     assert {(row["model"], row["share"]) for row in rows} == {("base", 0.0), ("a-1", 1.0), ("b-1", 0.5)}
-    assert least(rows, "Q8_0", "test") == 0.5
-    assert least(rows, "Q4_K_M", "test") is None
+    assert least(rows, ["a-1", "b-1"], "Q8_0", "test") == 0.5
+    assert least(rows, ["a-1", "b-1"], "Q4_K_M", "test") is None
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from scripts.common.chat import ChatContract
-from scripts.common.config import check_config, load_schema, read_config
 from scripts.common.gguf_info import require_contract
 from scripts.common.logs import TRACEBACK, logging_to
+from scripts.config.check import check_config, load_schema
+from scripts.config.reading import read_config
 from scripts.data.chat_contract import make_contract
 from scripts.data.ingest import Ingest, Source
 from scripts.evaluate.check_llama import write_random_model

@@ -149,7 +149,7 @@ def test_a_scorer_that_predicts_failures_is_told_from_one_that_does_not():
     hard = [n % 3 for n in range(300)]
     scores = table([lots.random() for _ in hard], hard)
     right = [{"id": str(n), "exact": float(lots.random() > 0.2 + 0.3 * d), "stopped": 1.0} for n, d in enumerate(hard)]
-    found = validity(scores, {"base": right})
+    found = validity(scores, {"base": right}, "base")
     assert found["scorers"]["difficulty"]["failures"]["base"]["rho"] > 0.3
     assert found["scorers"]["difficulty"]["failures"]["base"]["low"] > 0.2
     assert abs(found["scorers"]["length"]["failures"]["base"]["rho"]) < 0.15
@@ -161,14 +161,16 @@ def test_weak_labels_and_labels_that_are_mere_length_are_warned_of():
     lots = random.Random(2)
     hard = [n % 3 for n in range(200)]
     answers = [{"id": str(n), "exact": float(lots.random() > 0.5)} for n in range(200)]
-    found = validity(table([float(d) for d in hard], hard), {"base": answers})
+    found = validity(table([float(d) for d in hard], hard), {"base": answers}, "base")
     assert "the difficulty label is weak: its rank correlation with the failures of base" in found["warnings"][0]
     assert "little more than length" in found["warnings"][1]
 
 
 def test_a_base_that_fails_everything_judges_nothing_and_it_is_said():
     found = validity(
-        table(range(40), [n % 3 for n in range(40)]), {"base": [{"id": str(n), "exact": 0.0} for n in range(40)]}
+        table(range(40), [n % 3 for n in range(40)]),
+        {"base": [{"id": str(n), "exact": 0.0} for n in range(40)]},
+        "base",
     )
     assert found["scorers"]["length"]["failures"]["base"] is None
     assert "no scorer can be judged" in found["warnings"][0]

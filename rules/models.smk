@@ -1,0 +1,82 @@
+"""Which models there are, and where their files lie. What a model is stands in scripts/common/models.py. No rules."""
+
+from scripts.common import models as resolved
+from scripts.common.records import HEADLINE, LEVELS
+
+PHASES = LEVELS
+MODELS = resolved.resolve(config["models"])  # by name, in the order of the config
+SERVED = resolved.served(config, MODELS)  # goes to Ollama and the Hub
+COMPARED_WITH = resolved.compared_with(config, MODELS)
+TRAININGS = resolved.trainings(MODELS)
+SPLITS = config["evaluate"]["splits"]
+QUANT = config["export"]["quant"]
+
+
+def answer_folder(model, quant=QUANT):
+    """The folder of what a model answered, below that of the run."""
+    return f"evaluate/{model.name}/{model.form(quant)}"
+
+
+def evaluated(kind, models=None, splits=SPLITS):
+    """Every model's and split's evaluation file of one kind, models first."""
+    models = MODELS.values() if models is None else models
+    return [f"results/{{run}}/{answer_folder(model)}/{split}.{kind}" for model in models for split in splits]
+
+
+def quants():
+    """The quants of the served model that are compared: bf16, Q4_K_M, the served one, those asked for, and one without
+    importance matrix.
+    """
+    given = [QUANT, "Q4_K_M", *config["export"]["more_quants"]]
+    plain = [f"{QUANT}-plain"] if config["export"]["imatrix"]["enabled"] else []
+    return list(dict.fromkeys(["bf16", *given, *plain]))
+
+
+def quant_files(kind):
+    """An evaluation file of one kind of each quant of the served model, on the first split."""
+    return [f"results/{{run}}/{answer_folder(SERVED, quant)}/{SPLITS[0]}.{kind}" for quant in quants()]
+
+
+def served(path):
+    """A path of the served model: {model} and {quant} are filled in, {run} stays."""
+    return path.format(model=SERVED.name, quant=QUANT, run="{run}")
+
+
+def served_answers():
+    """What the served model answered on the first split."""
+    return evaluated("answers.jsonl", [SERVED], SPLITS[:1])[0]
+
+
+def held_out_rows():
+    """The rows of the first split that is evaluated."""
+    return f"results/{{run}}/curriculum/{SPLITS[0]}.jsonl"
+
+
+def rounded_base():
+    """The base as NF4 rounds it, or as it is where nothing is rounded: the weights that adapters are trained with."""
+    return "results/{run}/base" if config["train"]["base_weights"] == "bf16" else "results/{run}/base-nf4"
+
+
+def merge_base(model):
+    """The checkpoint that a trained model's adapter is merged into."""
+    return "results/{run}/base" if model.merged_into == "bf16" else "results/{run}/base-nf4"
+
+
+def model_folder(model):
+    """The checkpoint of a model: the base, or a merged one."""
+    return f"results/{{run}}/export/{model.name}/merged" if model.trained else "results/{run}/base"
+
+
+def training_files(kind, trainings=None):
+    """Every phase's file of one kind, of all trainings or those given."""
+    trainings = TRAININGS if trainings is None else trainings
+    return [
+        f"results/{{run}}/train/{training.folder}/{phase}/{kind}"
+        for training in trainings
+        for phase in PHASES
+    ]
+
+
+def last_phase(model):
+    """The folder of the last phase of a model's training."""
+    return training_files("trained", [model.training])[-1]

@@ -1,0 +1,49 @@
+"""What a run is to make: lists of files, for `rule all`, the gates and the records. No rules."""
+
+
+def checks():
+    """Every check of fidelity, in the order of the steps that it judges."""
+    each = [check for model in MODELS.values() for check in model.checks]
+    order = sorted(each, key=lambda check: check.endswith("/gguf"))  # merges come first
+    return ["labels", *order, f"{SERVED.name}/quantization", "template", "stopping", "serving"]
+
+
+def facts():
+    """What every check measured."""
+    return [f"results/{{run}}/fidelity/{check}.json" for check in checks()]
+
+
+def passed():
+    """The notes that every check's gates passed; what leaves the run waits for them."""
+    return [f"results/{{run}}/fidelity/{check}.passed" for check in checks()]
+
+
+def answered():
+    """Every answers file: all models and splits in the served quant, and all quants of the served model."""
+    return list(dict.fromkeys([*evaluated("answers.jsonl"), *quant_files("answers.jsonl")]))
+
+
+def ledgers():
+    """Every training's exposure ledger."""
+    return [f"results/{{run}}/curriculum/{training.folder}/ledger.json" for training in TRAININGS]
+
+
+def everything():
+    """What `rule all` makes."""
+    names = ["metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
+    records = ["manifest.json", "config.yaml", "ro-crate-metadata.json", "sbom.cdx.json"]
+    return [f"results/{config['run']}/{name}" for name in names + records]
+
+
+def recorded():
+    """What the manifest waits for; behind these stands every file of the run."""
+    data = ["data/dataset.jsonl", "data/rejected.jsonl", "data/audit.json"]
+    results = ["metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
+    return [
+        *(f"results/{{run}}/{name}" for name in data + results),
+        *training_files("trained"),
+        *(model_folder(model) for model in MODELS.values() if model.trained),
+        *(f"results/{{run}}/export/{SERVED.name}/{quant}.gguf" for quant in quants()),
+        *answered(),
+        *evaluated("grades.jsonl"),
+    ]

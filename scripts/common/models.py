@@ -1,0 +1,167 @@
+"""Models as data: what the config's `models` names, resolved once into objects that rules, gates and report ask.
+
+A kind of model is an entry in KINDS: what answers, and which checks of fidelity judge it. A name alone says nothing
+about a model; ask the object.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scripts.common.errors import GradusError
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is true of all models of a kind."""
+
+    gguf: bool  # llama.cpp answers from a GGUF, so the model has quants; else a rule of the kind's own answers
+    trained: bool  # it has an adapter, and its answers say whether training taught it to stop
+    checks: tuple[str, ...]  # checks of fidelity that are made of each such model
+
+
+KINDS = {
+    "base": Kind(gguf=True, trained=False, checks=("gguf",)),
+    "trained": Kind(gguf=True, trained=True, checks=("merge", "gguf")),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: an arm with a seed."""
+
+    arm: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Return its folder below `results/<run>/train` and `results/<run>/curriculum`."""
+        return f"{self.arm}/seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model that answers held-out rows."""
+
+    name: str
+    kind: str  # a key of KINDS
+    training: Training | None = None
+    merged_into: str | None = None  # bf16 or nf4; None: nothing is merged
+    group: str | None = None  # the entry of `models` that it comes from, if that stands for several
+
+    @property
+    def gguf(self) -> bool:
+        """Say whether llama.cpp answers from a GGUF of it."""
+        return KINDS[self.kind].gguf
+
+    @property
+    def trained(self) -> bool:
+        """Say whether it was trained by this run."""
+        return KINDS[self.kind].trained
+
+    @property
+    def checks(self) -> list[str]:
+        """Return the names of its own checks of fidelity."""
+        return [f"{self.name}/{check}" for check in KINDS[self.kind].checks]
+
+    def form(self, quant: str) -> str:
+        """Return in what form it answers: as a quant of its GGUF, or `direct`, without one."""
+        return quant if self.gguf else "direct"
+
+    def describe(self) -> dict[str, Any]:
+        """Return what scripts are told of it."""
+        told = {"name": self.name, "kind": self.kind, "trained": self.trained, "merged_into": self.merged_into}
+        return {**told, "group": self.group, **({"training": vars(self.training)} if self.training else {})}
+
+
+def resolve(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Model]:
+    """Return the models by name, in the order of the config; an entry of arms and seeds gives one for each pair.
+
+    Raises GradusError if two would have the same name.
+    """
+    found: dict[str, Model] = {}
+    for entry, settings in entries.items():
+        for model in _expand(entry, settings):
+            if model.name in found:
+                raise GradusError(f"models: {entry!r} stands for a model named {model.name!r}, and so does another")
+            found[model.name] = model
+    return found
+
+
+def _expand(entry: str, settings: Mapping[str, Any]) -> Iterator[Model]:
+    trained = settings.get("trained")
+    if not trained:
+        yield Model(entry, "base")
+        return
+    merged_into = settings.get("merged_into", "bf16")
+    if "arm" in trained:
+        yield Model(entry, "trained", Training(trained["arm"], trained["seed"]), merged_into)
+        return
+    for arm in trained["arms"]:
+        for seed in trained["seeds"]:
+            yield Model(f"{entry}-{arm}-{seed}", "trained", Training(arm, seed), merged_into, entry)
+
+
+def compared_with(config: Config, models: Mapping[str, Model]) -> Model:
+    """Return the model that the others are compared with: `compare_with`, or the first that is not trained."""
+    if config["compare_with"]:
+        return models[config["compare_with"]]
+    return next((model for model in models.values() if not model.trained), next(iter(models.values())))
+
+
+def served(config: Config, models: Mapping[str, Model]) -> Model:
+    """Return the model that goes to Ollama and the Hub: `serve`, or the first trained one."""
+    if config["serve"]:
+        return models[config["serve"]]
+    return next(model for model in models.values() if model.trained)
+
+
+def trainings(models: Mapping[str, Model]) -> list[Training]:
+    """Return every training that the models need, each once, in their order."""
+    return list(dict.fromkeys(model.training for model in models.values() if model.training))
+
+
+def merge_pairs(models: Sequence[Model]) -> list[tuple[Model, Model]]:
+    """Return pairs that differ in nothing but what the adapter is merged into: bf16 first, NF4-rounded second."""
+    by: dict[Training, dict[str, Model]] = {}
+    for model in models:
+        if model.training and model.merged_into:
+            by.setdefault(model.training, {}).setdefault(model.merged_into, model)
+    return [(pair["bf16"], pair["nf4"]) for pair in by.values() if len(pair) == 2]
+
+
+def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
+    """Yield (path in the config, what is wrong) of `models`, `compare_with` and `serve`."""
+    arms = config["curriculum"]["definitions"]
+    for entry, settings in config["models"].items():
+        trained = settings.get("trained")
+        if settings.get("merged_into") and not trained:
+            yield ["models", entry, "merged_into"], "only a trained model is merged; give it `trained`, too"
+        if settings.get("merged_into") == "nf4" and config["train"]["base_weights"] == "bf16":
+            yield (
+                ["models", entry, "merged_into"],
+                "merging into NF4-rounded weights makes sense only if train.base_weights is nf4 or nf4-packed",
+            )
+        for arm in [trained["arm"]] if trained and "arm" in trained else (trained or {}).get("arms", []):
+            if arm not in arms:
+                yield (
+                    ["models", entry, "trained"],
+                    f"no arm {arm!r} in curriculum.definitions; known: {', '.join(arms)}",
+                )
+    try:
+        models = resolve(config["models"])
+    except GradusError as error:
+        yield ["models"], str(error)
+        return
+    listed = ", ".join(models)
+    if len(models) < 2:
+        yield ["models"], f"two models at least are compared; there is only {listed or 'none'}"
+    if not any(model.trained for model in models.values()):
+        yield ["models"], "no trained model among them; add one, such as tuned: {trained: {arm: curriculum, seed: 1}}"
+    for key in ("compare_with", "serve"):
+        if config[key] and config[key] not in models:
+            yield [key], f"no model {config[key]!r} in models; there are: {listed}"
+    if config["serve"] in models and not models[config["serve"]].trained:
+        yield ["serve"], f"{config['serve']!r} is not trained; name one that is"

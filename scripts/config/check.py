@@ -1,0 +1,187 @@
+"""The config checked against config/schema.yaml, with the file and line of each fault, and its defaults filled in.
+
+`python -m scripts.config.check FILE` says what is wrong with a config file before Snakemake reads it.
+"""
+
+import difflib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator, validators
+from jsonschema.exceptions import ValidationError
+
+from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
+from scripts.common.models import check_models
+from scripts.config.bases import find_base
+from scripts.config.reading import find_line, load_yaml, read_config, refusal, where
+
+SCHEMA = ROOT / "config" / "schema.yaml"
+Path_ = Sequence[str | int]
+Check = Callable[[dict[str, Any]], Iterator[tuple[Path_, str]]]
+
+# keys of earlier versions, and what to write instead
+RENAMED = {
+    "curriculum.arms": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
+    "curriculum.seeds": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
+    "evaluate.models": "it is now a section, models: {base: {}, tuned: {trained: {arm: curriculum, seed: 1}}}",
+    "merge": "it is now said of each model: models: {tuned: {trained: …, merged_into: nf4}}",
+}
+
+
+@cache
+def load_schema() -> dict[str, Any]:
+    """Return config/schema.yaml."""
+    schema: dict[str, Any] = load_yaml(SCHEMA)
+    return schema
+
+
+def _with_defaults(validator_class: Any) -> Any:
+    """Return a validator that fills in each missing key's default, parents before children."""
+    check_properties = validator_class.VALIDATORS["properties"]
+
+    def properties(validator: Any, schema: Any, instance: Any, whole: Any) -> Iterator[ValidationError]:
+        if isinstance(instance, dict):
+            for key, part in schema.items():
+                if "default" in part:
+                    instance.setdefault(key, json.loads(json.dumps(part["default"])))
+        yield from check_properties(validator, schema, instance, whole)
+
+    return validators.extend(validator_class, {"properties": properties})
+
+
+Validator = _with_defaults(Draft202012Validator)
+
+
+def _explain(error: ValidationError, files: Sequence[str | Path]) -> list[str]:
+    path = list(error.absolute_path)
+    name = ".".join(map(str, path))
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        lines = []
+        for key in sorted(set(error.instance) - set(known), key=str):
+            full = ".".join([*map(str, path), str(key)])
+            if full in RENAMED:
+                hint = RENAMED[full]
+            else:
+                close = difflib.get_close_matches(str(key), known, 1)
+                hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+            lines.append(f"{where([*path, key], files)}: {full}: no such key; {hint}")
+        return lines
+    meaning = " ".join(error.schema.get("description", "").split())
+    if error.validator == "required":
+        missing = error.message.split("'")[1]
+        return [f"{where(path, files)}: {name + '.' if name else ''}{missing}: required, but missing"]
+    return [f"{where(path, files)}: {name}: {error.message}" + (f"; it means: {meaning}" if meaning else "")]
+
+
+def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[str, Any]:
+    """Return the config with defaults filled in, and a base that is given by name replaced by its settings.
+
+    `files` are those it was read from, later ones overriding; they serve to name file and line.
+    Raises GradusError that lists every fault: unknown key, wrong type, value out of range, and what
+    a schema cannot say (a phase of an unknown difficulty, a model of an unknown arm).
+    """
+    for file in files:
+        read_config(file)
+    config = json.loads(json.dumps(config))  # plain values, and a copy of our own
+    if isinstance(config.get("base_model"), str):
+        try:
+            config["base_model"] = find_base(config["base_model"])
+        except GradusError as error:
+            raise refusal([f"{where(['base_model'], files)}: base_model: {error}"]) from None
+    faults = [line for error in Validator(load_schema()).iter_errors(config) for line in _explain(error, files)]
+    if not faults:
+        for check in CHECKS:
+            faults += [f"{where(path, files)}: {'.'.join(map(str, path))}: {what}" for path, what in check(config)]
+        faults += _check_layers(config, files)
+    if faults:
+        raise refusal(sorted(set(faults)))
+    return config
+
+
+def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
+    """Raise GradusError if a file that the config names is not there.
+
+    Snakemake does not mind as long as an earlier run's results are: they would pass for results of the new file.
+    """
+    named = [
+        (["data", "files", n], f if isinstance(f, str) else f["path"]) for n, f in enumerate(config["data"]["files"])
+    ]
+    if config["data"]["schema"]:
+        named.append((["data", "schema"], config["data"]["schema"]))
+    if config["base_model"]["source"].startswith("path:"):
+        named.append((["base_model", "source"], config["base_model"]["source"].removeprefix("path:")))
+    faults = []
+    for path, name in named:
+        if not name.strip() or not name.isprintable() or set(name) & set("{}"):
+            key = ".".join(map(str, path))
+            reason = "a name of blanks, or with line breaks, tabs or braces, which Snakemake reads as wildcards"
+            faults.append(f"{where(path, files)}: {key}: {name!r}: {reason}; rename it")
+        elif not Path(name).exists():
+            faults.append(f"{where(path, files)}: {name}: no such file or folder")
+    if faults:
+        raise refusal(faults)
+
+
+def _check_score(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
+    if not any(config["score"]["weights"].values()):
+        yield ["score", "weights"], "no scorer has a weight above 0; give one to at least one of them"
+    for name in ("thresholds", "quantiles"):
+        if (pair := config["score"][name]) and pair[0] > pair[1]:
+            yield ["score", name], f"{pair} must rise"
+
+
+def _check_data(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
+    package = config["data"]["package"]
+    if not config["data"]["files"] and not package["source"]:
+        yield ["data"], "give data.files, or data.package.source"
+    if not config["data"]["files"] and package["source"]:
+        converter = package["converter"]
+        if converter not in package or not (ROOT / "scripts" / "data" / f"convert_{converter}.py").is_file():
+            yield (
+                ["data", "package", "converter"],
+                f"no converter {converter!r}; it takes a script, scripts/data/convert_{converter}.py, and a section of "
+                "its name in config/schema.yaml",
+            )
+    shares = [config["split"][key] for key in ("valid_share", "test_share", "unseen_share")]
+    if sum(shares) > 0.6:
+        yield ["split"], f"valid, test and unseen shares add up to {sum(shares):g}; leave 0.4 to train on"
+
+
+CHECKS: list[Check] = [_check_data, _check_score, check_models]
+
+
+def _check_layers(config: dict[str, Any], files: Sequence[str | Path]) -> Iterator[str]:
+    """Yield what several config files, laid over each other, contradict each other in."""
+
+    def given_in(path: Path_) -> int | None:
+        return max((number for number, file in enumerate(files) if find_line(file, path)), default=None)
+
+    if len(files) < 2:
+        return
+    source = given_in(["base_model", "source"])
+    for key in ("name", "license"):
+        place = given_in(["base_model", key])
+        if source is not None and place is not None and place < source:
+            yield (
+                f"{where(['base_model', 'source'], files)}: base_model.{key} is still that of the base in "
+                f"{files[place]} ({config['base_model'][key]}); give it for this one, too: GGUF and model card carry it"
+            )
+
+
+def main() -> None:
+    """Check the files that are named on the command line, each as it stands."""
+    try:
+        for file in sys.argv[1:]:
+            check_config(read_config(file), [file])
+    except GradusError as error:
+        sys.exit(f"Gradus: {error}")
+
+
+if __name__ == "__main__":
+    main()

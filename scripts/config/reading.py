@@ -1,0 +1,78 @@
+"""Config files as text: what they say, and in which line."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.common.errors import GradusError
+
+# the loader written in C, where PyYAML has it: a plan reads the schema each time
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+SHOWN = 3  # faults, of many
+
+
+def load_yaml(path: str | Path) -> Any:
+    """Return the value of a YAML file."""
+    with open(path, encoding="utf-8") as handle:
+        return yaml.load(handle, Loader)  # noqa: S506 - a safe loader
+
+
+def refusal(faults: list[str]) -> GradusError:
+    """Return the error that names the config's first faults and counts the others."""
+    more = [f"… and {len(faults) - SHOWN} more"] if len(faults) > SHOWN + 1 else faults[SHOWN:]
+    return GradusError("\n  ".join(["the config cannot be used:", *faults[:SHOWN], *more]))
+
+
+def read_config(file: str | Path) -> dict[str, Any]:
+    """Return what a config file says; raise GradusError if it cannot be read, is not YAML, or has a key twice."""
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=Loader)
+        value = yaml.load(text, Loader)  # noqa: S506 - a safe loader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
+        raise GradusError(f"{file}: cannot be read as a config: {reason}") from None
+    if not isinstance(value, dict):
+        raise GradusError(f"{file}: not a config; it takes lines such as `run: my-run`")
+    if twice := list(_twice(node)):
+        raise refusal([f"{file}:{line}: {key}: given twice" for key, line in twice])
+    return value
+
+
+def _twice(node: Any) -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        yield from ((k.value, k.start_mark.line + 1) for n, (k, _) in enumerate(node.value) if k.value in keys[:n])
+        for _, inner in node.value:
+            yield from _twice(inner)
+
+
+def find_line(file: str | Path, path: Sequence[Any]) -> int | None:
+    """Return the line, from 1, of the key or item at `path` in a YAML file; None if it is not there."""
+    node = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=Loader)
+    line = None
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            # YAML 1.1 reads a bare `on` as true
+            names = {str(step), *(("on", "yes") if step is True else ())}
+            found = next(((key, value) for key, value in node.value if key.value in names), None)
+            if found is None:
+                return None
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            return None
+    return line
+
+
+def where(path: Sequence[Any], files: Sequence[str | Path]) -> str:
+    """Return `file:line` of the key at `path` in the last file that gives it; what follows from a default says so."""
+    for file in reversed(files):  # a later file overrides an earlier one
+        if line := find_line(file, path):
+            return f"{file}:{line}"
+    # of a key that is missing, where its section is
+    return where(path[:-1], files) if len(path) > 1 else "--config or config defaults"

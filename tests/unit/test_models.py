@@ -1,0 +1,60 @@
+"""Models are data: what `models` in the config stands for."""
+
+import pytest
+
+from scripts.common.errors import GradusError
+from scripts.common.models import Model, Training, compared_with, merge_pairs, resolve, served, trainings
+
+ENTRIES = {
+    "base": {},
+    "tuned": {"trained": {"arm": "curriculum", "seed": 1}},
+    "tuned-nf4": {"trained": {"arm": "curriculum", "seed": 1}, "merged_into": "nf4"},
+    "order": {"trained": {"arms": ["curriculum", "growing-random"], "seeds": [1, 2]}},
+}
+
+
+def test_a_group_stands_for_one_model_per_arm_and_seed():
+    models = resolve(ENTRIES)
+    assert list(models) == [
+        "base",
+        "tuned",
+        "tuned-nf4",
+        "order-curriculum-1",
+        "order-curriculum-2",
+        "order-growing-random-1",
+        "order-growing-random-2",
+    ]
+    assert models["order-growing-random-2"] == Model(
+        "order-growing-random-2", "trained", Training("growing-random", 2), "bf16", "order"
+    )
+
+
+def test_models_of_the_same_training_share_it():
+    found = trainings(resolve(ENTRIES))
+    assert found == [
+        Training("curriculum", 1),
+        Training("curriculum", 2),
+        Training("growing-random", 1),
+        Training("growing-random", 2),
+    ]
+
+
+def test_names_say_nothing_about_a_model():
+    """An untrained model need not be called base, and a trained one may be."""
+    models = resolve({"raw": {}, "base": {"trained": {"arm": "uniform", "seed": 3}, "merged_into": "nf4"}})
+    config = {"compare_with": None, "serve": None}
+    assert compared_with(config, models).name == "raw"
+    assert served(config, models).name == "base"
+    assert models["base"].checks == ["base/merge", "base/gguf"]
+    assert models["raw"].checks == ["raw/gguf"]
+    assert served({**config, "serve": "base"}, models).merged_into == "nf4"
+
+
+def test_pairs_that_differ_in_the_merge_alone_are_found():
+    pairs = merge_pairs(list(resolve(ENTRIES).values()))
+    assert [(one.name, other.name) for one, other in pairs] == [("tuned", "tuned-nf4")]
+
+
+def test_two_models_of_one_name_are_refused():
+    with pytest.raises(GradusError, match="'a-b-1'"):
+        resolve({"a-b-1": {}, "a": {"trained": {"arms": ["b"], "seeds": [1]}}})
