@@ -1,16 +1,7 @@
 """bench_training, bench_levers: how fast training is, side by side. Never part of `rule all`; `make bench` asks for them."""
 
 
-def bench_input():
-    """What benchmarks measure on: the served model's last phase, which has rows of every kind."""
-    results = f"results/{config['run']}"
-    return {
-        "rows": f"{results}/curriculum/{SERVED.training.folder}/{PHASES[-1]}.jsonl",
-        "valid": f"{results}/curriculum/valid.jsonl",
-        "base": f"{results}/base",
-        "rounded": f"{results}/base-nf4",
-        "contract": f"{results}/data/chat_contract.json",
-    }
+include: "inputs/bench.smk"
 
 
 rule bench_training:

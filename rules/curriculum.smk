@@ -1,10 +1,7 @@
 """score → phase."""
 
 
-def base_losses(wildcards):
-    """The base's losses, if a scorer needs them."""
-    needed = any(config["score"]["weights"][name] is not None for name in ("loss", "ifd"))
-    return {"losses": f"results/{wildcards.run}/train/base_loss.jsonl"} if needed else {}
+include: "inputs/curriculum.smk"
 
 
 rule score:

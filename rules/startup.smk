@@ -1,4 +1,4 @@
-"""What happens before any rule is read: the environment of jobs, the checked config, one run at a time. No rules."""
+"""What happens first: the environment of jobs, the checked config, one run at a time. No rules."""
 
 import os
 import re

@@ -3,9 +3,14 @@
 
 def checks():
     """Every check of fidelity, in the order of the steps that it judges."""
-    each = [check for model in MODELS.values() for check in model.checks]
-    order = sorted(each, key=lambda check: check.endswith("/gguf"))  # merges come first
-    return ["labels", *order, f"{SERVED.name}/quantization", "template", "stopping", "serving"]
+    return [
+        "labels",
+        *resolved.own_checks(MODELS.values()),
+        f"{SERVED.name}/quantization",
+        "template",
+        "stopping",
+        "serving",
+    ]
 
 
 def facts():

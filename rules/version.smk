@@ -1,13 +1,7 @@
 """manifest → crate, sbom: where everything comes from; version and archive, on demand only."""
 
-from scripts.common.pins import LOCK
 
-
-def given_files():
-    """What comes from outside: fetched sources, and files and folders of the user's."""
-    sources = [config["base_model"]["source"], "" if own_files() else config["data"]["package"]["source"]]
-    schema = [config["data"]["schema"]] if config["data"]["schema"] else []
-    return [*map(source_folder, filter(None, sources)), *(file["path"] for file in own_files()), *schema]
+include: "inputs/version.smk"
 
 
 rule manifest:

@@ -4,7 +4,7 @@ A kind of model is an entry in KINDS: what answers, and which checks of fidelity
 about a model; ask the object.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ class Kind:
     checks: tuple[str, ...]  # checks of fidelity that are made of each such model
 
 
+CHECKS = ("merge", "gguf")  # those that are made of a single model, in the order of the steps that they judge
 KINDS = {
     "base": Kind(gguf=True, trained=False, checks=("gguf",)),
     "trained": Kind(gguf=True, trained=True, checks=("merge", "gguf")),
@@ -60,11 +61,6 @@ class Model:
     def trained(self) -> bool:
         """Say whether it was trained by this run."""
         return KINDS[self.kind].trained
-
-    @property
-    def checks(self) -> list[str]:
-        """Return the names of its own checks of fidelity."""
-        return [f"{self.name}/{check}" for check in KINDS[self.kind].checks]
 
     def form(self, quant: str) -> str:
         """Return in what form it answers: as a quant of its GGUF, or `direct`, without one."""
@@ -121,6 +117,12 @@ def served(config: Config, models: Mapping[str, Model]) -> Model:
 def trainings(models: Mapping[str, Model]) -> list[Training]:
     """Return every training that the models need, each once, in their order."""
     return list(dict.fromkeys(model.training for model in models.values() if model.training))
+
+
+def own_checks(models: Iterable[Model]) -> list[str]:
+    """Return the names, `<model>/<check>`, of the checks that each model gets, in the order of the steps they judge."""
+    listed = list(models)
+    return [f"{m.name}/{check}" for check in CHECKS for m in listed if check in KINDS[m.kind].checks]
 
 
 def merge_pairs(models: Sequence[Model]) -> list[tuple[Model, Model]]:

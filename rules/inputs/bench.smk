@@ -1,0 +1,13 @@
+"""Input functions of benchmarks, for ../bench.smk. No rules."""
+
+
+def bench_input():
+    """What benchmarks measure on: the served model's last phase, which has rows of every kind."""
+    results = f"results/{config['run']}"
+    return {
+        "rows": f"{results}/curriculum/{SERVED.training.folder}/{PHASES[-1]}.jsonl",
+        "valid": f"{results}/curriculum/valid.jsonl",
+        "base": f"{results}/base",
+        "rounded": f"{results}/base-nf4",
+        "contract": f"{results}/data/chat_contract.json",
+    }

@@ -1,0 +1,16 @@
+"""Input functions of export, for ../export.smk. No rules."""
+
+from scripts.common.about import data_license, describe_origin, describe_served
+
+
+def trained_rows(wildcards):
+    """The rows that a model was trained on, whose hash its GGUF carries; nothing for an untrained one."""
+    trained = MODELS[wildcards.model].trained
+    return {"rows": f"results/{wildcards.run}/curriculum/train.jsonl"} if trained else {}
+
+
+def importance_matrix(wildcards):
+    """The importance matrix of a quant, if it takes one."""
+    if wildcards.quant.endswith("-plain") or not config["export"]["imatrix"]["enabled"]:
+        return {}
+    return {"imatrix": f"results/{wildcards.run}/export/{wildcards.model}/importance.gguf"}

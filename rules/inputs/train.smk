@@ -1,0 +1,15 @@
+"""Input functions of training, for ../train.smk. No rules."""
+
+
+def training_base(wildcards):
+    """The checkpoint that phases train on: the base rounded to NF4, or the base as it is, to be packed or not."""
+    rounded = config["train"]["base_weights"] == "nf4" and config["train"]["backend"] == "peft"
+    return f"results/{wildcards.run}/base-nf4" if rounded else f"results/{wildcards.run}/base"
+
+
+def previous_phase(wildcards):
+    """The folder of the phase before; nothing for the first."""
+    before = PHASES[: PHASES.index(wildcards.phase)]
+    if not before:
+        return []
+    return f"results/{wildcards.run}/train/{wildcards.arm}/seed{wildcards.seed}/{before[-1]}/trained"
