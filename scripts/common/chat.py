@@ -7,6 +7,7 @@ from pathlib import Path
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_json
 from scripts.common.io import read_json, write_json
+from scripts.common.records import Record
 from scripts.common.template import ChatTemplate
 
 
@@ -35,6 +36,10 @@ class ChatContract:
         """Return the conversation that asks `prompt`, after the turns of `context`."""
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
         return [*system, *map(dict, context), {"role": "user", "content": prompt}]
+
+    def ask(self, record: Record) -> list[dict[str, str]]:
+        """Return the conversation that asks a record: the one place that decides what the model is told of a row."""
+        return self.messages(record.prompt, record.context)
 
     @property
     def template(self) -> ChatTemplate:

@@ -20,7 +20,7 @@ class TokenCounter:
 
     def render(self, record: Record) -> str:
         """Return the text that asks a record, up to where the answer begins."""
-        return self.template.render(self.contract.messages(record.prompt, record.context))
+        return self.template.render(self.contract.ask(record))
 
     def encode(self, record: Record) -> tuple[list[int], list[int]]:
         """Return (prompt ids, completion ids) of a record, the end of turn among the latter."""

@@ -28,7 +28,7 @@ def render_prompts(gguf: str | Path, contract: ChatContract, records: Sequence[R
     """
     template = require_contract(gguf, contract)["chat_template"]
     formatter = Jinja2ChatFormatter(template=template, eos_token=contract.end_of_turn, bos_token=contract.bos_token)
-    talks = [contract.messages(record.prompt, record.context) for record in records]
+    talks = [contract.ask(record) for record in records]
     return [formatter(messages=talk).prompt for talk in talks]  # type: ignore[arg-type]
 
 

@@ -45,7 +45,7 @@ def probe_texts(contract: ChatContract, records: list[Record]) -> list[str]:
     """Return the probe corpus: fixed texts, chat markers in and between words, and rendered held-out requests."""
     end, bos = contract.end_of_turn, contract.bos_token
     marked = [end, f"a{end}b", f"{end} {end}\n{end}", f"{bos}x", contract.pad_token]
-    talks = [contract.template.render(contract.messages(r.prompt, r.context)) + r.response + end for r in records]
+    talks = [contract.template.render(contract.ask(r)) + r.response + end for r in records]
     return [*PROBES, *marked, *talks]
 
 

@@ -82,7 +82,7 @@ def serving(gguf: str | Path, context: int, threads: int) -> Iterator[OpenAI]:
 
 def ask(client: OpenAI, contract: ChatContract, record: Record, max_tokens: int, **more: Any) -> str:
     """Return the server's greedy answer to a record; `more` goes into the request beyond OpenAI's own fields."""
-    messages: Any = contract.messages(record.prompt, record.context)
+    messages: Any = contract.ask(record)
     done = client.chat.completions.create(
         model="gradus", messages=messages, temperature=0, max_tokens=max_tokens, extra_body=more
     )

@@ -48,7 +48,7 @@ def conversations(contract: ChatContract, records: Sequence[Record], system: boo
     def talk(*pairs: tuple[str, str]) -> Talk:
         return [{"role": role, "content": content} for role, content in pairs]
 
-    found = [contract.messages(record.prompt, record.context) for record in records]
+    found = [contract.ask(record) for record in records]
     for text in TEXTS:
         found.append(talk(("user", text)))
         found.append(contract.messages(text))

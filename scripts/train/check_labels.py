@@ -43,7 +43,7 @@ def check_labels(records: Sequence[Record], tokenizer: Any, contract: ChatContra
     values = dict.fromkeys(("prompt_trained", "end_untrained", "padding_trained", "text_differs"), 0)
     trained = trained_tokens(data, 10**9)
     for record, row, pairs in zip(records, data, trained, strict=True):
-        text = contract.template.render(contract.messages(record.prompt, record.context))
+        text = contract.template.render(contract.ask(record))
         begins = len(tokenizer(text, add_special_tokens=False)["input_ids"])
         values["prompt_trained"] += sum(place < begins for place, _ in pairs)
         tokens = [token for _, token in pairs]

@@ -30,7 +30,7 @@ IGNORED = -100  # the label that the loss skips
 def encode(tokenizer: Any, contract: Any, record: Record) -> tuple[list[int], list[int]]:
     """Return (prompt ids, completion ids): the template around prompt and earlier turns, response and end of turn."""
     text = tokenizer.apply_chat_template(
-        contract.messages(record.prompt, record.context),
+        contract.ask(record),
         chat_template=contract.chat_template,
         add_generation_prompt=True,
         tokenize=False,
