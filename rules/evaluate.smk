@@ -14,6 +14,8 @@ rule answer:
         "results/{run}/logs/answer/{model}-{quant}-{split}.log",
     benchmark:
         "results/{run}/benchmarks/answer-{model}-{quant}-{split}.tsv"
+    wildcard_constraints:
+        quant="(?!direct).+",  # a kind of model without a GGUF is answered by a rule of its own, as `direct`
     conda:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
