@@ -168,8 +168,9 @@ def write_checkpoint(family: str, folder: Path) -> None:
 
 def train_adapter(base: Path, trained: Path, rows: list[list[int]]) -> bool:
     """Take three LoRA steps on `rows` in the pipeline's own way; return whether rows could be packed together."""
+    from scripts.train.loss import check_isolation, completion_loss, shares_beginnings
     from scripts.train.model import LoraParams, attach_adapter, choose_attention, load_base
-    from scripts.train.trainer import check_isolation, collate, completion_loss, packs, shares_beginnings
+    from scripts.train.packing import collate, packs
 
     model = load_base(base, "cpu", choose_attention("auto", "cpu"), packed=False)
     adapted = attach_adapter(model, LoraParams(8, 16, 0.0, "all-linear"), None, 1)

@@ -20,9 +20,10 @@ from scripts.common.chat import read_contract
 from scripts.common.io import write_json
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records
+from scripts.train.loss import completion_loss
 from scripts.train.model import LoraParams, attach_adapter, load_base
+from scripts.train.packing import IGNORED, collate, packs
 from scripts.train.train_phase import make_dataset
-from scripts.train.trainer import IGNORED, collate, completion_loss, packs
 
 Rows = Sequence[Any]
 Work = Callable[[Any, Rows], Iterator[torch.Tensor]]

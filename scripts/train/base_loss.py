@@ -19,8 +19,9 @@ from scripts.common.chat import ChatContract, read_contract
 from scripts.common.io import write_jsonl
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
+from scripts.train.loss import completion_logits, shares_beginnings
 from scripts.train.model import choose_attention, choose_device, load_base
-from scripts.train.trainer import IGNORED, collate, completion_logits, encode, on, packs, shares_beginnings
+from scripts.train.packing import IGNORED, collate, encode, on, packs
 
 TOKENS = 2048  # in one pass
 

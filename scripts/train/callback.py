@@ -10,26 +10,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from scripts.common.errors import GradusError
 from scripts.train.checkpoint import Checkpoints, Progress
-
-WINDOW = 10  # steps whose mean loss is watched
-ADVICE = "Lower train.learning_rate (half is a good try), or raise train.warmup_share."
-
-
-def check_loss(losses: Sequence[float]) -> None:
-    """Raise GradusError if training has run away: the mean loss of the last ten steps, in nats per token, is three
-    times the lowest such mean so far, and more than 1 above it. (One bad step, or a harder phase, is not that.)
-    """
-    if len(losses) <= WINDOW:
-        return
-    means = [sum(losses[i : i + WINDOW]) / WINDOW for i in range(len(losses) - WINDOW + 1)]
-    best = min(means)
-    if means[-1] > 3 * best and means[-1] > best + 1:
-        raise GradusError(
-            f"the loss has exploded: {means[-1]:.2f} over the last {WINDOW} steps (to step {len(losses)} of this "
-            f"phase), after {best:.2f} at its best. {ADVICE}"
-        )
+from scripts.train.trainer import check_loss
 
 
 class PhaseCallback(TrainerCallback):

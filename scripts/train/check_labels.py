@@ -14,8 +14,8 @@ from scripts.common.errors import GradusError
 from scripts.common.io import write_json
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
+from scripts.train.packing import IGNORED, collate, packs
 from scripts.train.train_phase import make_dataset
-from scripts.train.trainer import IGNORED, collate, packs
 
 
 def trained_tokens(data: Any, budget: int) -> list[list[tuple[int, int]]]:

@@ -25,7 +25,7 @@ from scripts.common.logs import logging_to
 from scripts.common.records import read_records
 from scripts.train.fused import fuse_lora
 from scripts.train.model import LoraParams, choose_attention, choose_device, lora_config
-from scripts.train.trainer import encode
+from scripts.train.packing import encode
 
 GIB = 2**30
 LIBRARIES = 800 * 2**20  # resident memory of Python with torch and transformers imported, before any model

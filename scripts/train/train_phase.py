@@ -33,20 +33,10 @@ from scripts.common.records import LEVELS, Record, read_records, read_steps
 from scripts.common.weights import require_whole
 from scripts.train.callback import PhaseCallback
 from scripts.train.checkpoint import Checkpoints, Progress, load_optimizer, save_trained
+from scripts.train.loss import check_isolation, completion_loss, shares_beginnings
 from scripts.train.model import LoraParams, attach_adapter, choose_attention, choose_device, load_base
-from scripts.train.trainer import (
-    IGNORED,
-    PhaseTrainer,
-    check_isolation,
-    collate,
-    collate_step,
-    completion_loss,
-    digest,
-    encode,
-    on,
-    packs,
-    shares_beginnings,
-)
+from scripts.train.packing import IGNORED, collate, collate_step, encode, on, packs
+from scripts.train.trainer import PhaseTrainer, digest
 
 # settings that change when something is written down, and not what is trained
 NOT_SHAPING = ("report_to", "checkpoint_steps", "checkpoint_minutes", "memory_gib")

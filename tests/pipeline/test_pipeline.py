@@ -84,7 +84,7 @@ def test_llama_cpp_and_transformers_see_the_same_tokens(project):
     from scripts.common.isolate import run_isolated
     from scripts.common.records import Record
     from scripts.evaluate.answer import render_prompts
-    from scripts.train.trainer import encode
+    from scripts.train.packing import encode
 
     contract = read_contract(project.results / "data/chat_contract.json")
     prompts = ["list users", 'a "b" {{c}} {% d %}', "päckchen 📦 漢字\n\ttab  end "]

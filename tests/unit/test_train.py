@@ -11,10 +11,11 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.train.fused import HeadLoss, fuse_lora
+from scripts.train.loss import check_isolation, completion_loss
 from scripts.train.model import LoraParams, attach_adapter, keep_autograd_path, load_base
+from scripts.train.packing import IGNORED, collate, encode, micro_batches, packs
 from scripts.train.round_base import round_base
 from scripts.train.train_phase import make_dataset
-from scripts.train.trainer import IGNORED, check_isolation, collate, completion_loss, encode, micro_batches, packs
 
 LORA = LoraParams(rank=4, alpha=8, dropout=0.0, target_modules="all-linear")
 

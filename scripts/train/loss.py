@@ -1,0 +1,98 @@
+"""A pack through the model: logits and loss, computed at completion tokens only; and the check that rows stay apart."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from scripts.common.errors import GradusError
+from scripts.train.fused import HeadLoss
+from scripts.train.packing import IGNORED, Pack, collate, on, packs
+
+
+def shares_beginnings(model: Any) -> bool:
+    """Return whether the model's attention keeps packed rows apart by their bounds; others go by positions alone."""
+    return bool(model.config._attn_implementation == "rows")
+
+
+def _arguments(causal: Any, packed: Pack) -> dict[str, Any]:
+    """Return what a model is called with for a pack."""
+    arguments: dict[str, Any] = {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "use_cache": False}
+    if shares_beginnings(causal):
+        arguments["bounds"] = packed.bounds
+    return arguments
+
+
+def _autocast(model: Any, causal: Any) -> Any:
+    mixed = causal.dtype == torch.bfloat16 and getattr(model, "needs_autocast", True)
+    return torch.autocast(causal.device.type, torch.bfloat16, enabled=mixed)
+
+
+def _whole(causal: Any) -> bool:
+    """Return whether a model does more to its logits than the head (soft-capping, scaling), and must run whole."""
+    return any(
+        getattr(causal.config, name, None) for name in ("final_logit_softcapping", "logits_scaling", "logit_scale")
+    )
+
+
+def _hidden(causal: Any, packed: Pack) -> torch.Tensor:
+    """Return the hidden states that predict completion tokens, (completion tokens, width)."""
+    states: torch.Tensor = causal.get_decoder()(**_arguments(causal, packed)).last_hidden_state[0]
+    return states[packed.targets != IGNORED]
+
+
+def completion_logits(model: Any, packed: Pack) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (logits, targets) at the completion tokens of a pack, (completion tokens, vocabulary) and their ids."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    wanted = packed.targets != IGNORED
+    with _autocast(model, causal):
+        if _whole(causal):
+            logits = causal(**_arguments(causal, packed)).logits[0][wanted]
+        else:
+            logits = causal.get_output_embeddings()(_hidden(causal, packed))
+    return logits, packed.targets[wanted]
+
+
+def completion_loss(model: Any, packed: Pack) -> torch.Tensor:
+    """Return the summed cross-entropy, in nats, over the completion tokens of a pack.
+
+    The head runs at those positions alone.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = causal.get_output_embeddings()
+    frozen = type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad
+    if frozen and torch.is_grad_enabled() and not _whole(causal):
+        with _autocast(model, causal):
+            targets = packed.targets[packed.targets != IGNORED]
+            return HeadLoss.apply(_hidden(causal, packed), head.weight, targets)  # type: ignore[no-any-return]
+    logits, targets = completion_logits(model, packed)
+    return cross_entropy(logits.float(), targets, reduction="sum")
+
+
+def check_isolation(model: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise GradusError if rows of a pack see each other: their hidden states together must be those of each alone.
+
+    An architecture could ignore what keeps rows apart (bounds, or positions that begin anew) without a word.
+    """
+    causal = model.get_base_model()
+    together = list(packs(on(model.device, collate(rows)), 10**9, shares_beginnings(model)))
+    alone = [pack for row in rows for pack in packs(on(model.device, collate([row])), 10**9, False)]
+    model.eval()
+    with torch.no_grad(), _autocast(model, causal):
+        one, other = (
+            torch.cat(
+                [
+                    causal.get_decoder()(**_arguments(causal, pack)).last_hidden_state[0][pack.targets != IGNORED]
+                    for pack in some
+                ]
+            ).float()
+            for some in (together, alone)
+        )
+    model.train()
+    difference = ((one - other).norm() / other.norm()).item()
+    if difference > 0.1:  # rounding in bf16 makes 0.01
+        raise GradusError(
+            f"{type(causal).__name__}: packed rows see each other (their hidden states differ by {difference:.0%} from "
+            "each row's alone). Set train.micro_batch_tokens: 1, so that each row goes alone."
+        )
