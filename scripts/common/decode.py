@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
-from scripts.common.llama import quiet
+from scripts.common.llama_log import quiet
 
 
 @dataclass

@@ -53,7 +53,7 @@ def modelfile(contract: ChatContract, bos: str, context: int, license_text: str)
 
 def vocabulary_adds_bos(gguf: str) -> bool:
     """Say whether llama.cpp begins texts with a BOS token."""
-    from scripts.common.llama import adds_bos
+    from scripts.common.llama_vocabulary import adds_bos
 
     return adds_bos(gguf)
 

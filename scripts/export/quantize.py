@@ -48,7 +48,7 @@ def run_llama_quantize(source: str, target: str, quant: str, imatrix: str | None
     """Call llama_model_quantize; return its code, 0 if all is well."""
     import llama_cpp
 
-    from scripts.common.llama import quiet
+    from scripts.common.llama_log import quiet
 
     quiet()
     params = llama_cpp.llama_model_quantize_default_params()

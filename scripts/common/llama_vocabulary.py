@@ -1,20 +1,9 @@
-"""llama.cpp's voice (warnings and errors go to the log, the rest is dropped), and what it says of a vocabulary."""
-
-import ctypes
-import logging
+"""What llama.cpp says of a GGUF's vocabulary."""
 
 import llama_cpp
 
 from scripts.common.errors import GradusError
-
-# levels of ggml_log: 1 debug, 2 info, 3 warning, 4 error, 5 continuation
-WARNING, ERROR = 3, 4
-
-
-@llama_cpp.llama_log_callback
-def _log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
-    if level in (WARNING, ERROR):
-        logging.log(logging.WARNING if level == WARNING else logging.ERROR, "llama.cpp: %s", text.decode().rstrip())
+from scripts.common.llama_log import quiet
 
 
 def adds_bos(path: str) -> bool:
@@ -31,9 +20,3 @@ def adds_bos(path: str) -> bool:
     adds = bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model)))
     llama_cpp.llama_model_free(model)
     return adds
-
-
-def quiet() -> None:
-    """Send llama.cpp's messages to the log. Call it before anything else of llama.cpp."""
-    llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
-    llama_cpp.llama_backend_init()
