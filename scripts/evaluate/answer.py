@@ -13,13 +13,13 @@ from typing import Any
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from scripts.common.chat import ChatContract, read_contract
-from scripts.common.decode import answer_all
 from scripts.common.gguf_info import require_contract
 from scripts.common.hashing import sha256_file
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.isolate import run_isolated
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
+from scripts.evaluate.generate import answer_all
 
 
 def render_prompts(gguf: str | Path, contract: ChatContract, records: Sequence[Record]) -> list[str]:

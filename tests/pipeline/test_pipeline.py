@@ -124,7 +124,7 @@ def test_decoding_together_is_decoding_alone(project):
 def decode_three_ways(gguf, prompts):
     import llama_cpp
 
-    from scripts.common.decode import answer_all
+    from scripts.evaluate.generate import answer_all
 
     together = [answer.text for answer in answer_all(gguf, prompts, 12, 3, 1)]
     alone = [answer_all(gguf, [prompt], 12, 1, 1)[0].text for prompt in prompts]

@@ -1,0 +1,45 @@
+"""Greedy answers to many prompts.
+
+Prompts go in waves of a fixed composition, because which sequences share a batch can change the last bits of the
+logits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from scripts.common.decode import Decoder
+
+
+@dataclass
+class Answer:
+    """What the model said: the text, whether it ended by itself, tokens of the prompt and of the answer."""
+
+    text: str
+    stopped: bool
+    prompt_tokens: int
+    tokens: int
+
+
+def answer_all(path: str, prompts: Sequence[str], max_tokens: int, sequences: int, threads: int) -> list[Answer]:
+    """Return the model's greedy answers to rendered prompts, in order, at most `max_tokens` tokens each.
+
+    Prompts are taken by length, `sequences` at a time, so that those of a wave end together.
+    """
+    if not prompts:
+        return []
+    probe = Decoder(path, threads, 1, 512)
+    encoded = [probe.tokenize(prompt) for prompt in prompts]
+    probe.close()
+    decoder = Decoder(path, threads, sequences, max(map(len, encoded)) + max_tokens)
+    order = sorted(range(len(prompts)), key=lambda i: (len(encoded[i]), i))
+    answers: dict[int, Answer] = {}
+    with tqdm(total=len(prompts), desc="answers", unit="answer", mininterval=1) as progress:
+        for start in range(0, len(order), sequences):
+            rows = order[start : start + sequences]
+            for row, (ids, stopped) in zip(rows, decoder.wave([encoded[i] for i in rows], max_tokens), strict=True):
+                answers[row] = Answer(decoder.detokenize(ids), stopped, len(encoded[row]), len(ids))
+            progress.update(len(rows))
+    decoder.close()
+    return [answers[i] for i in range(len(prompts))]
