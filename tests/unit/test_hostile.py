@@ -18,8 +18,8 @@ from scripts.config.check import check_config, load_schema
 from scripts.config.reading import read_config
 from scripts.data.chat_contract import make_contract
 from scripts.data.ingest import Ingest, Source
-from scripts.evaluate.check_llama import write_random_model
 from scripts.export.quantize import quantize
+from scripts.setup.check_llama import write_random_model
 from scripts.train import prepare_base, prepare_tokenizer
 
 SEED = 6

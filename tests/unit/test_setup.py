@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from scripts.common.hashing import ROOT
-from scripts.evaluate.check_llama import check
+from scripts.setup.check_llama import check
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`python -m scripts.evaluate.check_llama`: does the llama.cpp in this environment work here?
+"""`python -m scripts.setup.check_llama`: does the llama.cpp in this environment work here?
 
 Some builds crash, on prompts of 32 tokens or more only (ggml-org/llama.cpp#20824), so this runs 200 tokens
 through a small random model, and refuses a build with AVX512 or AMX code: it would not run on other machines.
