@@ -55,11 +55,11 @@ faults: tools
 
 # make trace FILE=results/aws-cli/ollama/model.gguf
 trace: setup
-	@$(BIN)/python -m scripts.version.trace "$$FILE"
+	@$(BIN)/python -m scripts.provenance.trace "$$FILE"
 
 # make crate RUN=aws-cli: does its RO-Crate keep to the profile?
 crate: tools
-	@$(VENV)/tools/bin/python -m scripts.version.validate_crate "results/$${RUN:-aws-cli}"
+	@$(VENV)/tools/bin/python -m scripts.provenance.validate_crate "results/$${RUN:-aws-cli}"
 
 # to and from DVC's remote; every object is hashed before it goes and after it came
 push: tools

@@ -47,6 +47,7 @@ include: "rules/export.smk"
 include: "rules/evaluate.smk"
 include: "rules/fidelity.smk"
 include: "rules/report.smk"
+include: "rules/provenance.smk"
 include: "rules/version.smk"
 include: "rules/bench.smk"
 

@@ -38,17 +38,3 @@ def everything():
     names = ["metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
     records = ["manifest.json", "config.yaml", "ro-crate-metadata.json", "sbom.cdx.json"]
     return [f"results/{config['run']}/{name}" for name in names + records]
-
-
-def recorded():
-    """What the manifest waits for; behind these stands every file of the run."""
-    data = ["data/dataset.jsonl", "data/rejected.jsonl", "data/audit.json"]
-    results = ["metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
-    return [
-        *(f"results/{{run}}/{name}" for name in data + results),
-        *training_files("trained"),
-        *(model_folder(model) for model in MODELS.values() if model.trained),
-        *(f"results/{{run}}/export/{SERVED.name}/{quant}.gguf" for quant in quants()),
-        *answered(),
-        *evaluated("grades.jsonl"),
-    ]

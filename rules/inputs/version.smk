@@ -1,6 +1,4 @@
-"""Input functions of records, for ../version.smk. No rules."""
-
-from scripts.common.pins import LOCK
+"""Input functions of archives, for ../version.smk. No rules."""
 
 
 def given_files():

@@ -269,7 +269,7 @@ def test_the_gguf_carries_the_hashes_of_dataset_template_and_system_prompt(proje
 
 def test_the_crate_keeps_to_its_profile(project, tmp_path):
     python = TOOLS / "python"
-    done = run(project.folder, python, "-m", "scripts.version.validate_crate", "results/tiny")
+    done = run(project.folder, python, "-m", "scripts.provenance.validate_crate", "results/tiny")
     assert "conforms to workflow-run-crate-0.5" in done
     crate = json.loads((project.results / "ro-crate-metadata.json").read_text())
     listed = {entity["@id"]: entity for entity in crate["@graph"]}
@@ -280,7 +280,7 @@ def test_the_crate_keeps_to_its_profile(project, tmp_path):
         if entity["@id"] == "#run":
             del entity["instrument"]
     (tmp_path / "ro-crate-metadata.json").write_text(json.dumps(crate))
-    assert "instrument" in run(project.folder, python, "-m", "scripts.version.validate_crate", tmp_path, code=1)
+    assert "instrument" in run(project.folder, python, "-m", "scripts.provenance.validate_crate", tmp_path, code=1)
 
 
 def test_the_sbom_lists_the_environment(project):
@@ -294,7 +294,7 @@ def test_the_sbom_lists_the_environment(project):
 def test_a_ggufs_line_of_descent_reaches_raw_rows_and_config(project, tmp_path):
     copy = tmp_path / "somewhere.gguf"
     shutil.copy(project.results / "ollama/model.gguf", copy)
-    text = run(project.folder, sys.executable, "-m", "scripts.version.trace", copy)
+    text = run(project.folder, sys.executable, "-m", "scripts.provenance.trace", copy)
     for words in (
         "is results/tiny/export/curriculum-1/Q4_K_M.gguf of run tiny",
         "results/tiny/train/curriculum/seed1/easy/trained  [train_phase",
@@ -306,7 +306,7 @@ def test_a_ggufs_line_of_descent_reaches_raw_rows_and_config(project, tmp_path):
         assert words in text, words
     with open(copy, "ab") as handle:
         handle.write(b"x")
-    refused = run(project.folder, sys.executable, "-m", "scripts.version.trace", copy, code=1)
+    refused = run(project.folder, sys.executable, "-m", "scripts.provenance.trace", copy, code=1)
     assert "no manifest in results/*/manifest.json knows its sha256" in refused
     assert "gradus.dataset.sha256" in refused
 

@@ -1,4 +1,4 @@
-"""`python -m scripts.version.trace FILE`: the line of descent of a file, back to raw rows and config.
+"""`python -m scripts.provenance.trace FILE`: the line of descent of a file, back to raw rows and config.
 
 FILE may be one of a run's files or a copy of it under any name: it is known by its sha256.
 """

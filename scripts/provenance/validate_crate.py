@@ -1,4 +1,4 @@
-"""`python -m scripts.version.validate_crate results/<run>`: is the run's RO-Crate what its profile demands?
+"""`python -m scripts.provenance.validate_crate results/<run>`: is the run's RO-Crate what its profile demands?
 
 Runs in the environment of tools (`make crate`), offline: the vocabulary comes from the rocrate package, not the web.
 """

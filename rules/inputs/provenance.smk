@@ -1,0 +1,17 @@
+"""Input functions of the manifest, for ../provenance.smk. No rules."""
+
+from scripts.common.pins import LOCK
+
+
+def recorded():
+    """What the manifest waits for; behind these stands every file of the run."""
+    data = ["data/dataset.jsonl", "data/rejected.jsonl", "data/audit.json"]
+    results = ["metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
+    return [
+        *(f"results/{{run}}/{name}" for name in data + results),
+        *training_files("trained"),
+        *(model_folder(model) for model in MODELS.values() if model.trained),
+        *(f"results/{{run}}/export/{SERVED.name}/{quant}.gguf" for quant in quants()),
+        *answered(),
+        *evaluated("grades.jsonl"),
+    ]
