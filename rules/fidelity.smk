@@ -5,6 +5,9 @@ failed gate ends the run as soon as there is something to measure; the folders f
 """
 
 
+include: "inputs/fidelity.smk"
+
+
 rule check_merge:
     """Compare a merged model with its base under the live adapter."""
     input:

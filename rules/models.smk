@@ -42,19 +42,9 @@ def served(path):
     return path.format(model=SERVED.name, quant=QUANT, run="{run}")
 
 
-def served_answers():
-    """What the served model answered on the first split."""
-    return evaluated("answers.jsonl", [SERVED], SPLITS[:1])[0]
-
-
 def held_out_rows():
     """The rows of the first split that is evaluated."""
     return f"results/{{run}}/curriculum/{SPLITS[0]}.jsonl"
-
-
-def rounded_base():
-    """The base as NF4 rounds it, or as it is where nothing is rounded: the weights that adapters are trained with."""
-    return "results/{run}/base" if config["train"]["base_weights"] == "bf16" else "results/{run}/base-nf4"
 
 
 def merge_base(model):

@@ -1,6 +1,9 @@
 """figures → report."""
 
 
+include: "inputs/report.smk"
+
+
 rule figures:
     """Draw what people would rather look at than read."""
     input:

@@ -28,11 +28,6 @@ def answered():
     return list(dict.fromkeys([*evaluated("answers.jsonl"), *quant_files("answers.jsonl")]))
 
 
-def ledgers():
-    """Every training's exposure ledger."""
-    return [f"results/{{run}}/curriculum/{training.folder}/ledger.json" for training in TRAININGS]
-
-
 def everything():
     """What `rule all` makes."""
     names = ["metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
