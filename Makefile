@@ -10,7 +10,7 @@ LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock $(if $(WHEELS),--no-index --find-links $(WHEELS))
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
 
-.PHONY: run setup tools test verify faults trace crate push pull audit bench scale families lint format docs lock clean-llama
+.PHONY: run setup tools test verify faults trace crate dvc-push dvc-pull audit bench scale families lint format docs lock clean-llama
 
 # make CONFIG=config/runs/tiny.yaml runs another config
 run: setup
@@ -62,11 +62,11 @@ crate: tools
 	@$(VENV)/tools/bin/python -m scripts.provenance.validate_crate "results/$${RUN:-aws-cli}"
 
 # to and from DVC's remote; every object is hashed before it goes and after it came
-push: tools
+dvc-push: tools
 	$(BIN)/python -m scripts.version.dvc cache
 	$(BIN)/dvc push
 
-pull: tools
+dvc-pull: tools
 	$(BIN)/dvc pull
 	$(BIN)/python -m scripts.version.dvc
 
