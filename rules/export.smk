@@ -1,4 +1,4 @@
-"""merge → convert_gguf → importance → quantize → modelfile → ollama, hf; deploy and push, on demand only."""
+"""merge → convert_gguf → importance → quantize → modelfile → ollama, hf; deploy and publish, on demand only."""
 
 
 include: "inputs/export.smk"
@@ -203,21 +203,21 @@ rule deploy:
         "../scripts/export/deploy.py"
 
 
-rule push:
-    """Push the folder to the Hugging Face Hub. Only on demand: snakemake --cores 1 push."""
+rule publish:
+    """Publish the folder on the Hugging Face Hub. Only on demand: snakemake --cores 1 publish."""
     input:
         folder=f"results/{config['run']}/hf",
     output:
-        pushed=f"results/{config['run']}/pushed.json",
+        published=f"results/{config['run']}/published.json",
     log:
-        f"results/{config['run']}/logs/push.log",
+        f"results/{config['run']}/logs/publish.log",
     conda:
         "../envs/gradus.yaml"
     params:
         repository=config["hub"]["repo"],
         private=config["hub"]["private"],
-        code=code_fingerprint("export/push"),
+        code=code_fingerprint("export/publish"),
     message:
-        "Pushing to {params.repository}"
+        "Publishing to {params.repository}"
     script:
-        "../scripts/export/push.py"
+        "../scripts/export/publish.py"

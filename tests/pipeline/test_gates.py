@@ -129,13 +129,13 @@ def test_the_ollama_folder_has_its_commands(project):
 
 
 def test_what_leaves_the_machine_happens_on_demand_only(project, monkeypatch):
-    assert not {"push", "deploy"} & set(project.planned("--forceall"))
+    assert not {"publish", "deploy"} & set(project.planned("--forceall"))
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     code, text = project.snakemake("deploy")
     assert code != 0
     assert "Gradus: no Ollama answers at http://127.0.0.1:9" in text
-    code, text = project.snakemake("push")
+    code, text = project.snakemake("publish")
     assert code != 0
     assert "Gradus: hub.repo is not set" in text
     assert "Traceback" not in text

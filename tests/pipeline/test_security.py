@@ -84,9 +84,9 @@ def test_a_secret_in_the_environment_is_in_nothing_that_a_run_writes(project, tm
     code, text = copy.snakemake("--forcerun", *rules)
     assert code == 0, text
     assert canary not in text
-    code, text = copy.snakemake("push", "--config", "hub={repo: a/b}")
+    code, text = copy.snakemake("publish", "--config", "hub={repo: a/b}")
     assert code != 0  # there is no Hub here
-    assert "Gradus: could not push to a/b" in text
+    assert "Gradus: could not publish to a/b" in text
     assert canary not in text
     looked = 0
     for file in copy.folder.rglob("*"):

@@ -281,14 +281,14 @@ def test_deploying_without_ollama_says_what_to_do(monkeypatch, tmp_path):
         deploy(tmp_path, "tiny")
 
 
-def test_pushing_takes_a_repository_and_a_token(monkeypatch):
-    from scripts.export.push import push
+def test_publishing_takes_a_repository_and_a_token(monkeypatch):
+    from scripts.export.publish import publish
 
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with pytest.raises(GradusError, match="hub.repo is not set"):
-        push("hf", None, True)
+        publish("hf", None, True)
     with pytest.raises(GradusError, match="HF_TOKEN is not set"):
-        push("hf", "me/model", True)
+        publish("hf", "me/model", True)
 
 
 def test_a_server_that_cannot_load_the_file_is_an_error_with_its_last_words(tmp_path):

@@ -1,6 +1,6 @@
-"""Push the Hugging Face folder to the Hub. Never part of `rule all`; the token comes from the environment alone.
+"""Publish the Hugging Face folder on the Hub. Never part of `rule all`; the token comes from the environment alone.
 
-In: the folder that `hf` made, the repository's name. Out: what was pushed where, as JSON.
+In: the folder that `hf` made, the repository's name. Out: what was published where, as JSON.
 """
 
 import os
@@ -10,13 +10,13 @@ from scripts.common.io import write_json
 from scripts.common.logs import logging_to
 
 
-def push(folder: str, repository: str | None, private: bool) -> dict[str, str]:
+def publish(folder: str, repository: str | None, private: bool) -> dict[str, str]:
     """Upload the folder; return {repository, commit}.
 
     Raises GradusError if no repository or token is given, or if the Hub refuses.
     """
     if not repository:
-        raise GradusError("hub.repo is not set: name the repository to push to, <organisation>/<name>")
+        raise GradusError("hub.repo is not set: name the repository to publish to, <organisation>/<name>")
     token = os.environ.get("HF_TOKEN")
     if not token:
         raise GradusError("HF_TOKEN is not set: `export HF_TOKEN=…` with a token that may write, and run again")
@@ -28,11 +28,11 @@ def push(folder: str, repository: str | None, private: bool) -> dict[str, str]:
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=[".snakemake*"])
     except Exception as error:  # the Hub's own kinds, and those of whatever library it asks the network by
-        raise GradusError(f"could not push to {repository}: {first_line(error).replace(token, '…')}") from None
+        raise GradusError(f"could not publish to {repository}: {first_line(error).replace(token, '…')}") from None
     return {"repository": repository, "commit": str(done.oid)}
 
 
 if "snakemake" in globals():
     job = globals()["snakemake"]
     with logging_to(job.log[0]):
-        write_json(job.output.pushed, push(job.input.folder, job.params.repository, job.params.private))
+        write_json(job.output.published, publish(job.input.folder, job.params.repository, job.params.private))
