@@ -10,7 +10,7 @@ LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock $(if $(WHEELS),--no-index --find-links $(WHEELS))
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
 
-.PHONY: run setup tools test verify faults trace crate dvc-push dvc-pull audit bench scale families lint format docs lock clean-llama
+.PHONY: run setup tools test verify faults trace crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
 
 # make CONFIG=config/runs/tiny.yaml runs another config
 run: setup
@@ -71,7 +71,7 @@ dvc-pull: tools
 	$(BIN)/python -m scripts.version.dvc
 
 # known vulnerabilities of the pinned packages
-audit: tools
+vulnerabilities: tools
 	$(VENV)/tools/bin/pip-audit --requirement envs/requirements.lock --no-deps --disable-pip
 
 # some 15 minutes on two cores, with nothing else running; LLaMA-Factory gets an environment of its own
