@@ -12,7 +12,7 @@ STORE = Path(".snakemake/metadata")
 LONGEST = 254  # of a piece; longer names are folders that begin with @
 
 
-def read_records(store: Path = STORE) -> dict[str, dict[str, Any]]:
+def read_metadata(store: Path = STORE) -> dict[str, dict[str, Any]]:
     """Return {path: record} of every file that Snakemake has made in this folder."""
     found = {}
     for file in sorted(store.rglob("*")):
@@ -25,7 +25,7 @@ def read_records(store: Path = STORE) -> dict[str, dict[str, Any]]:
     return found
 
 
-def write_records(records: dict[str, dict[str, Any]], store: Path = STORE) -> None:
+def write_metadata(records: dict[str, dict[str, Any]], store: Path = STORE) -> None:
     """Give Snakemake the records of files that it did not make here."""
     for path, record in records.items():
         name = urlsafe_b64encode(path.encode()).decode()

@@ -21,7 +21,7 @@ from scripts.common.chat import read_contract
 from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_open, write_json
 from scripts.common.isolate import run_isolated
-from scripts.common.lineage import ancestors, read_records
+from scripts.common.lineage import ancestors, read_metadata
 from scripts.common.logs import logging_to
 from scripts.common.machine import describe_cpu, fingerprint, installed_packages
 
@@ -46,7 +46,7 @@ def list_artifacts(targets: Iterable[str]) -> tuple[dict[str, Any], dict[str, An
 
     An artifact's `inputs` are {path: sha256}; of a file that only lived for a while the sha256 is null.
     """
-    records = ancestors(read_records(), sorted(targets))
+    records = ancestors(read_metadata(), sorted(targets))
     named = {path for record in records.values() for path in record["input"]} | set(records)
     facts: dict[str, dict[str, Any]] = {}
     for path in tqdm(sorted(named), desc="Hashing", unit="file", file=sys.stderr):

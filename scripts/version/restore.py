@@ -12,7 +12,7 @@ from pathlib import Path
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
 from scripts.common.io import atomic_open, read_json
-from scripts.common.lineage import write_records
+from scripts.common.lineage import write_metadata
 from scripts.version.dvc import SHOWN, cache_folder, faults
 
 
@@ -50,7 +50,7 @@ def restore(run: str) -> bool:
         more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise GradusError("what DVC restored cannot be used:\n  " + "\n  ".join(found[:SHOWN]) + more)
     set_dates(kept["order"])
-    write_records(kept["records"])
+    write_metadata(kept["records"])
     remember(run, records)
     return True
 

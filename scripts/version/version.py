@@ -14,7 +14,7 @@ import yaml
 
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_open, read_json, write_json
-from scripts.common.lineage import ancestors, read_records
+from scripts.common.lineage import ancestors, read_metadata
 from scripts.common.logs import logging_to
 from scripts.version.dvc import run_dvc
 from scripts.version.restore import remember
@@ -25,7 +25,7 @@ def collect(run: str, targets: Sequence[str]) -> dict[str, Any]:
 
     Benchmarks come last: Snakemake counts them among a job's outputs and wants them newer than its inputs.
     """
-    records = ancestors(read_records(), list(targets))
+    records = ancestors(read_metadata(), list(targets))
     order = sorted((path for path in records if Path(path).exists()), key=lambda path: records[path]["endtime"])
     benchmarks = [file.as_posix() for file in sorted(Path("results", run, "benchmarks").rglob("*")) if file.is_file()]
     return {"records": records, "order": [*order, *benchmarks]}

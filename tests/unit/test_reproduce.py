@@ -11,7 +11,7 @@ import pytest
 from scripts.common import guard, pins
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT, code_fingerprint
-from scripts.common.lineage import ancestors, read_records, write_records
+from scripts.common.lineage import ancestors, read_metadata, write_metadata
 from scripts.common.machine import differing_from_lock, fingerprint
 from scripts.reproduce.compare import compare_bits, compare_metrics
 from scripts.version.restore import set_dates
@@ -152,8 +152,8 @@ def test_snakemakes_records_are_read_and_written_as_it_does(tmp_path):
         "results/other": {"rule": "x", "input": [], "log": ["2"]},
         long: {"rule": "y", "input": ["results/a b"], "log": ["3"]},
     }
-    write_records(records, tmp_path)
-    assert read_records(tmp_path) == records
+    write_metadata(records, tmp_path)
+    assert read_metadata(tmp_path) == records
     from snakemake.persistence.file import FilePersistence
 
     for path, record in records.items():
@@ -162,7 +162,7 @@ def test_snakemakes_records_are_read_and_written_as_it_does(tmp_path):
         )
         assert json.loads(Path(place).read_text()) == record
     (tmp_path / "cut").write_text('{"rule": ')
-    assert read_records(tmp_path) == records
+    assert read_metadata(tmp_path) == records
     assert list(ancestors(records, [long])) == [long, "results/a b", "results/with a b"]
 
 
