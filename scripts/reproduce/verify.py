@@ -15,7 +15,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.io import read_json, write_json
 from scripts.common.project import copy_sources, source_fingerprint
-from scripts.reproduce.compare import compare_bits
+from scripts.reproduce.compare_runs import compare_bits
 
 CONFIG = "config/runs/tiny.yaml"
 MANIFEST = Path("results") / "tiny" / "manifest.json"

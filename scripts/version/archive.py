@@ -31,7 +31,7 @@ README = """This is a run of Gradus, {run}, with everything that it was made of.
 
     make{wheels} CONFIG={folder}/config.yaml     runs it again, without network once the packages are installed
     {folder}/manifest.json         says what every file of the run was
-    python3 -m scripts.reproduce.compare {folder}/manifest.json results/{run}/manifest.json     compares
+    python3 -m scripts.reproduce.compare_runs {folder}/manifest.json results/{run}/manifest.json     compares
 
 """
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from scripts.reproduce import verify
-from scripts.reproduce.compare import compare_bits
+from scripts.reproduce.compare_runs import compare_bits
 
 ROWS = []  # of the table that `make faults` prints
 

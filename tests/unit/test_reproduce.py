@@ -13,7 +13,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT, code_fingerprint
 from scripts.common.lineage import ancestors, read_metadata, write_metadata
 from scripts.common.machine import differing_from_lock, fingerprint
-from scripts.reproduce.compare import compare_bits, compare_metrics
+from scripts.reproduce.compare_runs import compare_bits, compare_metrics
 from scripts.version.restore import set_dates
 from scripts.version.version import describe_run, merge_runs
 
@@ -76,7 +76,7 @@ def test_the_command_says_so_with_its_exit_code(tmp_path):
         command = [
             sys.executable,
             "-m",
-            "scripts.reproduce.compare",
+            "scripts.reproduce.compare_runs",
             tmp_path / "one/manifest.json",
             tmp_path / other / "manifest.json",
         ]

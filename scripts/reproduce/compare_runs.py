@@ -1,4 +1,4 @@
-"""`python -m scripts.reproduce.compare ONE TWO [--tolerance T]`: are two runs the same?
+"""`python -m scripts.reproduce.compare_runs ONE TWO [--tolerance T]`: are two runs the same?
 
 ONE and TWO are manifest.json files. Bit by bit where the fingerprints (lock file, CPU, threads, device) are equal; else
 that is refused, with the reason, and what can be asked is whether the metrics agree within a tolerance.
