@@ -14,7 +14,7 @@ from scripts.common.gguf_info import require_contract
 from scripts.common.io import atomic_open
 from scripts.common.isolate import run_isolated
 from scripts.common.logs import logging_to
-from scripts.common.modelfile import read_modelfile
+from scripts.common.modelfile_parser import read_modelfile
 from scripts.export.go_template import find_wrappers, go_template
 
 

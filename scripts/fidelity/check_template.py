@@ -24,7 +24,7 @@ from scripts.common.gguf_info import require_contract
 from scripts.common.io import write_json
 from scripts.common.llama_vocabulary import adds_bos
 from scripts.common.logs import logging_to
-from scripts.common.modelfile import read_modelfile
+from scripts.common.modelfile_parser import read_modelfile
 from scripts.common.records import Record, read_records
 
 Talk = list[dict[str, str]]

@@ -53,7 +53,7 @@ TABLE = [
     ("a script: report.py", replace("scripts/report/report.py", '"""', '"""X '), {"report", *RECORDED}),
     ("a script: grade.py", replace("scripts/evaluate/grade.py", '"""', '"""X '),
      {"grade", "quantization", "gate", "fidelity", "ollama", "hf", *SUMMED_UP, *RECORDED}),
-    ("a shared module: modelfile.py", replace("scripts/common/modelfile.py", '"""', '"""X '),
+    ("a shared module: modelfile_parser.py", replace("scripts/common/modelfile_parser.py", '"""', '"""X '),
      {"modelfile", "ollama", "check_template", "gate", "fidelity", "hf", "report", *RECORDED}),
     ("a template: report.html.j2", replace("scripts/report/report.html.j2", "What went in", "What came in"), {"report", *RECORDED}),
     ("a template: model_card.md.j2", replace("scripts/export/model_card.md.j2", "#", "##"), {"hf", *RECORDED}),

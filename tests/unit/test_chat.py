@@ -8,7 +8,7 @@ import pytest
 
 from scripts.common.chat import ChatContract, read_contract, write_contract
 from scripts.common.errors import GradusError
-from scripts.common.modelfile import read_modelfile
+from scripts.common.modelfile_parser import read_modelfile
 from scripts.common.template import ChatTemplate
 from scripts.data.chat_contract import make_contract
 from scripts.export.go_template import Wrappers, find_wrappers, go_template
