@@ -35,7 +35,7 @@ wildcard_constraints:
     seed=r"\d+",
     phase="|".join(map(re.escape, PHASES)),
     model="|".join(map(re.escape, MODELS)),
-    quant=r"[A-Z0-9_]+(-plain)?|bf16|direct",
+    quant=r"[A-Z0-9_]+(-no-imatrix)?|bf16|direct",
     split="test|eval-hard|eval-unseen",
     check="|".join(map(re.escape, checks())),
 

@@ -95,7 +95,7 @@ rule quantize:
     benchmark:
         "results/{run}/benchmarks/quantize-{model}-{quant}.tsv"
     wildcard_constraints:
-        quant="(?!bf16)[A-Z0-9_]+(-plain)?",
+        quant="(?!bf16)[A-Z0-9_]+(-no-imatrix)?",
     conda:
         "../envs/gradus.yaml"
     resources:

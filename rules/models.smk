@@ -28,8 +28,8 @@ def quants():
     importance matrix.
     """
     given = [QUANT, "Q4_K_M", *config["export"]["more_quants"]]
-    plain = [f"{QUANT}-plain"] if config["export"]["imatrix"]["enabled"] else []
-    return list(dict.fromkeys(["bf16", *given, *plain]))
+    unweighted = [f"{QUANT}-no-imatrix"] if config["export"]["imatrix"]["enabled"] else []
+    return list(dict.fromkeys(["bf16", *given, *unweighted]))
 
 
 def quant_files(kind):

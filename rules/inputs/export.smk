@@ -11,6 +11,6 @@ def trained_rows(wildcards):
 
 def importance_matrix(wildcards):
     """The importance matrix of a quant, if it takes one."""
-    if wildcards.quant.endswith("-plain") or not config["export"]["imatrix"]["enabled"]:
+    if wildcards.quant.endswith("-no-imatrix") or not config["export"]["imatrix"]["enabled"]:
         return {}
     return {"imatrix": f"results/{wildcards.run}/export/{wildcards.model}/importance.gguf"}

@@ -100,7 +100,7 @@ if "snakemake" in globals():
     with logging_to(job.log[0]):
         quantize(
             job.input.gguf,
-            job.wildcards.quant.removesuffix("-plain"),
+            job.wildcards.quant.removesuffix("-no-imatrix"),
             job.input.get("imatrix"),
             read_contract(job.input.contract),
             job.output.gguf,

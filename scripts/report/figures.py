@@ -106,7 +106,7 @@ def draw_quants(facts: Mapping[str, Any]) -> Figure:
     for number, (quant, found) in enumerate((q, f) for q, f in facts["quants"].items() if q != "bf16"):
         served = quant == facts["served"]
         axes.plot(found["bytes"] / 1e6, found["mean_kl"], "o", color=COLOURS[2 if served else 3], ms=9 if served else 6)
-        name = quant.removesuffix("-plain") + (" without imatrix" if quant.endswith("-plain") else "")
+        name = quant.removesuffix("-no-imatrix") + (" without imatrix" if quant.endswith("-no-imatrix") else "")
         below = number % 2 == 1
         axes.annotate(
             name + (" (served)" if served else ""),

@@ -104,7 +104,7 @@ def quants(model: str, facts: Mapping[str, Any], speeds: Mapping[str, Any]) -> l
     lines = [f"| {' | '.join(columns)} |", "|---|" + "--:|" * 11]
     for quant, q in facts["quants"].items():
         cells = [
-            quant.replace("-plain", " without imatrix") + (" (served)" if quant == facts["served"] else ""),
+            quant.replace("-no-imatrix", " without imatrix") + (" (served)" if quant == facts["served"] else ""),
             *(f"{q['bytes'] / 1e6:.0f}", str(q["bits_per_weight"]), f"{q['perplexity']:.4f}", f"{q['mean_kl']:.5f}"),
             *(percent(q["top1_agreement"]), percent(q["value"]), str(q["right_to_wrong"]), str(q["wrong_to_right"])),
             *(percent(q["stopped"]), *(f"{value:.0f}" for value in speeds[quant].values())),

@@ -46,7 +46,7 @@ def test_the_measurements_are_of_this_run(project):
     assert merge["tensors"]["targeted"] == 210
     assert 0 < merge["live_against_merged"]["mean_kl"] < merge["trained_against_merged"]["mean_kl"]
     quants = read(project.results / "fidelity/curriculum-1/quantization.json")["quants"]
-    assert list(quants) == ["Q4_K_M", "Q4_K_M-plain", "Q8_0", "bf16"]
+    assert list(quants) == ["Q4_K_M", "Q4_K_M-no-imatrix", "Q8_0", "bf16"]
     assert quants["bf16"]["max_kl"] == 0
     assert 0 < quants["Q8_0"]["mean_kl"] < quants["Q4_K_M"]["mean_kl"]
     assert quants["Q8_0"]["bits_per_weight"] > quants["Q4_K_M"]["bits_per_weight"]
@@ -76,7 +76,7 @@ def test_a_gguf_tells_where_it_comes_from(project):
 
 def test_the_importance_matrix_changes_what_is_served(project):
     export = project.results / "export/curriculum-1"
-    weighed, plain = (open_gguf(export / f"{name}.gguf") for name in ("Q4_K_M", "Q4_K_M-plain"))
+    weighed, plain = (open_gguf(export / f"{name}.gguf") for name in ("Q4_K_M", "Q4_K_M-no-imatrix"))
     assert "quantize.imatrix.file" not in metadata(plain)
     assert [t.tensor_type for t in weighed.tensors] == [t.tensor_type for t in plain.tensors]
     differing = sum((a.data != b.data).any() for a, b in zip(weighed.tensors, plain.tensors, strict=True))
