@@ -26,8 +26,9 @@ os.environ.update(
 )
 
 from scripts.common import guard
+from scripts.common.code import code_fingerprint
 from scripts.common.errors import GradusError
-from scripts.common.hashing import code_fingerprint, sha256_file
+from scripts.common.hashing import sha256_file
 from scripts.config.check import check_config, check_files
 from scripts.version.restore import forget, restore
 

@@ -25,8 +25,9 @@ from transformers import AutoTokenizer
 from trl import SFTConfig
 
 from scripts.common.chat import ChatContract, read_contract
+from scripts.common.code import code_fingerprint
 from scripts.common.errors import GradusError
-from scripts.common.hashing import code_fingerprint, sha256_file, sha256_folder, sha256_json
+from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.logs import logging_to
 from scripts.common.records import LEVELS, Record, read_records, read_steps

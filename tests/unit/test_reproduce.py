@@ -2,15 +2,17 @@
 
 import copy
 import json
+import modulefinder
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from scripts.common import guard, pins
+from scripts.common import code, guard, pins
+from scripts.common.code import code_fingerprint, imported_names, local_files
 from scripts.common.errors import GradusError
-from scripts.common.hashing import ROOT, code_fingerprint
+from scripts.common.hashing import ROOT
 from scripts.common.lineage import ancestors, read_records, write_records
 from scripts.common.machine import differing_from_lock, fingerprint
 from scripts.reproduce.compare import compare_bits, compare_metrics
@@ -120,14 +122,61 @@ def test_a_package_stands_for_all_that_it_brings():
 
 
 def test_every_package_that_the_scripts_import_is_pinned():
-    from scripts.common.hashing import _imports
-
     imported = set()
     for file in (ROOT / "scripts").rglob("*.py"):
         if "bench" not in file.parts:
-            imported |= _imports(file.read_text())[1]
+            names = imported_names(file.read_text(), ".".join(file.parent.relative_to(ROOT).parts))
+            imported |= {name.partition(".")[0] for name in names} - sys.stdlib_module_names
     unknown = {name for name in imported if pins.package_of(name) not in pins.read_lock()[0]}
     assert unknown == {"scripts", "unsloth", "rocrate_validator"}
+
+
+class LocalModules(modulefinder.ModuleFinder):
+    """Python's own search for what a script imports, which stops at what is not ours."""
+
+    def find_module(self, name, path, parent=None):
+        if parent is None and name != "scripts":
+            raise ImportError
+        return super().find_module(name, path, parent)
+
+
+def test_every_local_module_that_a_script_can_reach_is_in_its_fingerprint():
+    missing = {}
+    for script in (ROOT / "scripts").glob("*/*.py"):
+        finder = LocalModules([str(ROOT)])
+        finder.run_script(str(script))
+        files = [Path(module.__file__) for module in finder.modules.values() if module.__file__]
+        reached = {file / "__init__.py" if file.is_dir() else file for file in files}
+        missing[script.name] = reached - {path for path, _, _ in local_files(script)}
+    assert not any(missing.values()), missing
+
+
+def test_imports_of_every_form_are_seen(tmp_path):
+    for name in ("__init__", "a", "b", "deep/__init__", "deep/c", "deep/d", "deep/e", "unused"):
+        file = tmp_path / "pack" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    (tmp_path / "pack/a.py").write_text("import pack.deep.c\nimport numpy.linalg\ndef f():\n    from pack import b\n")
+    (tmp_path / "pack/deep/c.py").write_text("from . import d\nfrom .e import *\n")
+    (tmp_path / "pack/b.py").write_text("import pack.a as again\n")
+    found = {
+        path.relative_to(tmp_path / "pack").as_posix() for path, _, _ in local_files(tmp_path / "pack/a.py", tmp_path)
+    }
+    assert found == {"__init__.py", "a.py", "b.py", "deep/__init__.py", "deep/c.py", "deep/d.py", "deep/e.py"}
+
+
+def test_an_edit_is_seen_past_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(code, "CACHE", tmp_path / "cache/code.json")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    hashes = []
+    for text in (None, "x = 2\n", None):
+        if text:
+            (tmp_path / "a.py").write_text(text)
+        code._files.cache_clear()
+        hashes += [sha256 for _, sha256, _ in local_files(tmp_path / "a.py", tmp_path)]
+        code._files().save()
+    code._files.cache_clear()
+    assert hashes[0] != hashes[1] == hashes[2]
 
 
 def test_another_version_changes_the_fingerprint_of_what_needs_it(monkeypatch, tmp_path):
