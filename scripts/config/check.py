@@ -27,6 +27,8 @@ RENAMED = {
     "curriculum.arms": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
     "curriculum.seeds": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
     "evaluate.models": "it is now a section, models: {base: {}, tuned: {trained: {arm: curriculum, seed: 1}}}",
+    "mask.on": "write mask.enabled",
+    "mask.true": "write mask.enabled",  # YAML reads the key `on` as true
     "merge": "it is now said of each model: models: {tuned: {trained: …, merged_into: nf4}}",
 }
 
