@@ -13,11 +13,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from scripts.common.hashing import ROOT
+from scripts.config.reading import load_yaml
 
 ARMS = ["curriculum", "growing-random", "shuffled", "uniform"]
-JOBS_OF_ONE = 4  # of one arm and seed: laying out its phases, and training three
+JOBS_OF_ONE = 18  # of one arm and seed, from the rows of its phases to its grades
 
 
 def measure(arguments: Sequence[str], folder: Path = ROOT, times: int = 3) -> tuple[float, str]:
@@ -46,10 +48,15 @@ def jobs_of(output: str) -> int:
     return int(found[1]) if found else 0
 
 
-def many_jobs(count: int) -> dict[str, object]:
-    """Return a config whose plan has somewhat more than `count` jobs."""
+def many_jobs(count: int) -> dict[str, Any]:
+    """Return config/config.yaml with so many arms and seeds that its plan has about `count` jobs."""
     seeds = list(range(1, 1 + count // (JOBS_OF_ONE * len(ARMS))))
-    return {"run": "plan", "curriculum": {"arms": ARMS, "seeds": seeds}}
+    models = {
+        "base": {},
+        "tuned": {"trained": {"arm": "curriculum", "seed": 1}},
+        "order": {"trained": {"arms": ARMS, "seeds": seeds}},
+    }
+    return {**load_yaml(ROOT / "config/config.yaml"), "run": "plan", "models": models}
 
 
 def main(arguments: Sequence[str]) -> None:
