@@ -16,6 +16,7 @@ from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path
 from scripts.common.logs import logging_to
 from scripts.common.project import source_files
+from scripts.common.snakemake_internals import TIMESTAMP
 
 ALSO = [
     "Makefile",
@@ -48,7 +49,7 @@ def files_under(places: Iterable[Path]) -> list[Path]:
     found = []
     for place in places:
         found += [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
-    return sorted(file for file in found if "__pycache__" not in file.parts and not file.name.startswith(".snakemake"))
+    return sorted(file for file in found if "__pycache__" not in file.parts and file.name != TIMESTAMP)
 
 
 def build_wheels(folder: Path) -> list[Path]:

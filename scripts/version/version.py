@@ -14,8 +14,8 @@ import yaml
 
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_open, read_json, write_json
-from scripts.common.lineage import ancestors, read_records
 from scripts.common.logs import logging_to
+from scripts.common.snakemake_internals import ancestors, read_records
 from scripts.version.dvc import run_dvc
 from scripts.version.restore import remember
 

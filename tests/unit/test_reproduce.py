@@ -13,7 +13,6 @@ from scripts.common import code, guard, pins
 from scripts.common.code import code_fingerprint, imported_names, local_files
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.common.lineage import ancestors, read_records, write_records
 from scripts.common.machine import differing_from_lock, fingerprint
 from scripts.reproduce.compare import compare_bits, compare_metrics
 from scripts.version.restore import set_dates
@@ -191,28 +190,6 @@ def test_another_version_changes_the_fingerprint_of_what_needs_it(monkeypatch, t
     pins._needs.cache_clear()
     assert after["train/train_phase"] != before["train/train_phase"]
     assert after["data/split"] == before["data/split"]
-
-
-def test_snakemakes_records_are_read_and_written_as_it_does(tmp_path):
-    long = "results/" + "very-" * 80 + "long.json"
-    records = {
-        "results/a b": {"rule": "x", "input": [], "log": ["1"]},
-        "results/with a b": {"rule": "x", "input": [], "log": ["1"]},  # of the same job
-        "results/other": {"rule": "x", "input": [], "log": ["2"]},
-        long: {"rule": "y", "input": ["results/a b"], "log": ["3"]},
-    }
-    write_records(records, tmp_path)
-    assert read_records(tmp_path) == records
-    from snakemake.persistence.file import FilePersistence
-
-    for path, record in records.items():
-        place = FilePersistence._record_path(
-            type("P", (), {"_max_len": None, "_fetch_max_len": lambda *_: 255})(), str(tmp_path), path
-        )
-        assert json.loads(Path(place).read_text()) == record
-    (tmp_path / "cut").write_text('{"rule": ')
-    assert read_records(tmp_path) == records
-    assert list(ancestors(records, [long])) == [long, "results/a b", "results/with a b"]
 
 
 def test_restored_files_get_dates_in_the_order_of_their_making(tmp_path, monkeypatch):
