@@ -18,9 +18,8 @@ from typing import Any
 
 from scripts.common.hashing import sha256_json, sha256_text
 from scripts.common.pins import ROOT, needed_versions
-from scripts.common.snakemake_internals import OURS
 
-CACHE = OURS / "code.json"  # what each file imports, so that a plan parses only what was edited
+CACHE = Path(".work/code.json")  # what each file imports, so that a plan parses only what was edited
 
 
 @cache
