@@ -24,6 +24,7 @@ from tqdm import tqdm
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_text
 from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record
 
@@ -237,8 +238,7 @@ def mask_file(
     return touched, {"records": rows, "touched": len(touched), "values": dict(kinds), "enabled": masker is not None}
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         settings = job.params.mask
         chosen = Masker(settings["kinds"], settings["secrets"], settings["allow"]) if settings["enabled"] else None

@@ -22,6 +22,7 @@ from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.gguf_info import require_contract
 from scripts.common.io import write_json
+from scripts.common.job import find_job
 from scripts.common.llama import adds_bos
 from scripts.common.logs import logging_to
 from scripts.common.modelfile import read_modelfile
@@ -156,8 +157,7 @@ def check_template(
     }
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         pinned = read_contract(job.input.contract)
         write_json(

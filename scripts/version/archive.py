@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.project import source_files
 from scripts.common.snakemake_internals import TIMESTAMP
@@ -87,7 +88,6 @@ def pack(run: str, given: Iterable[str], wheels: bool, output: str | Path) -> No
             add(archive, f"{root}/wheels/{file.name}", file.read_bytes())
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         pack(job.params.run, job.params.given, job.params.wheels, job.output.archive)

@@ -20,6 +20,7 @@ from scripts.common.chat import read_contract
 from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_open, write_json
 from scripts.common.isolate import run_isolated
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.machine import describe_cpu, fingerprint, installed_packages
 from scripts.common.snakemake_internals import ancestors, code_of, read_records
@@ -113,8 +114,7 @@ def write_config(path: str | Path, config: Mapping[str, Any]) -> None:
         yaml.safe_dump(dict(config), handle, sort_keys=False, allow_unicode=True, width=120)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         write_config(job.output.config, job.params.config)
         write_json(job.output.manifest, make_manifest(job.params.config, job.input, job.input.contract))
