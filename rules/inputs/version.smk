@@ -1,6 +1,6 @@
 """Input functions of records, for ../version.smk. No rules."""
 
-from scripts.common.pins import LOCK
+from scripts.common.packages import LOCK
 
 
 def given_files():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.hashing import sha256_json, sha256_text
-from scripts.common.pins import ROOT, needed_versions
+from scripts.common.packages import ROOT, needed_versions
 
 CACHE = Path(".work/code.json")  # what each file imports, so that a plan parses only what was edited
 

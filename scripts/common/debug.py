@@ -17,7 +17,7 @@ from typing import Any
 
 from scripts.common import guard
 from scripts.common.errors import GradusError
-from scripts.common.pins import ROOT
+from scripts.common.packages import ROOT
 from scripts.common.snakemake_internals import OURS, mark_incomplete, plan_job, script_object
 
 PREPARED = "GRADUS_JOB"  # in the environment: it is already that of a job

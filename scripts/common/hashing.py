@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scripts.common.pins import ROOT as ROOT
+from scripts.common.packages import ROOT as ROOT
 
 
 def sha256_text(text: str) -> str:

@@ -22,7 +22,8 @@ from scripts.common.io import atomic_open, write_json
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.machine import describe_cpu, fingerprint, installed_packages
+from scripts.common.machine import describe_cpu, fingerprint
+from scripts.common.packages import installed_packages
 from scripts.common.snakemake_internals import ancestors, code_of, read_records
 
 

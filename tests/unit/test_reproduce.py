@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common import code, guard, pins
+from scripts.common import code, guard, packages
 from scripts.common.code import code_fingerprint, imported_names, local_files
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.common.machine import differing_from_lock, fingerprint
+from scripts.common.machine import fingerprint
+from scripts.common.packages import differing_from_lock, normalize
 from scripts.reproduce.compare import compare_bits, compare_metrics
 from scripts.version.restore import set_dates
 from scripts.version.version import describe_run, merge_runs
@@ -109,15 +110,24 @@ def test_the_fingerprint_holds_what_shapes_bits(monkeypatch):
     second = fingerprint({"train": 2, "evaluate": 1}, "AVX2 = 1")
     assert first != second
     assert second["dispatch"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
-    assert differing_from_lock({"torch": "0.1", "numpy": pins.read_lock()[0]["numpy"]}) == {"torch": "0.1"}
+    assert differing_from_lock({"torch": "0.1", "numpy": packages.read_lock()[0]["numpy"]}) == {"torch": "0.1"}
+
+
+def test_lock_and_environment_name_packages_alike():
+    """One name for each package, however its own metadata spell it."""
+    installed = packages.installed_packages()
+    assert {"pyyaml", "llama-cpp-python", "jinja2", "torch"} <= set(installed)
+    assert all(name == normalize(name) for name in [*installed, *packages.read_lock()[0]])
+    unknown = set(installed) - set(packages.read_lock()[0])
+    assert unknown <= {"pip", "setuptools", "wheel"} | {name for name in unknown if name.startswith("nvidia-")}
 
 
 def test_a_package_stands_for_all_that_it_brings():
-    versions = pins.needed_versions(["transformers", "yaml"])
+    versions = packages.needed_versions(["transformers", "yaml"])
     assert {"transformers", "tokenizers", "safetensors", "pyyaml"} <= set(versions)
     assert "torch" not in versions
-    assert "torch" in pins.needed_versions(["peft"])
-    assert pins.needed_versions(["no_such_package"]) == {}
+    assert "torch" in packages.needed_versions(["peft"])
+    assert packages.needed_versions(["no_such_package"]) == {}
 
 
 def test_every_package_that_the_scripts_import_is_pinned():
@@ -126,7 +136,7 @@ def test_every_package_that_the_scripts_import_is_pinned():
         if "bench" not in file.parts:
             names = imported_names(file.read_text(), ".".join(file.parent.relative_to(ROOT).parts))
             imported |= {name.partition(".")[0] for name in names} - sys.stdlib_module_names
-    unknown = {name for name in imported if pins.package_of(name) not in pins.read_lock()[0]}
+    unknown = {name for name in imported if packages.package_of(name) not in packages.read_lock()[0]}
     assert unknown == {"scripts", "unsloth", "rocrate_validator"}
 
 
@@ -181,13 +191,13 @@ def test_an_edit_is_seen_past_the_cache(tmp_path, monkeypatch):
 def test_another_version_changes_the_fingerprint_of_what_needs_it(monkeypatch, tmp_path):
     before = {name: code_fingerprint(name) for name in ("train/train_phase", "data/split")}
     lock = tmp_path / "requirements.lock"
-    lock.write_text(pins.LOCK.read_text().replace("\nbitsandbytes==0", "\nbitsandbytes==1"))
-    monkeypatch.setattr(pins, "LOCK", lock)
-    pins.read_lock.cache_clear()
-    pins._needs.cache_clear()
+    lock.write_text(packages.LOCK.read_text().replace("\nbitsandbytes==0", "\nbitsandbytes==1"))
+    monkeypatch.setattr(packages, "LOCK", lock)
+    packages.read_lock.cache_clear()
+    packages._needs.cache_clear()
     after = {name: code_fingerprint(name) for name in before}
-    pins.read_lock.cache_clear()
-    pins._needs.cache_clear()
+    packages.read_lock.cache_clear()
+    packages._needs.cache_clear()
     assert after["train/train_phase"] != before["train/train_phase"]
     assert after["data/split"] == before["data/split"]
 
