@@ -103,7 +103,7 @@ docs: setup
 	$(BIN)/python -m scripts.config.docs
 
 # needs uv; everything pinned, for every platform and Python version at once. The notes of what brings what stay in:
-# code fingerprints read them (scripts/common/pins.py)
+# code fingerprints read them (scripts/common/packages.py)
 lock:
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header \
 	  envs/requirements.in envs/converter.in --output-file envs/requirements.lock

@@ -172,7 +172,7 @@ rule check_template:
     params:
         cache=".work/go",
         go=shutil.which("go") is not None,
-        code=code_fingerprint("fidelity/check_template"),
+        code=code_fingerprint("fidelity/check_template", "fidelity/render.go"),
     message:
         "Comparing the prompts of transformers, llama.cpp and Ollama"
     script:

@@ -26,8 +26,10 @@ os.environ.update(
 )
 
 from scripts.common import guard
+from scripts.common.code import code_fingerprint
 from scripts.common.errors import GradusError
-from scripts.common.hashing import code_fingerprint, sha256_file
+from scripts.common.hashing import sha256_file
+from scripts.common.snakemake_internals import config_files
 from scripts.config.check import check_config, check_files
 from scripts.version.restore import forget, restore
 
@@ -37,7 +39,7 @@ if workflow.is_main_process:
 
 def checked(raw):
     """Return the config with defaults filled in; a fault ends the run here, before any job, with file and line."""
-    files = [os.path.relpath(file) for file in workflow.overwrite_configfiles or workflow.configfiles]
+    files = [os.path.relpath(file) for file in config_files(workflow)]
     try:
         complete = check_config(raw, files)
         check_files(complete, files)

@@ -1,6 +1,6 @@
 """Input functions of the manifest, for ../provenance.smk. No rules."""
 
-from scripts.common.pins import LOCK
+from scripts.common.packages import LOCK
 
 
 def recorded():

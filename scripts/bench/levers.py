@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 
 from scripts.common.chat import read_contract
 from scripts.common.io import write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records
 from scripts.train.loss import completion_loss
@@ -142,13 +143,12 @@ def race(ways: dict[str, tuple[Any, Work]], steps: Sequence[Rows], warm_up: int)
     return found
 
 
-if "snakemake" in globals():
-    snakemake = globals()["snakemake"]
-    with logging_to(snakemake.log[0]):
-        given, train = snakemake.input, snakemake.params.train
+if job := find_job(globals()):
+    with logging_to(job.log[0]):
+        given, train = job.input, job.params.train
         torch.set_num_threads(train["threads"])
         batch, warm_up = train["batch_size"], 3
-        records = list(read_records(given.rows))[: batch * (snakemake.params.steps + warm_up)]
+        records = list(read_records(given.rows))[: batch * (job.params.steps + warm_up)]
         contract = read_contract(given.contract)
         tokenizer = AutoTokenizer.from_pretrained(given.base, trust_remote_code=False)
         data = [
@@ -158,5 +158,5 @@ if "snakemake" in globals():
         batches = [data[start : start + batch] for start in range(0, len(data), batch)]
         found = race(build(given.base, given.rounded, LoraParams(**train["lora"])), batches, warm_up)
         write_json(
-            Path(snakemake.output.measured), {"levers": found, "steps": len(batches) - warm_up, "rows_per_step": batch}
+            Path(job.output.measured), {"levers": found, "steps": len(batches) - warm_up, "rows_per_step": batch}
         )

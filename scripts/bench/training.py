@@ -23,6 +23,7 @@ from scripts.common.chat import read_contract
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.io import read_json, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records
 from scripts.train.model import LoraParams, attach_adapter, load_base
@@ -107,11 +108,10 @@ def summarise(ways: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
-if "snakemake" in globals():
-    snakemake = globals()["snakemake"]
-    with logging_to(snakemake.log[0]), tempfile.TemporaryDirectory() as scratch:
-        given, train = snakemake.input, snakemake.params.train
-        records = list(read_records(given.rows))[: snakemake.params.rows]
+if job := find_job(globals()):
+    with logging_to(job.log[0]), tempfile.TemporaryDirectory() as scratch:
+        given, train = job.input, job.params.train
+        records = list(read_records(given.rows))[: job.params.rows]
         contract = read_contract(given.contract)
         data = make_dataset(records, AutoTokenizer.from_pretrained(given.base), contract, train["max_length"])
         tokens = sum(map(len, data["input_ids"]))
@@ -128,8 +128,8 @@ if "snakemake" in globals():
             "learning_rate": train["learning_rate"],
             "rank": train["lora"]["rank"],
             "alpha": train["lora"]["alpha"],
-            "llamafactory": install_llamafactory(snakemake.params.environment),
-            "llamafactory_template": snakemake.params.template,
+            "llamafactory": install_llamafactory(job.params.environment),
+            "llamafactory_template": job.params.template,
         }
         measured: dict[str, dict[str, float]] = {}
         for way, script in WAYS.items():
@@ -153,5 +153,5 @@ if "snakemake" in globals():
             "tolerance": TOLERANCE,
             "threads": train["threads"],
         }
-        write_json(snakemake.output.measured, measured)
-        write_json(snakemake.output.compared, {"ours_against": summarise(measured), "job": facts})
+        write_json(job.output.measured, measured)
+        write_json(job.output.compared, {"ours_against": summarise(measured), "job": facts})

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,15 +20,34 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks, and does nothing
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what processes that no longer run had written of a file or folder."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.part")
+    for place in path.parent.iterdir():
+        if (found := name.fullmatch(place.name)) and not _runs(int(found[1])):
+            shutil.rmtree(place, ignore_errors=True)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a path beside `path` to write a file or folder at; sync it and move it into place at the end.
 
-    If the block raises, what it wrote is removed and `path` is untouched; what a killed one left is removed here.
+    If the block raises, what it wrote is removed and `path` is untouched; what killed processes left is removed here.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.parent / f".{path.name}.part"  # Snakemake's lock keeps a second writer away
+    _remove_leftovers(path)
+    scratch = path.parent / f".{path.name}.{os.getpid()}.part"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     part = scratch / path.name

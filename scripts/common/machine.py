@@ -1,14 +1,13 @@
-"""What of a machine and its software shapes the bits of a result, and what is installed."""
+"""What of a machine and its software shapes the bits of a result."""
 
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from scripts.common.hashing import sha256_file
-from scripts.common.pins import LOCK, read_lock
+from scripts.common.packages import LOCK, differing_from_lock, installed_packages
 
 # variables by which libraries choose their kernels
 DISPATCH = (
@@ -24,23 +23,6 @@ DISPATCH = (
     "CUBLAS_",
     "NVIDIA_TF32",
 )
-
-
-def installed_packages() -> dict[str, str]:
-    """Return {package: version} of this environment."""
-    found = {d.metadata["Name"].lower().replace("_", "-").replace(".", "-"): d.version for d in distributions()}
-    return dict(sorted(found.items()))
-
-
-def differing_from_lock(installed: Mapping[str, str]) -> dict[str, str]:
-    """Return the packages that are installed in another version than the lock has."""
-    pinned = {name.replace(".", "-"): versions.split() for name, versions in read_lock()[0].items()}
-    return {
-        name: found
-        for name, found in installed.items()
-        # a build's own mark (2.13.0+cpu) is part of no pin
-        if name in pinned and not {found, found.partition("+")[0]} & set(pinned[name])
-    }
 
 
 def describe_cpu() -> dict[str, Any]:

@@ -6,10 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
-
 from scripts.common.errors import GradusError
+from scripts.common.validation import Draft202012Validator, SchemaError, best_match
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

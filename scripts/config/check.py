@@ -11,12 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator, validators
-from jsonschema.exceptions import ValidationError
-
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.models import check_models
+from scripts.common.validation import Draft202012Validator, ValidationError, validators
 from scripts.config.bases import find_base
 from scripts.config.reading import find_line, load_yaml, read_config, refusal, where
 
@@ -29,6 +27,8 @@ RENAMED = {
     "curriculum.arms": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
     "curriculum.seeds": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
     "evaluate.models": "it is now a section, models: {base: {}, tuned: {trained: {arm: curriculum, seed: 1}}}",
+    "mask.on": "write mask.enabled",
+    "mask.true": "write mask.enabled",  # YAML reads the key `on` as true
     "merge": "it is now said of each model: models: {tuned: {trained: …, merged_into: nf4}}",
 }
 

@@ -56,7 +56,7 @@ def find_line(file: str | Path, path: Sequence[Any]) -> int | None:
     for step in path:
         if isinstance(node, yaml.MappingNode):
             # YAML 1.1 reads a bare `on` as true
-            names = {str(step), *(("on", "yes") if step is True else ())}
+            names = {str(step), *(("on", "yes") if step in (True, "true") else ())}
             found = next(((key, value) for key, value in node.value if key.value in names), None)
             if found is None:
                 return None

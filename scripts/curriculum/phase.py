@@ -6,13 +6,13 @@ each row with the number of its step; the schedule: optimizer steps of each phas
 
 from scripts.common.chat import read_contract
 from scripts.common.io import read_jsonl, write_json, write_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import LEVELS, read_records, write_steps
 from scripts.common.tokens import TokenCounter
 from scripts.curriculum.arms import Arm, lay_out, ledger
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         train = list(read_records(job.input.records))
         counted = TokenCounter(job.input.tokenizer, read_contract(job.input.contract)).count(train)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_open, dump_line, read_json, read_jsonl, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import LEVELS, SPLITS, Record, read_records
 from scripts.curriculum.scorers import SCORERS, Known
@@ -127,8 +128,7 @@ def check_splits(mix: Mapping[str, Counter[str]]) -> None:
             )
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]), ExitStack() as files:
         settings = ScoreParams(**job.params.score)
         losses = {row["id"]: row for row in read_jsonl(job.input.losses)} if job.input.get("losses") else {}

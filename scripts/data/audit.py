@@ -22,6 +22,7 @@ from tqdm import tqdm
 from scripts.common.chat import read_contract
 from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.plots import COLOURS, save
 from scripts.common.records import LEVELS, SPLITS, Record, read_records
@@ -161,8 +162,7 @@ def draw_counts(counts: Mapping[str, int], what: str) -> Figure:
     return figure
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     os.environ["RAYON_NUM_THREADS"] = str(job.threads)
     with logging_to(job.log[0]), TemporaryDirectory() as scratch:

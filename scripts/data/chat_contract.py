@@ -8,6 +8,7 @@ from pathlib import Path
 from scripts.common.chat import ChatContract, write_contract
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 
@@ -47,7 +48,6 @@ def try_out(contract: ChatContract) -> None:
             )
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         write_contract(job.output.contract, make_contract(job.input.tokenizer, job.params.system_prompt))

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from scripts.common.commands import Command, join_lines, parse_command
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.sources import require_sha256
 
@@ -211,8 +212,7 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
     )
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         require_sha256(job.input.package, job.params.sha256)
         made, missed, counts = convert(job.input.package, Options(**job.params.options))

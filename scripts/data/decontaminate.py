@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.io import read_jsonl, write_json, write_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.data.near_copies import Rows, near_copies
@@ -113,8 +114,7 @@ def gate(pairs: Sequence[dict[str, Any]], held_out: int, max_share: float) -> No
     )
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         settings = job.params.decontaminate
         alike, sides = find_pairs(job.input.records, settings["threshold"], settings["ngram"], settings["ngram_share"])

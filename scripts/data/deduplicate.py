@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from scripts.common.hashing import sha256_text
 from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, normal, read_records
 from scripts.data.near_copies import Rows, near_copies
@@ -114,8 +115,7 @@ def deduplicate(
     return left_out, contradictions, counts
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         dropped, contradictory, summary = deduplicate(job.input.records, job.output.records, **job.params.deduplicate)
         write_jsonl(job.output.left_out, dropped)

@@ -15,6 +15,7 @@ from pathlib import Path
 from scripts.common.errors import GradusError, first_line
 from scripts.common.hashing import sha256_file, sha256_folder
 from scripts.common.io import atomic_path
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 PYPI = re.compile(r"pypi:([A-Za-z0-9][\w.-]*)==([\w.+!-]+)")
@@ -111,7 +112,6 @@ def fetch(source: str, sha256: str, folder: str | Path) -> None:
             )
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         fetch(job.params.source, job.params.sha256, job.output.folder)

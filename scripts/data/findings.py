@@ -55,10 +55,12 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
                 "If the model must repeat such values, allow them in mask.allow; data/masked.jsonl names the rows.",
             )
         )
-    elif not facts["masked"]["on"]:
+    elif not facts["masked"]["enabled"]:
         made.append(
             finding(
-                "warning", "masking is off", "Personal data and keys in the rows are trained in. Set mask.on: true."
+                "warning",
+                "masking is off",
+                "Personal data and keys in the rows are trained in. Set mask.enabled: true.",
             )
         )
     if share := duplicates["left_out"].get("exact duplicate", 0):

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record
 from scripts.common.strict_json import read_schema
@@ -145,8 +146,7 @@ def _is_table(path: str) -> bool:
     return path.endswith((".csv", ".parquet"))
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         schema = job.input.get("schema")
         if job.params.shape != "auto" and job.params.shape not in SHAPES:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_text
 from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record
 
@@ -114,10 +115,10 @@ class Masker:
         for kind, value in found:
             counts[kind] += 1
             placeholders[value] = f"<{kind}_{counts[kind]}>"
+        whole = "\n".join([*texts, record.group, record.source])
+        kinds = {value: kind for kind, value in found}
         longest = sorted(placeholders, key=len, reverse=True)
-        pattern = re.compile(
-            "|".join(rf"(?<![A-Za-z0-9]){re.escape(v)}(?![A-Za-z0-9])|{re.escape(v)}" for v in longest)
-        )
+        pattern = re.compile("|".join(occurrences(value, kinds[value], whole) for value in longest))
 
         def replaced(text: str) -> str:
             return pattern.sub(lambda match: placeholders[match[0]], text)
@@ -141,6 +142,19 @@ class Masker:
             }
         )
         return clean, counts
+
+
+def occurrences(value: str, kind: str, text: str) -> str:
+    """Return a pattern for where a value that was found in a text is to be replaced.
+
+    Personal data is replaced where it stands by itself, not inside a longer number or word, which is something else: of
+    11.2.3.45 nothing is 1.2.3.4. A secret is replaced wherever it is, as is a value that nowhere stands by itself.
+    """
+    anywhere = re.escape(value)
+    dotted = kind == "IP_ADDRESS"
+    before, after = (r"(?<!\d\.)", r"(?!\.\d)") if dotted else ("", "")
+    alone = rf"(?<![A-Za-z0-9]){before}{anywhere}(?![A-Za-z0-9]){after}"
+    return alone if kind in KINDS and re.search(alone, text) else anywhere
 
 
 def _masked_json(text: str, replaced: Callable[[str], str]) -> str | None:
@@ -221,14 +235,13 @@ def mask_file(
                 kinds.update(item["kinds"])
             rows += len(done)
             bar.update(len(done))
-    return touched, {"records": rows, "touched": len(touched), "values": dict(kinds), "on": masker is not None}
+    return touched, {"records": rows, "touched": len(touched), "values": dict(kinds), "enabled": masker is not None}
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         settings = job.params.mask
-        chosen = Masker(settings["kinds"], settings["secrets"], settings["allow"]) if settings["on"] else None
+        chosen = Masker(settings["kinds"], settings["secrets"], settings["allow"]) if settings["enabled"] else None
         rows_touched, summary = mask_file(job.input.records, job.output.records, chosen, job.threads)
         write_jsonl(job.output.touched, rows_touched)
         write_json(job.output.counts, summary)

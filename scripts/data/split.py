@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import SPLITS, Record, read_records
 
@@ -130,8 +131,7 @@ def left_out(records: str | Path, splitter: Splitter) -> Iterator[dict[str, Any]
             yield {"id": record.id, "source": record.source, "split": split, "reason": reason}
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         decided = Splitter(job.params.seed, **job.params.split)
         summary = split(read_records(job.input.records), decided, job.params.allow_few)

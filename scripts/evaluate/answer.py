@@ -17,6 +17,7 @@ from scripts.common.gguf_info import require_contract
 from scripts.common.hashing import sha256_file
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.isolate import run_isolated
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.evaluate.generate import answer_all
@@ -62,8 +63,7 @@ def answer(
     return rows, summary
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         given, speed = answer(
             job.input.gguf,

@@ -10,6 +10,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from scripts.common.io import read_json, read_jsonl, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import HEADLINE
 
@@ -67,8 +68,7 @@ def compare(
     return table, against
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         keys = [f"{model}/{split}" for model in job.params.models for split in job.params.splits]
         result, versus = compare(

@@ -15,6 +15,7 @@ from typing import Any
 from scripts.common.commands import Command, parse_command
 from scripts.common.errors import GradusError
 from scripts.common.io import read_jsonl, write_json, write_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.common.strict_json import check_schema, read_schema, strict_json
@@ -224,8 +225,7 @@ def grade(
     return rows, table, DETAILS[task](asked, texts) if task in DETAILS else {}
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         marks, summary, more = grade(
             list(read_records(job.input.records)),

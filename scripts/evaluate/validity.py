@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import bootstrap, spearmanr
 
 from scripts.common.io import read_jsonl, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 FEW = 20  # rows; below that no correlation is worth a number
@@ -121,8 +122,7 @@ def warn(table: Mapping[str, Any], first: str, labels: str) -> list[str]:
     return made
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         by_model: dict[str, list[Any]] = {model: [] for model in job.params.models}
         keys = [(model, split) for model in job.params.models for split in job.params.splits]

@@ -26,6 +26,7 @@ from scripts.common.errors import GradusError
 from scripts.common.gguf_info import metadata, open_gguf, require_contract
 from scripts.common.hashing import sha256_file, sha256_text
 from scripts.common.io import atomic_path
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 
@@ -110,8 +111,7 @@ def convert(
             require_contract(part, contract)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         convert(
             job.input.model,

@@ -14,6 +14,7 @@ from typing import Any
 
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 DEFAULT = "127.0.0.1:11434"
@@ -57,7 +58,6 @@ def deploy(folder: str | Path, name: str) -> dict[str, Any]:
     return {"version": version, "template": there.get("template"), "parameters": there.get("parameters")}
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         write_json(job.output.deployed, deploy(job.input.folder, job.params.name))

@@ -19,6 +19,7 @@ from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.html import percent
 from scripts.common.io import atomic_path, read_json, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.export.ollama import link
 
@@ -126,8 +127,7 @@ def make_folder(
         check(part, base, contract)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)
         model_name, about = job.params.model, dict(job.params.about)

@@ -21,6 +21,7 @@ from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.gguf_info import read_gguf
 from scripts.common.io import atomic_path
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.common.tokens import TokenCounter
@@ -116,8 +117,7 @@ def importance(
     write_imatrix(output, sums, count, max(map(len, chosen)), Path(rows).name)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)
         importance(

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path, read_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.weights import require_whole
 
@@ -64,8 +65,7 @@ def merge(base: str | Path, trained: str | Path, output: str | Path) -> None:
     logging.info("merged into %s", base)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)
         merge(job.input.base, job.input.last, job.output.merged)

@@ -13,6 +13,7 @@ from scripts.common.errors import GradusError
 from scripts.common.gguf_info import require_contract
 from scripts.common.io import atomic_open
 from scripts.common.isolate import run_isolated
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.modelfile_parser import read_modelfile
 from scripts.export.go_template import find_wrappers, go_template
@@ -58,8 +59,7 @@ def vocabulary_adds_bos(gguf: str) -> bool:
     return adds_bos(gguf)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         pinned = read_contract(job.input.contract)
         require_contract(job.input.gguf, pinned)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from scripts.common.io import atomic_path
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 README = """# {run}
@@ -41,7 +42,6 @@ def make_folder(gguf: str | Path, modelfile: str | Path, readme: str, output: st
         (part / "README.md").write_text(readme, encoding="utf-8")
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         make_folder(job.input.gguf, job.input.modelfile, README.format(**job.params.about), job.output.folder)

@@ -7,6 +7,7 @@ import os
 
 from scripts.common.errors import GradusError, first_line
 from scripts.common.io import write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 
@@ -32,7 +33,6 @@ def publish(folder: str, repository: str | None, private: bool) -> dict[str, str
     return {"repository": repository, "commit": str(done.oid)}
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         write_json(job.output.published, publish(job.input.folder, job.params.repository, job.params.private))

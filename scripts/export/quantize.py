@@ -16,6 +16,7 @@ from scripts.common.errors import GradusError
 from scripts.common.gguf_info import open_gguf, require_contract
 from scripts.common.io import atomic_path
 from scripts.common.isolate import run_isolated
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 THREADS = 1  # each quant is a job of its own, and they run side by side
@@ -95,8 +96,7 @@ def quantize(
             logging.info("%s bits a weight, parameters by type: %s", facts["bits_per_weight"], types)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         quantize(
             job.input.gguf,

@@ -13,6 +13,7 @@ from scripts.common.chat import ChatContract, read_contract
 from scripts.common.gguf_info import metadata, open_gguf
 from scripts.common.io import read_json, write_json
 from scripts.common.isolate import run_isolated
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.fidelity.divergence import Divergence, llama_logits, probes
@@ -127,8 +128,7 @@ def check_gguf(
     }
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         write_json(
             job.output.facts,

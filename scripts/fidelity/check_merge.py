@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.io import read_json, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.fidelity.divergence import Divergence, probes
@@ -118,8 +119,7 @@ def check_merge(
     }
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)
         write_json(

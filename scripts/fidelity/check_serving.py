@@ -27,6 +27,7 @@ from openai import APIConnectionError, DefaultHttpxClient, OpenAI
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.io import read_jsonl, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 
@@ -125,8 +126,7 @@ def check_serving(
     }
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         write_json(
             job.output.facts,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.io import read_jsonl, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 
@@ -35,8 +36,7 @@ def least(rows: list[dict[str, Any]], models: list[str], quant: str, split: str)
     return min(known, default=None)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         table = shares(list(job.input.answers))
         value = least(table, job.params.models, job.params.served, job.params.split)

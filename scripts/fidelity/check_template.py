@@ -22,6 +22,8 @@ from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.gguf_info import require_contract
 from scripts.common.io import write_json
+from scripts.common.isolate import run_isolated
+from scripts.common.job import find_job
 from scripts.common.llama_vocabulary import adds_bos
 from scripts.common.logs import logging_to
 from scripts.common.modelfile_parser import read_modelfile
@@ -156,16 +158,16 @@ def check_template(
     }
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         pinned = read_contract(job.input.contract)
+        begins = run_isolated("asking for BOS", adds_bos, job.input.gguf)
         write_json(
             job.output.facts,
             check_template(
                 AutoTokenizer.from_pretrained(job.input.tokenizer, trust_remote_code=False),
                 require_contract(job.input.gguf, pinned)["chat_template"],
-                pinned.bos_token if adds_bos(job.input.gguf) else "",
+                pinned.bos_token if begins else "",
                 Path(job.input.modelfile).read_text(encoding="utf-8"),
                 pinned,
                 sorted(read_records(job.input.records), key=lambda record: record.id)[:50],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.io import read_json, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.fidelity.gates import judge
 
@@ -20,8 +21,7 @@ def collect(facts: Mapping[str, str | Path], thresholds: Mapping[str, float]) ->
     return {"passed": all(row["passed"] is not False for row in rows), "gates": rows}
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         files = dict(zip(job.params.checks, job.input.facts, strict=True))
         write_json(job.output.fidelity, collect(files, job.params.thresholds))

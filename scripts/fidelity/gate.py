@@ -9,12 +9,12 @@ from pathlib import Path
 
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.fidelity.fidelity import collect
 from scripts.fidelity.gates import explain, judge
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         rows = judge(job.wildcards.check, read_json(job.input.facts), job.params.thresholds)
         failed = [row for row in rows if row["passed"] is False]

@@ -16,6 +16,7 @@ from scripts.common.chat import read_contract
 from scripts.common.gguf_info import read_gguf
 from scripts.common.io import write_json
 from scripts.common.isolate import run_isolated
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records
 from scripts.fidelity.divergence import Divergence, probes
@@ -37,8 +38,7 @@ def compare_ggufs(
     return gathered.summary()
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         pinned = read_contract(job.input.contract)
         chosen = probes(job.input.tokenizer, pinned, list(read_records(job.input.records)), job.params.tokens)

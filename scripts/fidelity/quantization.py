@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.common.io import read_json, read_jsonl, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 
@@ -52,8 +53,7 @@ def side_by_side(
     }
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         quants = job.params.quants
         write_json(

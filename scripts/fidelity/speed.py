@@ -12,6 +12,7 @@ from typing import Any
 from scripts.common.chat import read_contract
 from scripts.common.io import write_json
 from scripts.common.isolate import run_isolated
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records
 from scripts.fidelity.divergence import probes
@@ -54,8 +55,7 @@ def measure(paths: Mapping[str, str], prompts: Sequence[Sequence[int]], threads:
     }
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         rows = probes(
             job.input.tokenizer, read_contract(job.input.contract), list(read_records(job.input.records)), 200

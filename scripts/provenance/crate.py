@@ -13,6 +13,7 @@ from rocrate.model.softwareapplication import SoftwareApplication
 from rocrate.rocrate import ROCrate
 
 from scripts.common.io import atomic_path, read_json, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.project import copy_sources
 
@@ -95,8 +96,7 @@ def make_crate(manifest: Mapping[str, Any], folder: Path, snakemake_version: str
     return crate.metadata.generate()
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         from importlib.metadata import version
 

@@ -5,7 +5,6 @@ resolved config as a file.
 """
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -21,9 +20,11 @@ from scripts.common.chat import read_contract
 from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_open, write_json
 from scripts.common.isolate import run_isolated
-from scripts.common.lineage import ancestors, read_metadata
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.machine import describe_cpu, fingerprint, installed_packages
+from scripts.common.machine import describe_cpu, fingerprint
+from scripts.common.packages import installed_packages
+from scripts.common.snakemake_internals import ancestors, code_of, read_metadata
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -53,12 +54,11 @@ def list_artifacts(targets: Iterable[str]) -> tuple[dict[str, Any], dict[str, An
         facts[path] = describe(path) if Path(path).exists() else {"sha256": None, "bytes": None}
     artifacts = {}
     for path, record in sorted(records.items()):
-        code = [p.strip("'") for p in record["params"] if re.fullmatch(r"'[0-9a-f]{16}'", p)]
         artifacts[path] = {
             **facts[path],
             "rule": record["rule"],
             "inputs": {name: facts[name]["sha256"] for name in sorted(record["input"])},
-            "code": code[0] if code else None,
+            "code": code_of(record),
             "started": iso(record["starttime"]),
             "seconds": round(record["endtime"] - record["starttime"], 1),
         }
@@ -115,8 +115,7 @@ def write_config(path: str | Path, config: Mapping[str, Any]) -> None:
         yaml.safe_dump(dict(config), handle, sort_keys=False, allow_unicode=True, width=120)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         write_config(job.output.config, job.params.config)
         write_json(job.output.manifest, make_manifest(job.params.config, job.input, job.input.contract))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 
@@ -25,7 +26,6 @@ def write_sbom(output: str | Path) -> None:
             )
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         write_sbom(job.output.sbom)

@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from scripts.common.io import read_json, read_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.plots import COLOURS, save
 from scripts.common.records import LEVELS, SPLITS
@@ -137,8 +138,7 @@ def group_histories(paths: Sequence[str]) -> dict[str, list[tuple[str, list[Mapp
     return groups
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         save(draw_difficulty(read_json(job.input.score)["mix"]), job.output.difficulty)
         save(draw_loss(group_histories(job.input.histories)), job.output.loss)

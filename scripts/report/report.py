@@ -11,6 +11,7 @@ from typing import Any
 from scripts.common.gguf_info import read_gguf
 from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, read_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 
@@ -51,8 +52,7 @@ def merge_deltas(metrics: Mapping[str, Any], pairs: Sequence[Sequence[str]]) -> 
     return rows
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         settings = job.params.config
         models = [model["name"] for model in job.params.models]

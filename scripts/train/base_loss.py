@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.io import write_jsonl
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.train.loss import completion_logits, shares_beginnings
@@ -68,8 +69,7 @@ def base_losses(records: Iterable[Record], base: str | Path, contract: ChatContr
             yield {"id": record.id, "loss": round(one, 5), "loss_alone": round(other, 5)}
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     os.environ["OMP_NUM_THREADS"] = str(job.params.threads)
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.train.packing import IGNORED, collate, packs
@@ -65,8 +66,7 @@ def check_labels(records: Sequence[Record], tokenizer: Any, contract: ChatContra
     }
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         write_json(
             job.output.facts,

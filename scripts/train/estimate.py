@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from scripts.common.chat import read_contract
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records
 from scripts.train.fused import fuse_lora
@@ -160,8 +161,7 @@ def estimate(
     write_json(output, facts)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         estimate(
             job.input.rows,

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from scripts.common.errors import GradusError, first_line
 from scripts.common.hashing import sha256_file, sha256_folder
 from scripts.common.io import atomic_path, read_json, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.sources import require_sha256
 from scripts.common.weights import require_whole
@@ -111,8 +112,7 @@ def prepare(
         write_json(part / "base.json", facts)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         require_sha256(job.input.source, job.params.sha256)
         prepare(job.params.source, job.input.source, job.params.gguf, job.input.tokenizer, job.output.base)

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 
 from scripts.common.errors import GradusError, first_line
 from scripts.common.io import atomic_path
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.sources import require_sha256
 
@@ -87,8 +88,7 @@ def prepare(source: str, folder: str | Path, member: str | None, pad_token: str 
             shutil.copyfile(place / "tokenizer.model", part / "tokenizer.model")
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         require_sha256(job.input.source, job.params.sha256)
         prepare(job.params.source, job.input.source, job.params.gguf, job.params.pad_token, job.output.tokenizer)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from scripts.common.io import atomic_path
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.weights import require_whole
 from scripts.train.model import choose_device, load_base, unpack_nf4
@@ -33,8 +34,7 @@ def round_base(base: str | Path, output: str | Path) -> None:
                 shutil.copy(file, part / file.name)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)
         round_base(job.input.base, job.output.rounded)

@@ -25,9 +25,11 @@ from transformers import AutoTokenizer
 from trl import SFTConfig
 
 from scripts.common.chat import ChatContract, read_contract
+from scripts.common.code import code_fingerprint
 from scripts.common.errors import GradusError
-from scripts.common.hashing import code_fingerprint, sha256_file, sha256_folder, sha256_json
+from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_path, read_json, write_json
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import LEVELS, Record, read_records, read_steps
 from scripts.common.weights import require_whole
@@ -297,8 +299,7 @@ def train_phase(
     shutil.rmtree(work, ignore_errors=True)
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     os.environ["OMP_NUM_THREADS"] = str(job.params.train["threads"])
     with logging_to(job.log[0]):
         train_phase(

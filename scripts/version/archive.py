@@ -14,8 +14,10 @@ from pathlib import Path
 
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.project import source_files
+from scripts.common.snakemake_internals import TIMESTAMP
 
 ALSO = [
     "Makefile",
@@ -48,7 +50,7 @@ def files_under(places: Iterable[Path]) -> list[Path]:
     found = []
     for place in places:
         found += [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
-    return sorted(file for file in found if "__pycache__" not in file.parts and not file.name.startswith(".snakemake"))
+    return sorted(file for file in found if "__pycache__" not in file.parts and file.name != TIMESTAMP)
 
 
 def build_wheels(folder: Path) -> list[Path]:
@@ -86,7 +88,6 @@ def pack(run: str, given: Iterable[str], wheels: bool, output: str | Path) -> No
             add(archive, f"{root}/wheels/{file.name}", file.read_bytes())
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         pack(job.params.run, job.params.given, job.params.wheels, job.output.archive)

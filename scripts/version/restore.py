@@ -12,13 +12,13 @@ from pathlib import Path
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
 from scripts.common.io import atomic_open, read_json
-from scripts.common.lineage import write_metadata
+from scripts.common.snakemake_internals import OURS, TIMESTAMP, write_metadata
 from scripts.version.dvc import SHOWN, cache_folder, faults
 
 
 def stamp_of(run: str) -> Path:
     """Return the file that says which records of a run Snakemake has been told in this folder."""
-    return Path(".snakemake") / "gradus" / f"{run}.restored"
+    return OURS / f"{run}.restored"
 
 
 def remember(run: str, records: Path) -> None:
@@ -63,7 +63,7 @@ def set_dates(paths: list[str]) -> None:
         place = Path(path)
         if place.is_dir():
             os.utime(place, ns=(moment, moment))
-            place = place / ".snakemake_timestamp"
+            place = place / TIMESTAMP
             place.touch()
         if place.is_file():
             os.utime(place, ns=(moment, moment))

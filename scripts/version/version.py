@@ -14,8 +14,9 @@ import yaml
 
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_open, read_json, write_json
-from scripts.common.lineage import ancestors, read_metadata
+from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.snakemake_internals import ancestors, read_metadata
 from scripts.version.dvc import run_dvc
 from scripts.version.restore import remember
 
@@ -97,7 +98,6 @@ def version(run: str, targets: Sequence[str], served: dict[str, str], figures: S
     print(f"Gradus: recorded. To keep it: git add {names} && git commit, then dvc push")
 
 
-if "snakemake" in globals():
-    job = globals()["snakemake"]
+if job := find_job(globals()):
     with logging_to(job.log[0]):
         version(job.params.run, job.input, job.params.served, job.params.figures, Path(job.output.records))

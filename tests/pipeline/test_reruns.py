@@ -9,7 +9,7 @@ CHECKS = {"check_merge", "check_gguf", "check_template", "check_stopping", "chec
 MEASURED = {"quant_loss", "quantization", "speed", "gate", "fidelity"}
 SUMMED_UP = {"compare", "validity", "figures", "report"}
 RECORDED = {"manifest", "crate", "all"}
-ANSWERED = {"answer", "grade", "quantization", "gate", "fidelity", "check_stopping", "check_serving", "ollama", "hf"}
+ANSWERED = {"answer", "grade", "quantization", "gate", "fidelity", "check_stopping", "check_serving", "hf"}
 DATA = {
     "ingest",
     "mask",
@@ -52,9 +52,11 @@ def touch_everything(folder):
 TABLE = [
     ("a script: report.py", replace("scripts/report/report.py", '"""', '"""X '), {"report", *RECORDED}),
     ("a script: grade.py", replace("scripts/evaluate/grade.py", '"""', '"""X '),
-     {"grade", "quantization", "gate", "fidelity", "ollama", "hf", *SUMMED_UP, *RECORDED}),
+     {"grade", "quantization", "gate", "fidelity", "hf", *SUMMED_UP, *RECORDED}),
     ("a shared module: modelfile_parser.py", replace("scripts/common/modelfile_parser.py", '"""', '"""X '),
-     {"modelfile", "ollama", "check_template", "gate", "fidelity", "hf", "report", *RECORDED}),
+     {"modelfile", "ollama", "check_template", "gate", "fidelity", "report", *RECORDED}),
+    ("Go is installed", replace("rules/fidelity.smk", 'go=shutil.which("go") is not None', 'go="another answer"'),
+     {"check_template", "gate", "fidelity", "report", *RECORDED}),
     ("a template: report.html.j2", replace("scripts/report/report.html.j2", "What went in", "What came in"), {"report", *RECORDED}),
     ("a template: model_card.md.j2", replace("scripts/export/model_card.md.j2", "#", "##"), {"hf", *RECORDED}),
     ("a config key that is used: evaluate.max_tokens", replace("tiny.yaml", "max_tokens: 24", "max_tokens: 12"),

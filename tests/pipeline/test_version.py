@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from scripts.common.hashing import ROOT, sha256_file, sha256_folder
+from scripts.common.packages import normalize
 from tests.pipeline.conftest import Project
 
 TOOLS = ROOT / ".venv" / "tools" / "bin"
@@ -289,6 +290,9 @@ def test_the_sbom_lists_the_environment(project):
     versions = {part["name"].lower(): part["version"] for part in listed["components"]}
     assert versions["torch"].startswith("2.")
     assert versions["llama_cpp_python"]
+    # and so does the manifest
+    packages = json.loads((project.results / "manifest.json").read_text())["packages"]
+    assert {normalize(name): version for name, version in versions.items()} == packages
 
 
 def test_a_ggufs_line_of_descent_reaches_raw_rows_and_config(project, tmp_path):

@@ -10,7 +10,7 @@ from scripts.data.audit import audit
 
 QUIET = {
     "ingest": {"rows": 1000, "records": 1000, "rejected": 0, "reasons": {}},
-    "masked": {"on": True, "touched": 0, "values": {}},
+    "masked": {"enabled": True, "touched": 0, "values": {}},
     "duplicates": {"left_out": {}, "contradictions": 0, "rows_with_near_copies": 0, "largest_cluster": 1},
     "split": {"left_out": 0},
     "contamination": {"found": {}, "left_out": 0},
@@ -94,7 +94,7 @@ def test_what_the_rules_before_found_is_told(base, contract):
         contract,
         rows(),
         ingest={"rows": 1010, "records": 1000, "rejected": 10, "reasons": {"not JSON": 10}},
-        masked={"on": True, "touched": 3, "values": {"EMAIL_ADDRESS": 4}},
+        masked={"enabled": True, "touched": 3, "values": {"EMAIL_ADDRESS": 4}},
         duplicates={
             "left_out": {"exact duplicate": 5},
             "contradictions": 2,
@@ -113,7 +113,7 @@ def test_what_the_rules_before_found_is_told(base, contract):
         "6 test: near-copy",
     ):
         assert words in text
-    assert "masking is off" in told(look(base, contract, rows(), masked={"on": False, "touched": 0, "values": {}}))
+    assert "masking is off" in told(look(base, contract, rows(), masked={"enabled": False, "touched": 0, "values": {}}))
 
 
 @pytest.mark.parametrize("script", ["data/audit", "data/ingest", "data/mask", "data/deduplicate", "curriculum/score"])

@@ -52,6 +52,8 @@ def test_the_default_config_is_good():
         (GOOD + "merge:\n  base: nf4-dequantized\n", 6, ["merge: no such key", "merged_into: nf4"]),
         ("run: r\nbase_model: smolm2-135m\ndata: {files: [a]}\n", 2, ["no base 'smolm2-135m'", "smollm2-135m"]),
         (GOOD.replace("run: r", "run: a/b"), 1, ["run", "a/b"]),
+        (GOOD + "mask: {on: false}\n", 6, ["write mask.enabled"]),
+        (GOOD + 'mask: {"on": false}\n', 6, ["write mask.enabled"]),
     ],
 )
 def test_faults_name_file_line_and_remedy(tmp_path, text, line, words):

@@ -1,8 +1,12 @@
 """Files appear whole or not at all."""
 
+import subprocess
+import sys
+
 import pytest
 
 from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
 from scripts.common.io import atomic_path, read_jsonl, write_json
 
 
@@ -15,12 +19,29 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 
 def test_what_a_killed_write_left_is_cleared_away(tmp_path):
-    (tmp_path / ".folder.part" / "folder").mkdir(parents=True)
-    (tmp_path / ".folder.part" / "folder" / "half").write_text("x")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / f".folder.{ended.pid}.part" / "folder").mkdir(parents=True)
+    (tmp_path / f".folder.{ended.pid}.part" / "folder" / "half").write_text("x")
     with atomic_path(tmp_path / "folder") as part:
         part.mkdir()
         (part / "whole").write_text("y")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "whole"]
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    code = "import sys; from scripts.common.io import atomic_path\nwith atomic_path(sys.argv[1]) as part:\n"
+    code += "    part.write_text('other'); print('open', flush=True); sys.stdin.read()\n"
+    command = [sys.executable, "-c", code, str(tmp_path / "file")]
+    other = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "open\n"
+    with atomic_path(tmp_path / "file") as part:
+        part.write_text("ours")
+    assert (tmp_path / "file").read_text() == "ours"
+    other.communicate()
+    assert other.returncode == 0
+    assert (tmp_path / "file").read_text() == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_line_that_is_not_json_is_named(tmp_path):

@@ -93,6 +93,20 @@ def test_ordinary_text_stays(masker, text):
     assert masker.mask(record) == (record, {})
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("1.2.3.4 is not in 11.2.3.45", "<IP_ADDRESS_1> is not in 11.2.3.45"),
+        ("1.2.3.4 is not in section 1.2.3.4.5 or 5.1.2.3.4", "<IP_ADDRESS_1> is not in section 1.2.3.4.5 or 5.1.2.3.4"),
+        ("4111111111111111 is not in A4111111111111111B", "<CREDIT_CARD_1> is not in A4111111111111111B"),
+        (f"{AWS_KEY} and x_{AWS_KEY}", "<AWS_ACCESS_KEY_1> and x_<AWS_ACCESS_KEY_1>"),
+    ],
+)
+def test_a_value_is_not_replaced_inside_a_longer_number_or_word(text, masked):
+    masker = Masker(["IP_ADDRESS", "CREDIT_CARD"], True, [r"^11\."])
+    assert masker.mask(Record(text, "x", "qa"))[0].prompt == masked
+
+
 def test_documentation_placeholders_can_be_allowed():
     masker = Masker(["PHONE_NUMBER", "EMAIL_ADDRESS"], True, ["EXAMPLE", "^123456789012$", "@example\\.com"])
     record = Record("AKIAIOSFODNN7EXAMPLE of 123456789012 and a@example.com", "x", "qa")
@@ -130,4 +144,4 @@ def test_switched_off_it_changes_nothing(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", [Record("a@some-company.org", "b", "qa").to_json()])
     touched, counts = mask_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", None, 2)
     assert (tmp_path / "in.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()
-    assert (touched, counts["on"]) == ([], False)
+    assert (touched, counts["enabled"]) == ([], False)

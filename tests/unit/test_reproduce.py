@@ -2,17 +2,19 @@
 
 import copy
 import json
+import modulefinder
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from scripts.common import guard, pins
+from scripts.common import code, guard, packages
+from scripts.common.code import code_fingerprint, imported_names, local_files
 from scripts.common.errors import GradusError
-from scripts.common.hashing import ROOT, code_fingerprint
-from scripts.common.lineage import ancestors, read_metadata, write_metadata
-from scripts.common.machine import differing_from_lock, fingerprint
+from scripts.common.hashing import ROOT
+from scripts.common.machine import fingerprint
+from scripts.common.packages import differing_from_lock, normalize
 from scripts.reproduce.compare_runs import compare_bits, compare_metrics
 from scripts.version.restore import set_dates
 from scripts.version.version import describe_run, merge_runs
@@ -108,62 +110,96 @@ def test_the_fingerprint_holds_what_shapes_bits(monkeypatch):
     second = fingerprint({"train": 2, "evaluate": 1}, "AVX2 = 1")
     assert first != second
     assert second["dispatch"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
-    assert differing_from_lock({"torch": "0.1", "numpy": pins.read_lock()[0]["numpy"]}) == {"torch": "0.1"}
+    assert differing_from_lock({"torch": "0.1", "numpy": packages.read_lock()[0]["numpy"]}) == {"torch": "0.1"}
+
+
+def test_lock_and_environment_name_packages_alike():
+    """One name for each package, however its own metadata spell it."""
+    installed = packages.installed_packages()
+    assert {"pyyaml", "llama-cpp-python", "jinja2", "torch"} <= set(installed)
+    assert all(name == normalize(name) for name in [*installed, *packages.read_lock()[0]])
+    unknown = set(installed) - set(packages.read_lock()[0])
+    assert unknown <= {"pip", "setuptools", "wheel"} | {name for name in unknown if name.startswith("nvidia-")}
 
 
 def test_a_package_stands_for_all_that_it_brings():
-    versions = pins.needed_versions(["transformers", "yaml"])
+    versions = packages.needed_versions(["transformers", "yaml"])
     assert {"transformers", "tokenizers", "safetensors", "pyyaml"} <= set(versions)
     assert "torch" not in versions
-    assert "torch" in pins.needed_versions(["peft"])
-    assert pins.needed_versions(["no_such_package"]) == {}
+    assert "torch" in packages.needed_versions(["peft"])
+    assert packages.needed_versions(["no_such_package"]) == {}
 
 
 def test_every_package_that_the_scripts_import_is_pinned():
-    from scripts.common.hashing import _imports
-
     imported = set()
     for file in (ROOT / "scripts").rglob("*.py"):
         if "bench" not in file.parts:
-            imported |= _imports(file.read_text())[1]
-    unknown = {name for name in imported if pins.package_of(name) not in pins.read_lock()[0]}
+            names = imported_names(file.read_text(), ".".join(file.parent.relative_to(ROOT).parts))
+            imported |= {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    unknown = {name for name in imported if packages.package_of(name) not in packages.read_lock()[0]}
     assert unknown == {"scripts", "unsloth", "rocrate_validator"}
+
+
+class LocalModules(modulefinder.ModuleFinder):
+    """Python's own search for what a script imports, which stops at what is not ours."""
+
+    def find_module(self, name, path, parent=None):
+        if parent is None and name != "scripts":
+            raise ImportError
+        return super().find_module(name, path, parent)
+
+
+def test_every_local_module_that_a_script_can_reach_is_in_its_fingerprint():
+    missing = {}
+    for script in (ROOT / "scripts").glob("*/*.py"):
+        finder = LocalModules([str(ROOT)])
+        finder.run_script(str(script))
+        files = [Path(module.__file__) for module in finder.modules.values() if module.__file__]
+        reached = {file / "__init__.py" if file.is_dir() else file for file in files}
+        missing[script.name] = reached - {path for path, _, _ in local_files(script)}
+    assert not any(missing.values()), missing
+
+
+def test_imports_of_every_form_are_seen(tmp_path):
+    for name in ("__init__", "a", "b", "deep/__init__", "deep/c", "deep/d", "deep/e", "unused"):
+        file = tmp_path / "pack" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    (tmp_path / "pack/a.py").write_text("import pack.deep.c\nimport numpy.linalg\ndef f():\n    from pack import b\n")
+    (tmp_path / "pack/deep/c.py").write_text("from . import d\nfrom .e import *\n")
+    (tmp_path / "pack/b.py").write_text("import pack.a as again\n")
+    found = {
+        path.relative_to(tmp_path / "pack").as_posix() for path, _, _ in local_files(tmp_path / "pack/a.py", tmp_path)
+    }
+    assert found == {"__init__.py", "a.py", "b.py", "deep/__init__.py", "deep/c.py", "deep/d.py", "deep/e.py"}
+
+
+def test_an_edit_is_seen_past_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(code, "CACHE", tmp_path / "cache/code.json")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    hashes = []
+    for text in (None, "x = 2\n", None):
+        if text:
+            (tmp_path / "a.py").write_text(text)
+        code._files.cache_clear()
+        hashes += [sha256 for _, sha256, _ in local_files(tmp_path / "a.py", tmp_path)]
+        code._files().save()
+    code._files.cache_clear()
+    assert hashes[0] != hashes[1] == hashes[2]
 
 
 def test_another_version_changes_the_fingerprint_of_what_needs_it(monkeypatch, tmp_path):
     before = {name: code_fingerprint(name) for name in ("train/train_phase", "data/split")}
     lock = tmp_path / "requirements.lock"
-    lock.write_text(pins.LOCK.read_text().replace("\nbitsandbytes==0", "\nbitsandbytes==1"))
-    monkeypatch.setattr(pins, "LOCK", lock)
-    pins.read_lock.cache_clear()
-    pins._needs.cache_clear()
+    lock.write_text(packages.LOCK.read_text().replace("\nbitsandbytes==0", "\nbitsandbytes==1"))
+    monkeypatch.setattr(packages, "LOCK", lock)
+    packages.read_lock.cache_clear()
+    packages._needs.cache_clear()
     after = {name: code_fingerprint(name) for name in before}
-    pins.read_lock.cache_clear()
-    pins._needs.cache_clear()
+    packages.read_lock.cache_clear()
+    packages._needs.cache_clear()
     assert after["train/train_phase"] != before["train/train_phase"]
     assert after["data/split"] == before["data/split"]
-
-
-def test_snakemakes_records_are_read_and_written_as_it_does(tmp_path):
-    long = "results/" + "very-" * 80 + "long.json"
-    records = {
-        "results/a b": {"rule": "x", "input": [], "log": ["1"]},
-        "results/with a b": {"rule": "x", "input": [], "log": ["1"]},  # of the same job
-        "results/other": {"rule": "x", "input": [], "log": ["2"]},
-        long: {"rule": "y", "input": ["results/a b"], "log": ["3"]},
-    }
-    write_metadata(records, tmp_path)
-    assert read_metadata(tmp_path) == records
-    from snakemake.persistence.file import FilePersistence
-
-    for path, record in records.items():
-        place = FilePersistence._record_path(
-            type("P", (), {"_max_len": None, "_fetch_max_len": lambda *_: 255})(), str(tmp_path), path
-        )
-        assert json.loads(Path(place).read_text()) == record
-    (tmp_path / "cut").write_text('{"rule": ')
-    assert read_metadata(tmp_path) == records
-    assert list(ancestors(records, [long])) == [long, "results/a b", "results/with a b"]
 
 
 def test_restored_files_get_dates_in_the_order_of_their_making(tmp_path, monkeypatch):

@@ -1,0 +1,20 @@
+"""jsonschema, without the second that its check of IRIs takes to import.
+
+Whatever imports jsonschema otherwise compiles the forty grammars of rfc3987_syntax, if that package is installed. No
+schema of ours has such a format.
+"""
+
+import sys
+
+_hidden = "rfc3987_syntax" not in sys.modules
+if _hidden:
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # to Python: not installed
+
+from jsonschema import Draft202012Validator as Draft202012Validator  # noqa: E402
+from jsonschema import validators as validators  # noqa: E402
+from jsonschema.exceptions import SchemaError as SchemaError  # noqa: E402
+from jsonschema.exceptions import ValidationError as ValidationError  # noqa: E402
+from jsonschema.exceptions import best_match as best_match  # noqa: E402
+
+if _hidden:
+    del sys.modules["rfc3987_syntax"]

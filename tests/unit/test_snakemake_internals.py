@@ -1,0 +1,133 @@
+"""What we rely on of Snakemake, held against what it does. If one of these fails, Snakemake has changed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.common.hashing import ROOT
+from scripts.common.snakemake_internals import (
+    INCOMPLETE,
+    STORE,
+    TIMESTAMP,
+    ancestors,
+    code_of,
+    mark_incomplete,
+    plan_job,
+    read_metadata,
+    record_file,
+    script_object,
+    write_metadata,
+)
+
+LONG = "out/" + "very-" * 45 + "long.txt"
+SNAKEFILE = f"""
+if not workflow.overwrite_configfiles:
+    configfile: "config.yaml"
+with open("seen.txt", "w") as handle:
+    print(workflow.is_main_process, workflow.basedir, *workflow.overwrite_configfiles, workflow.cores, file=handle)
+checkpoint first:
+    input: "given.txt"
+    output: file="out/{{name}}.txt", folder=directory("out/{{name}}.d")
+    log: "logs/{{name}}.log"
+    params: code="0123456789abcdef", part=lambda w: {{"a": [config["value"], w.name]}}
+    script: "first.py"
+rule second:
+    input: "out/a.txt"
+    output: {LONG!r}
+    log: "logs/second.log"
+    script: "second.py"
+"""
+
+
+def run(folder, *arguments):
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--rerun-incomplete", "--nolock", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which Snakemake has made a few files."""
+    folder = tmp_path_factory.mktemp("workflow")
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    (folder / "config.yaml").write_text("value: 1\n")
+    (folder / "given.txt").write_text("")
+    (folder / "first.py").write_text(
+        "import os\nos.mkdir(snakemake.output.folder)\nopen(snakemake.output.file, 'w').close()\n"
+    )
+    (folder / "second.py").write_text("open(snakemake.output[0], 'w').close()\n")
+    run(folder, "--configfile", "config.yaml", "--", LONG, "out/b.txt")
+    return folder
+
+
+def test_a_workflow_tells_us_its_config_files_and_cores(folder):
+    assert (folder / "seen.txt").read_text() == f"True {folder} {folder}/config.yaml 1\n"
+
+
+def test_a_record_is_where_we_look_and_holds_what_we_read(folder):
+    records = read_metadata(folder / STORE)
+    assert set(records) == {"out/a.txt", "out/a.d", "out/b.txt", "out/b.d", LONG}
+    assert record_file(LONG, folder / STORE).is_file()
+    assert record_file(LONG).parent != record_file("a").parent  # in pieces
+    record = records["out/a.txt"]
+    assert record["rule"] == "first"
+    assert record["input"] == ["given.txt"]
+    assert record["log"] == ["logs/a.log"]
+    assert code_of(record) == "0123456789abcdef"  # a checkpoint's params are recorded, too
+    assert 0 < record["starttime"] <= record["endtime"]
+    assert (folder / "out/a.d" / TIMESTAMP).is_file()
+
+
+def test_records_and_marks_that_we_write_are_taken_for_its_own(folder):
+    records = read_metadata(folder / STORE)
+    for path in records:
+        record_file(path, folder / STORE).unlink()
+    write_metadata(records, folder / STORE)
+    assert read_metadata(folder / STORE) == records
+    assert "Nothing to be done" in run(folder, "-n", "--", LONG)
+    records[LONG]["params"] = ["'another'"]
+    write_metadata(records, folder / STORE)
+    mark_incomplete(["out/b.txt"], folder / INCOMPLETE)
+    told = run(folder, "-n", "--", LONG, "out/b.txt")
+    assert "Params have changed" in told
+    assert "incomplete" in told.lower()
+
+
+def test_a_job_is_found_by_its_output(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    job = plan_job(folder / "Snakefile", "out/c.txt", [], 1)
+    told = script_object(job)
+    assert (job.rule.name, job.rule.script) == ("first", "first.py")
+    assert told.output.folder == "out/c.d"
+    assert told.params.part == {"a": [1, "c"]}
+    assert (told.wildcards.name, told.log[0], told.input[0]) == ("c", "logs/c.log", "given.txt")
+    assert plan_job(folder / "Snakefile", "nothing", [], 1) is None
+
+
+def test_a_files_ancestors_come_with_what_their_jobs_made_besides(tmp_path):
+    records = {
+        "results/a b": {"rule": "x", "input": [], "log": ["1"]},
+        "results/with a b": {"rule": "x", "input": [], "log": ["1"]},  # of the same job
+        "results/other": {"rule": "x", "input": [], "log": ["2"]},
+        LONG: {"rule": "y", "input": ["results/a b"], "log": ["3"]},
+    }
+    write_metadata(records, tmp_path)
+    (tmp_path / "cut").write_text('{"rule": ')
+    assert read_metadata(tmp_path) == records
+    assert list(ancestors(records, [LONG])) == [LONG, "results/a b", "results/with a b"]
+
+
+def test_nothing_else_leans_on_it():
+    """Snakemake is imported, and its folder read, in one module."""
+    own = {"scripts/common/snakemake_internals.py"}
+    found = {
+        file.relative_to(ROOT).as_posix()
+        for file in Path(ROOT, "scripts").rglob("*.py")
+        if any(
+            word in file.read_text() for word in ("from snakemake", "import snakemake", '".snakemake"', ".snakemake/")
+        )
+    }
+    assert found == own
