@@ -23,7 +23,7 @@ rule bench_training:
         rows=200,
         environment=".work/bench/llamafactory",
         template="smollm2",
-        code=code_fingerprint("bench/training"),
+        code=code_fingerprint("bench/training", "bench/ours.py", "bench/tutorial.py", "bench/llamafactory.py"),
     message:
         "Training the same rows in every way"
     script:
