@@ -29,7 +29,7 @@ from scripts.common import guard
 from scripts.common.code import code_fingerprint
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
-from scripts.common.snakemake_internals import config_files
+from scripts.common.snakemake_internals import RUN_LOCK, config_files
 from scripts.config.check import check_config, check_files
 from scripts.version.restore import forget, restore
 
@@ -52,7 +52,7 @@ def take_folder():
     """Take this folder for the run: nothing of a killed one goes on in it, and its record is no longer true."""
     try:
         guard.require_writable(f"results/{config['run']}", "data/raw", ".work/train")
-        left = guard.hold(".snakemake/gradus.lock")
+        left = guard.hold(RUN_LOCK)
         forget(config["run"])
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")

@@ -18,7 +18,7 @@ from typing import Any
 from scripts.common import guard
 from scripts.common.errors import GradusError
 from scripts.common.packages import ROOT
-from scripts.common.snakemake_internals import OURS, mark_incomplete, plan_job, script_object
+from scripts.common.snakemake_internals import RUN_LOCK, mark_incomplete, plan_job, script_object
 
 PREPARED = "GRADUS_JOB"  # in the environment: it is already that of a job
 
@@ -64,6 +64,6 @@ def _plan(script: Path, target: str, configfiles: list[Path], cores: int) -> Any
         command = shlex.join(["snakemake", "--cores", "all", *given, "--", *missing])
         raise GradusError(f"inputs of {target} are missing; this makes them:\n  {command}")
     guard.mark()
-    guard.hold(OURS.parent / "gradus.lock")
+    guard.hold(RUN_LOCK)
     mark_incomplete(list(map(str, job.output)))
     return script_object(job)

@@ -16,6 +16,7 @@ FOLDER = Path(".snakemake")
 STORE = FOLDER / "metadata"
 INCOMPLETE = FOLDER / "incomplete"  # a file named as above for each file that is being made, or whose job was killed
 OURS = FOLDER / "gradus"  # what we keep beside it
+RUN_LOCK = FOLDER / "gradus.lock"  # see scripts/common/guard.py
 TIMESTAMP = ".snakemake_timestamp"  # in a folder that a job made: its date is the folder's
 LONGEST = 254  # of a piece; longer names are folders that begin with @
 
