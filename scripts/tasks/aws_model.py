@@ -9,7 +9,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.waiter import WaiterModel
 
-from scripts.common.commands import Command
+from scripts.tasks.aws_commands import Command
 
 # services whose name in the command line is not botocore's (awscli's own renamings)
 RENAMED = {"s3api": "s3", "deploy": "codedeploy", "configservice": "config"}
