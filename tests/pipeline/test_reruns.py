@@ -70,6 +70,7 @@ TABLE = [
     ),
     ("a metric: tasks/aws.py", replace("scripts/tasks/aws.py", '"""', '"""X '),
      {"grade", "quantization", "gate", "fidelity", "ollama", "hf", *SUMMED_UP, *RECORDED}),
+    ("a config key that this run does not use: data.license", replace("tiny.yaml", "task: command", "task: command\n  license: MIT"), RECORDED),
     ("a converter that this run does not use: usaddress.py", replace("scripts/data/converters/usaddress.py", '"""', '"""X '), set()),
     ("a config key of what is done with a finished run: hub.private", replace("tiny.yaml", "run: tiny", "run: tiny\nhub: {private: false}"), set()),
     ("a comment in the config", replace("config/config.yaml", "# thirty", "# some thirty"), set()),
