@@ -38,7 +38,7 @@ def option_f1(record: Record, answer: str, stopped: bool) -> float:
 
 
 def valid(record: Record, answer: str, stopped: bool) -> float:
-    """1 if botocore's service models know the operation and each of its options, or the option is a global one."""
+    """1 if the AWS CLI knows the operation and each of its options."""
     from scripts.tasks.aws_model import is_valid
 
     command = _command(answer)
