@@ -33,8 +33,9 @@ rule fetch:
 
 
 rule convert:
-    """Make rows of what a package holds, by the converter of that name."""
+    """Make rows of what a package holds, by the converter that the config names."""
     input:
+        converter=converter_file(config["data"]["package"]["converter"] or CONVERTER),
         package=source_folder(config["data"]["package"]["source"]),
     output:
         rows="results/{run}/data/converted/{converter}.jsonl",
@@ -44,24 +45,27 @@ rule convert:
         "results/{run}/logs/convert-{converter}.log",
     benchmark:
         "results/{run}/benchmarks/convert-{converter}.tsv"
+    wildcard_constraints:
+        converter=re.escape(CONVERTER),
     conda:
         "../envs/gradus.yaml"
     resources:
         mem_mb=500,
     params:
-        options=lambda w: config["data"]["package"][w.converter],
+        options=lambda w: config["data"]["package"]["options"],
         sha256=fetched_sha256(config["data"]["package"]),
-        code=lambda w: code_fingerprint(f"data/convert_{w.converter}"),
+        code=converter_code(),
     message:
         "Making rows of the package"
     script:
-        "../scripts/data/convert_{wildcards.converter}.py"
+        "../scripts/data/convert.py"
 
 
 rule ingest:
     """Check every row, whatever its shape, and make records of them."""
     input:
         unpack(row_files),
+        unpack(task_file),
     output:
         records=temp("results/{run}/data/records.jsonl"),
         rejected="results/{run}/data/rejected.jsonl",
@@ -214,6 +218,7 @@ rule audit:
     """Say what the dataset is like and what to do about it: data/audit.html."""
     input:
         unpack(cheap_scores),
+        unpack(task_file),
         template="scripts/data/audit.html.j2",
         dataset="results/{run}/data/dataset.jsonl",
         tokenizer="results/{run}/tokenizer",

@@ -38,6 +38,7 @@ rule grade:
     """Grade one model's answers to one split."""
     input:
         unpack(answer_schema),
+        unpack(task_file),
         answers="results/{run}/evaluate/{model}/{quant}/{split}.answers.jsonl",
         records="results/{run}/curriculum/{split}.jsonl",
     output:
@@ -62,6 +63,7 @@ rule grade:
 rule compare:
     """Put the models side by side."""
     input:
+        unpack(task_file),
         metrics=evaluated("metrics.json"),
         grades=evaluated("grades.jsonl"),
     output:

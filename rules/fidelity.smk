@@ -103,6 +103,7 @@ rule quant_loss:
 rule quantization:
     """Put the quants of the served model side by side."""
     input:
+        unpack(task_file),
         losses=expand("results/{{run}}/fidelity/{{model}}/{quant}.loss.json", quant=quants()),
         grades=quant_files("grades.jsonl"),
     output:
@@ -117,7 +118,7 @@ rule quantization:
     params:
         quants=quants(),
         served=QUANT,
-        metric=HEADLINE[config["data"]["task"]],
+        task=config["data"]["task"],
         split=SPLITS[0],
         code=code_fingerprint("fidelity/quantization"),
     message:

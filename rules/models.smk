@@ -1,7 +1,7 @@
 """Which models there are, and where their files lie. What a model is stands in scripts/common/models.py. No rules."""
 
 from scripts.common import models as resolved
-from scripts.common.records import HEADLINE, LEVELS
+from scripts.common.records import LEVELS
 
 PHASES = LEVELS
 MODELS = resolved.resolve(config["models"])  # by name, in the order of the config

@@ -36,9 +36,7 @@ rule report:
         template="scripts/report/report.html.j2",
         figures=rules.figures.output,
         converted=(
-            []
-            if config["data"]["files"]
-            else f"results/{{run}}/data/converted/{config['data']['package']['converter']}.counts.json"
+            [] if config["data"]["files"] else f"results/{{run}}/data/converted/{CONVERTER}.counts.json"
         ),
         ingest="results/{run}/data/ingest.json",
         split="results/{run}/data/split.json",

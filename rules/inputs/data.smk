@@ -1,5 +1,10 @@
 """Input functions of data stages, for ../data.smk. No rules."""
 
+from scripts.common.own_code import is_own, stem
+from scripts.config.code import converter_file
+
+CONVERTER = stem(config["data"]["package"]["converter"] or "none")
+
 
 def source_folder(source):
     """The folder of a fetched source, or the local one that a path source names."""
@@ -23,8 +28,7 @@ def own_files():
 
 def row_files(wildcards):
     """The rows that ingest reads: the user's files, or what the converter made of the package; and the schema."""
-    converter = config["data"]["package"]["converter"]
-    rows = [f["path"] for f in own_files()] or [f"results/{wildcards.run}/data/converted/{converter}.jsonl"]
+    rows = [f["path"] for f in own_files()] or [f"results/{wildcards.run}/data/converted/{CONVERTER}.jsonl"]
     return {"rows": rows, **answer_schema(wildcards)}
 
 
@@ -36,6 +40,20 @@ def row_roles():
 def answer_schema(wildcards):
     """The JSON schema of extracted objects, if there is one."""
     return {"schema": config["data"]["schema"]} if config["data"]["schema"] else {}
+
+
+def task_file(wildcards):
+    """The Python file of a task of the user's own, for what runs it: an edit of it runs that again."""
+    return {"task": config["data"]["task"]} if is_own(config["data"]["task"]) else {}
+
+
+def converter_code():
+    """The fingerprint of rule convert: a converter of ours counts with all that it imports."""
+    converter = config["data"]["package"]["converter"]
+    ours = (
+        [] if converter is None or is_own(converter) else [code_fingerprint(f"data/converters/{converter}")]
+    )
+    return [code_fingerprint("data/convert"), *ours]
 
 
 def cheap_scores(wildcards):

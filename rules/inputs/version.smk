@@ -1,8 +1,11 @@
 """Input functions of archives, for ../version.smk. No rules."""
 
+from scripts.config.code import own_code
+
 
 def given_files():
-    """What comes from outside: fetched sources, and files and folders of the user's."""
+    """What comes from outside: fetched sources, and files and folders of the user's, Python files included."""
     sources = [config["base_model"]["source"], "" if own_files() else config["data"]["package"]["source"]]
     schema = [config["data"]["schema"]] if config["data"]["schema"] else []
-    return [*map(source_folder, filter(None, sources)), *(file["path"] for file in own_files()), *schema]
+    files = [*(file["path"] for file in own_files()), *schema, *own_code(config).values()]
+    return [*map(source_folder, filter(None, sources)), *files]

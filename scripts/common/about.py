@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from scripts.common.models import Model
+from scripts.common.own_code import stem
 
 Config = Mapping[str, Any]
 
@@ -28,7 +29,7 @@ def base_name(config: Config) -> str:
 
 def describe_origin(config: Config, model: Model) -> dict[str, Any]:
     """Return what the metadata of a model's GGUF says of where it comes from."""
-    run, task, name = config["run"], config["data"]["task"], base_name(config)
+    run, task, name = config["run"], stem(config["data"]["task"]), base_name(config)
     tuned = model.trained
     return {
         "name": f"{run} {model.name}",
@@ -50,7 +51,7 @@ def describe_served(config: Config, model: Model) -> dict[str, Any]:
     return {
         "run": config["run"],
         "title": config["report"]["title"],
-        "description": f"{config['report']['title']}, task {config['data']['task']}.",
+        "description": f"{config['report']['title']}, task {stem(config['data']['task'])}.",
         "fidelity": f"results/{config['run']}/fidelity.json",
         "base_name": base_name(config),
         "base_link": f"https://huggingface.co/{base['name']}" if base["name"] else None,
@@ -59,7 +60,7 @@ def describe_served(config: Config, model: Model) -> dict[str, Any]:
         "data_source": ", ".join(data_sources(config)),
         "data_license": data_license(config),
         "split_note": f"held-out rows divided off by {config['split']['by']}.",
-        "tags": ["gradus", config["data"]["task"]],
+        "tags": ["gradus", stem(config["data"]["task"])],
         "max_length": config["train"]["max_length"],
         "max_tokens": config["evaluate"]["max_tokens"],
         "lora": config["train"]["lora"],

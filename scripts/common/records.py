@@ -10,10 +10,8 @@ from typing import Any
 from scripts.common.hashing import sha256_json
 from scripts.common.io import read_jsonl
 
-TASKS = ("qa", "extract", "classify", "command")
 SPLITS = ("train", "valid", "test", "eval-hard", "eval-unseen")
 LEVELS = ("easy", "medium", "hard")
-HEADLINE = {"command": "exact", "qa": "exact", "extract": "exact", "classify": "accuracy"}  # what a report leads with
 
 
 def normal(text: str) -> str:

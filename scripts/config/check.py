@@ -16,6 +16,7 @@ from scripts.common.hashing import ROOT
 from scripts.common.models import check_models
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
 from scripts.config.bases import find_base
+from scripts.config.code import check_code, own_code
 from scripts.config.reading import find_line, load_yaml, read_config, refusal, where
 
 SCHEMA = ROOT / "config" / "schema.yaml"
@@ -24,6 +25,8 @@ Check = Callable[[dict[str, Any]], Iterator[tuple[Path_, str]]]
 
 # keys of earlier versions, and what to write instead
 RENAMED = {
+    "data.package.awscli": "a converter's options are in data.package.options now",
+    "data.package.usaddress": "a converter's options are in data.package.options now",
     "curriculum.arms": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
     "curriculum.seeds": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
     "evaluate.models": "it is now a section, models: {base: {}, tuned: {trained: {arm: curriculum, seed: 1}}}",
@@ -114,6 +117,7 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     ]
     if config["data"]["schema"]:
         named.append((["data", "schema"], config["data"]["schema"]))
+    named += [(list(path), name) for path, name in own_code(config).items()]
     if config["base_model"]["source"].startswith("path:"):
         named.append((["base_model", "source"], config["base_model"]["source"].removeprefix("path:")))
     faults = []
@@ -140,20 +144,12 @@ def _check_data(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
     package = config["data"]["package"]
     if not config["data"]["files"] and not package["source"]:
         yield ["data"], "give data.files, or data.package.source"
-    if not config["data"]["files"] and package["source"]:
-        converter = package["converter"]
-        if converter not in package or not (ROOT / "scripts" / "data" / f"convert_{converter}.py").is_file():
-            yield (
-                ["data", "package", "converter"],
-                f"no converter {converter!r}; it takes a script, scripts/data/convert_{converter}.py, and a section of "
-                "its name in config/schema.yaml",
-            )
     shares = [config["split"][key] for key in ("valid_share", "test_share", "unseen_share")]
     if sum(shares) > 0.6:
         yield ["split"], f"valid, test and unseen shares add up to {sum(shares):g}; leave 0.4 to train on"
 
 
-CHECKS: list[Check] = [_check_data, _check_score, check_models]
+CHECKS: list[Check] = [_check_data, check_code, _check_score, check_models]
 
 
 def _check_layers(config: dict[str, Any], files: Sequence[str | Path]) -> Iterator[str]:

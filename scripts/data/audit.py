@@ -29,6 +29,7 @@ from scripts.common.records import LEVELS, SPLITS, Record, read_records
 from scripts.common.strict_json import strict_json
 from scripts.common.tokens import TokenCounter
 from scripts.data.findings import MANY_LABELS, WANTED_MIX, find
+from scripts.tasks.checks import LABELS, base_of
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Tally:
             if record.difficulty is not None:
                 self.given_difficulty[LEVELS[record.difficulty]] += 1
             self._format(record)
-            if self.task == "classify" and len(self.labels) <= MANY_LABELS:
+            if self.task in LABELS and len(self.labels) <= MANY_LABELS:
                 self.labels[record.response.strip()][record.split] += 1
             if record.group:
                 self.groups.add(hash(record.group))
@@ -170,7 +171,7 @@ if job := find_job(globals()):
         found, tallied = audit(
             read_records(job.input.dataset),
             TokenCounter(job.input.tokenizer, read_contract(job.input.contract)),
-            job.params.task,
+            base_of(job.params.task),
             job.params.max_length,
             {
                 "ingest": read_json(job.input.ingest),

@@ -147,6 +147,15 @@ def find_labels(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     elif labels:
         once = [name for name, where in labels.items() if sum(where.values()) == 1]
         untrained = [name for name, where in labels.items() if not where.get("train")]
+        trained = [name for name in labels if name not in untrained]
+        if len(trained) == 1:
+            made.append(
+                finding(
+                    "warning",
+                    f"all training rows have the same label: {trained[0]!r}",
+                    "Nothing can be learned from them but to give it always: add rows of the other labels.",
+                )
+            )
         alike: dict[str, list[str]] = defaultdict(list)
         for name in labels:
             alike["".join(name.lower().split())].append(name)
@@ -185,6 +194,14 @@ def find_labels(facts: Mapping[str, Any]) -> list[dict[str, str]]:
                 )
             )
     json_rows = facts["formats"].get("json", 0)
+    if facts["task"] == "extract" and facts["formats"].get("text"):
+        made.append(
+            finding(
+                "warning",
+                f"{facts['formats']['text']} responses are no JSON, which data.task extract takes",
+                "The model will learn them, and no metric can grade them: correct the rows, or set data.task: qa.",
+            )
+        )
     rare = [name for name, count in facts["fields"].items() if count < 0.01 * json_rows]
     if rare:
         made.append(

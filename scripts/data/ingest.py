@@ -18,10 +18,12 @@ from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.own_code import stem
 from scripts.common.records import Record
 from scripts.common.strict_json import read_schema
 from scripts.data.readers import Lines, read_file
 from scripts.data.shapes import SHAPES, Fault, detect, make_fields
+from scripts.tasks.checks import LABELS, Check, base_of, load_check
 
 FIRST_ROWS = 100  # so many say what shape a file has
 
@@ -45,6 +47,9 @@ class Ingest:
     schema: Mapping[str, Any] | None = None  # JSON schema of extracted objects
     system_prompt: str = ""
     ignore_fields: Sequence[str] = ()
+    check: Check | None = None  # what a row's response must be like for the task
+    labels: bool = False  # responses are labels: there must be two different ones
+    answers: set[str] = field(default_factory=set)  # the first two of them
     rejected: list[dict[str, Any]] = field(default_factory=list)
     shapes: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -67,6 +72,11 @@ class Ingest:
                 )
         bar.close()
         self._gate()
+        if self.labels and len(self.answers) == 1:
+            raise GradusError(
+                f"all {self.counts['records']} rows have the same label, {self.answers.pop()!r}, so nothing can be "
+                "learned or measured. Add rows of another label, or set data.task: qa"
+            )
 
     def _read(self, source: Source) -> Iterator[Record]:
         lines = read_file(source.path)
@@ -105,7 +115,12 @@ class Ingest:
                 fields["thread"] = place
             if source.role != "all":
                 fields.setdefault("split", "test" if source.role == "eval" else source.role)
-            made.append(Record(**{"source": place, **fields, "task": self.task}))
+            record = Record(**{"source": place, **fields, "task": self.task})
+            if self.check and (wrong := self.check(record, self.schema)):
+                raise Fault("response", wrong)
+            made.append(record)
+            if self.labels and len(self.answers) < 2:
+                self.answers.add(record.response.strip())
         self.counts["records"] += len(made)
         return made
 
@@ -153,12 +168,14 @@ if job := find_job(globals()):
             raise GradusError(f"data.shape: {job.params.shape!r} is none of {', '.join(SHAPES)}")
         ingest = Ingest(
             [Source(path, role) for path, role in zip(job.input.rows, job.params.roles, strict=True)],
-            job.params.task,
+            stem(job.params.task),
             job.params.shape,
             job.params.max_rejected_share,
             read_schema(schema) if schema else None,
             job.params.system_prompt,
             job.params.ignore_fields,
+            load_check(job.params.task),
+            base_of(job.params.task) in LABELS,
         )
         write_jsonl(job.output.records, (record.to_json() for record in ingest.records()))
         write_jsonl(job.output.rejected, ingest.rejected)

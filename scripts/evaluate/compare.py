@@ -12,7 +12,8 @@ from scipy.stats import binomtest
 from scripts.common.io import read_json, read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import HEADLINE
+from scripts.tasks.table import load_task
+from scripts.tasks.task import Task
 
 
 def interval(hits: int, n: int) -> list[float]:
@@ -22,13 +23,13 @@ def interval(hits: int, n: int) -> list[float]:
 
 
 def compare_rows(first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
-    """Compare two models' grades on the same rows for a metric of zeros and ones.
+    """Compare two models' grades on the same rows for a binary metric.
 
     `only_first` and `only_other` count rows that one model has right and the other not; `p` is the exact
     two-sided McNemar test on them (McNemar 1947): how likely so unequal a division is if both were equally good.
     """
-    pairs = {row["id"]: row[metric] for row in first}
-    both = [(pairs[row["id"]], row[metric]) for row in other if row["id"] in pairs]
+    pairs = {row["id"]: row[metric] for row in first if metric in row}
+    both = [(pairs[row["id"]], row[metric]) for row in other if row["id"] in pairs and metric in row]
     lost = sum(a == 1 and b < 1 for a, b in both)
     won = sum(a < 1 and b == 1 for a, b in both)
     hits = sum(b == 1 for _, b in both)
@@ -47,7 +48,7 @@ def compare(
     models: Sequence[str],
     first: str,
     splits: Sequence[str],
-    task: str,
+    task: Task,
     metrics: Mapping[str, Any],
     grades: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -55,13 +56,13 @@ def compare(
     "model/split".
     """
     table = {model: {split: metrics[f"{model}/{split}"] for split in splits} for model in models}
-    against: dict[str, Any] = {"first": first, "headline": HEADLINE[task], "models": {}}
+    against: dict[str, Any] = {"first": first, "headline": task.headline, "models": {}}
     for model in (name for name in models if name != first):
         against["models"][model] = {
             split: {
                 name: compare_rows(grades[f"{first}/{split}"], grades[f"{model}/{split}"], name)
                 for name in table[model][split]
-                if all(row.get(name) in (0, 1) for row in grades[f"{model}/{split}"])
+                if task.is_binary(name)
             }
             for split in splits
         }
@@ -75,7 +76,7 @@ if job := find_job(globals()):
             job.params.models,
             job.params.first,
             job.params.splits,
-            job.params.task,
+            load_task(job.params.task),
             dict(zip(keys, map(read_json, job.input.metrics), strict=True)),
             dict(zip(keys, (list(read_jsonl(path)) for path in job.input.grades), strict=True)),
         )

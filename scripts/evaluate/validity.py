@@ -52,7 +52,8 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     found = {}
     for row in rows:
         marks = [value for name, value in row.items() if name not in ("id", "stopped")]
-        found[row["id"]] = 1 - sum(marks) / len(marks)
+        if marks:  # no metric counts it
+            found[row["id"]] = 1 - sum(marks) / len(marks)
     return found
 
 

@@ -10,12 +10,13 @@ from typing import Any
 from scripts.common.io import read_json, read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.tasks.table import load_task
 
 
 def flips(reference: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
     """Return n, the metric of both, and how many answers went from right to wrong and back."""
-    before = {row["id"]: row[metric] for row in reference}
-    pairs = [(before[row["id"]], row[metric]) for row in other]
+    before = {row["id"]: row[metric] for row in reference if metric in row}
+    pairs = [(before[row["id"]], row[metric]) for row in other if metric in row]
     n = len(pairs)
     return {
         "n": n,
@@ -24,7 +25,7 @@ def flips(reference: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, A
         "delta": round(sum(b - a for a, b in pairs) / n, 6) if n else None,
         "right_to_wrong": sum(a == 1 and b < 1 for a, b in pairs),
         "wrong_to_right": sum(a < 1 and b == 1 for a, b in pairs),
-        "stopped": round(sum(row["stopped"] for row in other) / n, 6) if n else None,
+        "stopped": round(sum(row["stopped"] for row in other) / len(other), 6) if other else None,
     }
 
 
@@ -62,7 +63,7 @@ if job := find_job(globals()):
                 dict(zip(quants, map(read_json, job.input.losses), strict=True)),
                 dict(zip(quants, (list(read_jsonl(path)) for path in job.input.grades), strict=True)),
                 job.params.served,
-                job.params.metric,
+                load_task(job.params.task).headline,
                 job.params.split,
             ),
         )

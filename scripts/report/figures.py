@@ -93,7 +93,7 @@ def draw_metrics(metrics: Mapping[str, Any], comparison: Mapping[str, Any]) -> F
                 yerr=list(zip(*errors, strict=True)),
                 error_kw={"linewidth": 0.8},
             )
-        axes.set_title(f"{split} (n = {metrics[models[0]][split][names[0]]['n']})", fontsize=10)
+        axes.set_title(f"{split} (n = {max(found['n'] for found in metrics[models[0]][split].values())})", fontsize=10)
         axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylim(0, 1)

@@ -23,7 +23,7 @@ def quality(run: Path) -> list[str]:
     for split in splits:
         for model, found in metrics.items():
             values = " | ".join(percent(found[split][name]["value"]) for name in names)
-            lines.append(f"| {split} ({found[split][names[0]]['n']}) | {model} | {values} |")
+            lines.append(f"| {split} ({max(metric['n'] for metric in found[split].values())}) | {model} | {values} |")
     lines.append("")
     for model, found in versus["models"].items():
         for split in splits:

@@ -7,6 +7,7 @@ import pytest
 from scripts.common.records import Record
 from scripts.common.tokens import TokenCounter
 from scripts.data.audit import audit
+from scripts.data.findings import find_labels
 
 QUIET = {
     "ingest": {"rows": 1000, "records": 1000, "rejected": 0, "reasons": {}},
@@ -71,6 +72,13 @@ def test_labels_seen_once_untrained_or_alike_are_named(base, contract):
     assert "labels without a training row: 'bird'" in text
     assert "labels that differ in case or blanks alone: 'Cat', 'cat'" in text
     assert "the commonest label has 400 rows, the rarest 1" in text
+
+
+def test_one_label_in_training_and_answers_that_are_no_json_are_warned_of():
+    facts = {"task": "classify", "labels": {"a": {"train": 9}, "b": {"test": 1}}, "formats": {"text": 10}, "fields": {}}
+    assert "all training rows have the same label: 'a'" in [found["what"] for found in find_labels(facts)]
+    facts |= {"task": "extract", "labels": {}, "formats": {"json": 5, "text": 3}}
+    assert [found["what"] for found in find_labels(facts)] == ["3 responses are no JSON, which data.task extract takes"]
 
 
 def test_a_thousand_different_labels_are_no_labels(base, contract):

@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from scripts.common.errors import GradusError
-from scripts.data.convert_awscli import Options, clean_title, convert, mask, read_page, shorten
+from scripts.data.converters.awscli import Options, clean_title, convert, mask, read_page, shorten
 
 PAGE = """**Example 1: To create an IAM user**
 

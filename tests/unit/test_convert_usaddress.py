@@ -9,7 +9,7 @@ import pytest
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.strict_json import check_schema
-from scripts.data.convert_usaddress import Options, convert, parts
+from scripts.data.converters.usaddress import Options, convert, parts
 
 XML = """<AddressCollection>
   <AddressString><AddressNumber>8128</AddressNumber> <StreetNamePreDirectional>S.</StreetNamePreDirectional> <StreetName>DR</StreetName> <StreetName>KING</StreetName> <StreetNamePostType>Drive,</StreetNamePostType> <OccupancyType>#</OccupancyType><OccupancyIdentifier>4</OccupancyIdentifier></AddressString>

@@ -4,14 +4,16 @@ import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
-from scripts.evaluate.compare import compare_rows, interval
+from scripts.evaluate.compare import compare, compare_rows, interval
 from scripts.evaluate.grade import grade
+from scripts.tasks.table import load_task
+from scripts.tasks.task import Task
 
 REFERENCE = Record("make Bob", "aws iam create-user --user-name Bob --path /a/", "command")
 
 
 def grades(answer, stopped=True, record=REFERENCE, task="command"):
-    rows, _, _ = grade([record], [{"id": record.id, "text": answer, "stopped": stopped}], task)
+    rows, _, _ = grade([record], [{"id": record.id, "text": answer, "stopped": stopped}], load_task(task))
     return {name: round(value, 3) for name, value in rows[0].items() if name != "id"}
 
 
@@ -52,14 +54,56 @@ def test_an_answer_that_was_cut_off_did_not_stop_by_itself():
     assert grades("aws iam create-user", stopped=False)["stopped"] == 0
 
 
+def test_rows_without_checks_count_in_no_check_metric():
+    """Else the metric is the better the fewer rows have checks."""
+    plain = Record("q2", "Paris", "qa")
+    asked = [Record("q", "Paris, France", "qa", checks=["Paris", "France"]), plain]
+    given = [{"id": record.id, "text": "It is Paris", "stopped": True} for record in asked]
+    rows, table, _ = grade(asked, given, load_task("qa"))
+    assert table["checks_present"] == {"value": 0.5, "n": 1}
+    assert table["exact"]["n"] == 2
+    assert "checks_present" not in rows[1]
+    assert grade([plain], given[1:], load_task("qa"))[1]["checks_present"] == {"value": None, "n": 0}
+
+
+def test_the_ceiling_is_what_the_references_themselves_get():
+    unknown = Record("do it", "aws nosuch do-it --now", "command")
+    given = [{"id": record.id, "text": "no", "stopped": False} for record in (REFERENCE, unknown)]
+    details = grade([REFERENCE, unknown], given, load_task("command"))[2]
+    assert details["ceiling"] == {"exact": 1, "operation": 1, "option_f1": 1, "valid": 0.5}
+
+
+def bad(value):
+    return Task("mine", {"score": lambda record, answer, stopped: value}, "score", file="mine.py")
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1.5, -1, "1", [1]])
+def test_a_metric_that_gives_no_share_is_an_error_that_names_the_row(value):
+    record = Record("q", "a", "mine", source="rows.csv:7")
+    with pytest.raises(GradusError, match="mine.py: metric score of row rows.csv:7: .* is no number from 0 to 1"):
+        grade([record], [{"id": record.id, "text": "", "stopped": True}], bad(value))
+
+
+def test_a_binary_metric_is_compared_whatever_its_values_and_no_other():
+    """Not only if the second model happens to have zeros and ones alone."""
+    task = Task("mine", {"hit": None, "share": None}, "hit", binary=frozenset({"hit"}))
+    rows = [{"id": str(n), "hit": 1.0, "share": 1.0, "stopped": 1.0} for n in range(3)]
+    table = {name: {"value": 1.0, "n": 3} for name in ("hit", "share", "stopped")}
+    grades = {"base/test": rows, "tuned/test": [*rows[:2], {"id": "2", "share": 1.0, "stopped": 1.0}]}
+    versus = compare(["base", "tuned"], "base", ["test"], task, dict.fromkeys(grades, table), grades)[1]
+    found = versus["models"]["tuned"]["test"]
+    assert sorted(found) == ["hit", "stopped"]
+    assert found["hit"]["n"] == 2
+
+
 def test_checks_of_other_tasks():
     record = Record("q", "Paris, France", "qa", checks=["Paris", "France"])
-    assert grades("It is Paris", record=record, task="qa") == {"checks": 0.5, "exact": 0, "stopped": 1}
+    assert grades("It is Paris", record=record, task="qa") == {"checks_present": 0.5, "exact": 0, "stopped": 1}
 
 
 def test_an_answer_to_nothing_is_an_error():
     with pytest.raises(GradusError, match="belongs to no record"):
-        grade([REFERENCE], [{"id": "0", "text": "", "stopped": True}], "command")
+        grade([REFERENCE], [{"id": "0", "text": "", "stopped": True}], load_task("command"))
 
 
 def test_paired_comparison():
@@ -101,7 +145,7 @@ BOB = Record("Bob, 7, paid", '{"name": "Bob", "age": 7, "paid": true}', "extract
     ],
 )
 def test_extraction(answer, valid_json, valid_schema, exact, fields):
-    rows, table, _ = grade([BOB], [{"id": BOB.id, "text": answer, "stopped": True}], "extract", SCHEMA)
+    rows, table, _ = grade([BOB], [{"id": BOB.id, "text": answer, "stopped": True}], load_task("extract"), SCHEMA)
     expected = {"valid_json": valid_json, "valid_schema": valid_schema, "exact": exact, "fields": fields, "stopped": 1}
     assert {name: round(value, 3) for name, value in rows[0].items() if name != "id"} == expected
     assert set(table) == set(expected)
@@ -113,8 +157,8 @@ def test_the_accuracy_of_each_field():
         {"id": BOB.id, "text": '{"name": "Bob", "age": 8, "paid": true}', "stopped": True},
         {"id": ann.id, "text": '{"name": "Ann", "age": 3, "nickname": "A"}', "stopped": True},
     ]
-    _, _, details = grade([BOB, ann], answers, "extract")
-    assert details == {
+    _, _, details = grade([BOB, ann], answers, load_task("extract"))
+    assert {name: part for name, part in details.items() if name != "ceiling"} == {
         "fields": {
             "age": {"wanted": 1, "right": 0, "invented": 1},
             "name": {"wanted": 2, "right": 2, "invented": 0},
@@ -129,12 +173,12 @@ def test_classification_by_hand():
     wanted, given = "aaabbc", ["a", "a ", "b", "b", "x", "c"]
     records = [Record(f"q{n}", label, "classify") for n, label in enumerate(wanted)]
     answers = [{"id": r.id, "text": text, "stopped": True} for r, text in zip(records, given, strict=True)]
-    rows, table, details = grade(records, answers, "classify")
+    rows, table, details = grade(records, answers, load_task("classify"))
     assert table["accuracy"] == {"value": 0.666667, "n": 6}
     assert table["macro_f1"]["value"] == pytest.approx((4 / 5 + 1 / 2 + 1) / 3, abs=1e-6)
-    assert details == {"labels": ["a", "b", "c"], "matrix": [[2, 1, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0]]}
+    assert (details["labels"], details["matrix"]) == (["a", "b", "c"], [[2, 1, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0]])
     assert "macro_f1" not in rows[0]
 
 
 def test_no_answers_have_no_value():
-    assert grade([], [], "classify")[1]["macro_f1"] == {"value": None, "n": 0}
+    assert grade([], [], load_task("classify"))[1]["macro_f1"] == {"value": None, "n": 0}

@@ -12,6 +12,7 @@ from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.common.strict_json import read_schema
 from scripts.data.ingest import Ingest, Source
+from scripts.tasks.checks import load_check
 
 
 def write(tmp_path, *lines, name="rows.jsonl"):
@@ -112,6 +113,32 @@ def test_the_same_rows_come_out_of_every_kind_of_file(tmp_path):
     ]
     assert found[0] == found[1] == found[2] == found[3]
     assert len(found[0]) == 50
+
+
+@pytest.mark.parametrize(
+    ("task", "response", "words"),
+    [
+        ("extract", "Bob, 7", "response: not a JSON object, which data.task extract takes (Expecting value"),
+        ("extract", "[1]", "response: not a JSON object, which data.task extract takes (it is of type list)"),
+        ("extract", '{"age": 3}', "response: not as the schema says, at $: 'name' is a required property"),
+        ("command", "ls -l", "response: not one aws command, which data.task command takes (does not start with aws)"),
+        ("command", "aws s3 ls | wc", "(more than one command, or a redirection)"),
+    ],
+)
+def test_a_response_that_its_task_does_not_take_is_rejected_before_training(tmp_path, task, response, words):
+    """Not by `grade`, hours later."""
+    file = write(tmp_path, {"prompt": "a", "response": response})
+    with pytest.raises(GradusError) as fault:
+        read(file, task=task, check=load_check(task), schema=SCHEMA)
+    assert "rows.jsonl:1: " in str(fault.value)
+    assert words in str(fault.value)
+
+
+def test_one_label_is_no_classification(tmp_path):
+    same = write(tmp_path, *({"prompt": f"q{n}", "response": "spam "} for n in range(3)))
+    with pytest.raises(GradusError, match="all 3 rows have the same label, 'spam'.* or set data.task: qa"):
+        read(same, task="classify", labels=True)
+    assert len(read(same, write(tmp_path, row(1), name="other.jsonl"), task="classify", labels=True)[0]) == 4
 
 
 def test_files_have_roles(tmp_path):

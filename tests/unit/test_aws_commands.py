@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.common.commands import join_lines, parse_command
+from scripts.tasks.aws_commands import join_lines, parse_command
 
 
 def test_option_order_and_quotes_do_not_matter():

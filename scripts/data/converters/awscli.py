@@ -16,18 +16,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from docutils import nodes
 from docutils.core import publish_doctree
 from tqdm import tqdm
 
-from scripts.common.commands import Command, join_lines, parse_command
 from scripts.common.errors import GradusError
-from scripts.common.io import write_json, write_jsonl
-from scripts.common.job import find_job
-from scripts.common.logs import logging_to
-from scripts.common.sources import require_sha256
+from scripts.tasks.aws_commands import Command, join_lines, parse_command
 
 # reStructuredText that may neither read other files nor stop at a fault of markup
 QUIET = {"report_level": 5, "halt_level": 6, "file_insertion_enabled": False, "raw_enabled": False}
@@ -54,10 +50,19 @@ class Options:
     """
 
     services: list[str] = field(default_factory=list)
-    answer: str = "command"
+    answer: Literal["command", "service"] = "command"
     plain_share: float = 0.15
     max_response_chars: int = 300
     max_description_chars: int = 200
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if not 0 <= self.plain_share <= 1:
+            raise ValueError(f"plain_share: {self.plain_share:g} is not from 0 to 1")
+        if self.max_response_chars < 20:
+            raise ValueError(f"max_response_chars: {self.max_response_chars} is less than 20")
+        if self.max_description_chars < 0:
+            raise ValueError(f"max_description_chars: {self.max_description_chars} is less than 0")
 
 
 def read_page(text: str) -> list[Example]:
@@ -203,19 +208,10 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
             except ValueError as error:
                 left_out.append({"source": source, "reason": str(error), "title": example.title})
     if unknown := sorted(set(options.services) - seen_services):
-        raise GradusError(f"data.package.awscli.services: the package has no example pages for {', '.join(unknown)}")
+        raise GradusError(f"data.package.options.services: the package has no example pages for {', '.join(unknown)}")
     reasons = dict(Counter(item["reason"] for item in left_out))
     return (
         rows,
         left_out,
         {"read": f"{pages} pages of {len(seen_services)} services", "rows": len(rows), "left_out": reasons},
     )
-
-
-if job := find_job(globals()):
-    with logging_to(job.log[0]):
-        require_sha256(job.input.package, job.params.sha256)
-        made, missed, counts = convert(job.input.package, Options(**job.params.options))
-        write_jsonl(job.output.rows, made)
-        write_jsonl(job.output.left_out, missed)
-        write_json(job.output.counts, counts)

@@ -1,4 +1,4 @@
-"""What botocore's service models say of an `aws …` command."""
+"""What botocore's service models and the AWS CLI's own additions say of an `aws …` command."""
 
 import re
 from functools import cache
@@ -9,7 +9,8 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.waiter import WaiterModel
 
-from scripts.common.commands import Command
+from scripts.tasks.aws_additions import ADDITIONS
+from scripts.tasks.aws_commands import Command
 
 # services whose name in the command line is not botocore's (awscli's own renamings)
 RENAMED = {"s3api": "s3", "deploy": "codedeploy", "configservice": "config"}
@@ -29,7 +30,7 @@ def to_cli(name: str) -> str:
 
 
 @cache
-def operations(service: str) -> dict[str, frozenset[str]] | None:
+def modeled_operations(service: str) -> dict[str, frozenset[str]] | None:
     """Return {operation: its option names} of a service as typed; None if botocore does not know it."""
     loader, name = Loader(include_default_search_paths=True), RENAMED.get(service, service)
     try:
@@ -54,13 +55,38 @@ def operations(service: str) -> dict[str, frozenset[str]] | None:
     return table
 
 
-def is_valid(command: Command) -> bool:
-    """Say whether the operation exists and every option is one of its parameters or a global option.
+@cache
+def additions() -> dict[str, frozenset[str]]:
+    """Return {service and operation: options} of what the CLI adds to the service models."""
+    table: dict[str, frozenset[str]] = {}
+    for line in re.sub(r"\n +", " ", ADDITIONS).split("\n"):
+        if line:
+            service, operation, *options = line.split()
+            table[f"{service} {operation}"] = frozenset(options)
+    return table
 
-    The CLI's own commands that are no operation of a service model (such as `aws s3 cp`) count as unknown.
+
+def is_modeled(command: Command) -> bool:
+    """Say whether the service models alone know the operation and each option: `aws s3 cp` is none of theirs."""
+    known = modeled_operations(command.service) if re.fullmatch(r"[a-z0-9-]+", command.service) else None
+    return known is not None and command.operation in known and _takes(known[command.operation], command)
+
+
+def is_valid(command: Command) -> bool:
+    """Say whether the operation exists and every option is one of its own or a global one.
+
+    Either the service models know it, or the CLI has added it: whole commands such as `aws s3 cp` or
+    `aws ecr get-login-password`, and options such as `aws lambda create-function --zip-file`.
     """
-    known = operations(command.service) if re.fullmatch(r"[a-z0-9-]+", command.service) else None
-    if known is None or command.operation not in known:
+    if is_modeled(command):
+        return True
+    more = additions().get(command.name)
+    if more is None:
         return False
-    allowed = known[command.operation] | GLOBAL_OPTIONS | PAGING_OPTIONS
+    known = modeled_operations(command.service) or {}
+    return _takes(known.get(command.operation, frozenset()) | more, command)
+
+
+def _takes(options: frozenset[str], command: Command) -> bool:
+    allowed = options | GLOBAL_OPTIONS | PAGING_OPTIONS
     return all(name in allowed for name, _ in command.options)

@@ -17,10 +17,6 @@ from defusedxml.ElementTree import fromstring
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
-from scripts.common.io import write_json, write_jsonl
-from scripts.common.job import find_job
-from scripts.common.logs import logging_to
-from scripts.common.sources import require_sha256
 
 # label → the field of the output that its words go to
 STREET = [
@@ -83,7 +79,7 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
             try:
                 member = archive.extractfile(f"{root}/training/{name}.xml")
             except KeyError:
-                raise GradusError(f"data.package.usaddress.files: the archive has no training/{name}.xml") from None
+                raise GradusError(f"data.package.options.files: the archive has no training/{name}.xml") from None
             assert member is not None
             for number, address in enumerate(tqdm(fromstring(member.read()), desc=name, mininterval=1), 1):
                 read += 1
@@ -96,12 +92,3 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
                     left_out.append({"source": source, "reason": str(error), "title": text})
     reasons = dict(Counter(item["reason"] for item in left_out))
     return rows, left_out, {"read": f"{read} labelled addresses", "rows": len(rows), "left_out": reasons}
-
-
-if job := find_job(globals()):
-    with logging_to(job.log[0]):
-        require_sha256(job.input.package, job.params.sha256)
-        made, missed, counts = convert(job.input.package, Options(**job.params.options))
-        write_jsonl(job.output.rows, made)
-        write_jsonl(job.output.left_out, missed)
-        write_json(job.output.counts, counts)

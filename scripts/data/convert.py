@@ -1,0 +1,65 @@
+"""Make rows of what a package holds.
+
+In: the folder that a package was fetched to. Out: rows (JSONL, of any shape that `ingest` reads), what gave none, with
+the reason, and the counts of both.
+
+A new converter is a file in scripts/data/converters that defines `convert(folder, options)`, which returns rows, what
+was left out ({source, reason, title}) and counts ({read, rows, left_out}), and a dataclass `Options`, which says what
+`data.package.options` may hold. A file of the user's own can do the same, or return the rows alone.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from scripts.common.errors import GradusError
+from scripts.common.io import write_json, write_jsonl
+from scripts.common.job import find_job
+from scripts.common.logs import logging_to
+from scripts.common.options import find_option_faults
+from scripts.common.own_code import call, load
+from scripts.common.sources import require_sha256
+
+Converted = tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]
+
+
+def make_options(file: str | Path, module: ModuleType, given: Mapping[str, Any]) -> Any:
+    """Return a converter's options: its `Options`, or the mapping itself if it has none. Raises GradusError."""
+    for name, wrong in find_option_faults(file, given):
+        raise GradusError(f"data.package.options.{name}: {wrong} ({file})")
+    try:
+        return module.Options(**given) if hasattr(module, "Options") else dict(given)
+    except ValueError as error:
+        raise GradusError(f"data.package.options: {error} ({file})") from None
+
+
+def convert(file: str | Path, folder: str | Path, given: Mapping[str, Any]) -> Converted:
+    """Return rows, what was left out, and counts, by the converter in a file. Raises GradusError if it fails."""
+    module = load(file)
+    if not callable(getattr(module, "convert", None)):
+        raise GradusError(f"{file}: defines no function convert(folder, options); see docs/data.md")
+    options = make_options(file, module, given)
+    made = call(file, "convert", lambda: _complete(module.convert(folder, options)))
+    if made is None or not all(isinstance(row, dict) for row in made[0]):
+        raise GradusError(f"{file}: convert() gave no rows; it returns a list of dicts, or (rows, left out, counts)")
+    return made
+
+
+def _complete(made: Any) -> Converted | None:
+    """Return what a converter returned with what it did not count; None if it is nothing of the kind."""
+    if isinstance(made, tuple) and len(made) == 3:
+        return made
+    if isinstance(made, str | Mapping) or not isinstance(made, Iterable):
+        return None
+    rows = list(made)
+    return rows, [], {"read": f"{len(rows)} rows", "rows": len(rows), "left_out": {}}
+
+
+if job := find_job(globals()):
+    with logging_to(job.log[0]):
+        require_sha256(job.input.package, job.params.sha256)
+        rows, left_out, counts = convert(job.input.converter, job.input.package, job.params.options)
+        write_jsonl(job.output.rows, rows)
+        write_jsonl(job.output.left_out, left_out)
+        write_json(job.output.counts, counts)

@@ -1,0 +1,68 @@
+"""What a row's response must be like for its task: `ingest` asks for every row, before anything expensive.
+
+A check takes (record, the JSON schema or None) and returns what is wrong, or None. Checks are apart from the tasks'
+metrics so that an edited metric grades again and does not start over with `ingest`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from scripts.common.errors import GradusError
+from scripts.common.own_code import call, is_own, load, outline
+from scripts.common.records import Record
+from scripts.common.strict_json import check_schema, strict_json
+from scripts.tasks.aws_commands import parse_command
+
+Check = Callable[[Record, Mapping[str, Any] | None], str | None]
+
+LABELS = ("classify",)  # tasks whose answers are labels, of which there must be two at least
+
+
+def json_object(record: Record, schema: Mapping[str, Any] | None) -> str | None:
+    """Task `extract`: one JSON object, as the schema says if there is one."""
+    try:
+        value = strict_json(record.response)
+    except ValueError as error:
+        return f"not a JSON object, which data.task extract takes ({error})"
+    if not isinstance(value, dict):
+        return f"not a JSON object, which data.task extract takes (it is of type {type(value).__name__})"
+    if schema and (wrong := check_schema(value, schema)):
+        return f"not as the schema says, {wrong}"
+    return None
+
+
+def aws_command(record: Record, schema: Mapping[str, Any] | None) -> str | None:
+    """Task `command`: one `aws …` command."""
+    try:
+        parse_command(record.response)
+    except ValueError as error:
+        return f"not one aws command, which data.task command takes ({error})"
+    return None
+
+
+CHECKS: dict[str, Check] = {"extract": json_object, "command": aws_command}
+
+
+def base_of(task: str) -> str:
+    """Return the built-in task that a task is, or that a file of the user's own extends; empty if none."""
+    return str(outline(task).constants.get("BASE") or "") if is_own(task) else task
+
+
+def load_check(task: str) -> Check | None:
+    """Return the check of a task's rows: of a built-in one, or what a file's TASK, BASE and CHECK say, together."""
+    if not is_own(task):
+        return CHECKS.get(task)
+    module = load(task)
+    own = module.TASK.check if hasattr(module, "TASK") else getattr(module, "CHECK", None)
+    base = CHECKS.get(base_of(task))
+
+    def check(record: Record, schema: Mapping[str, Any] | None) -> str | None:
+        found = base(record, schema) if base else None
+        if found or own is None:
+            return found
+        found = call(task, "CHECK", own, record, schema, row=record.source)
+        if found is not None and not isinstance(found, str):
+            raise GradusError(f"{task}: CHECK gave {found!r}; it returns what is wrong with a row as a text, or None")
+        return found or None
+
+    return check
