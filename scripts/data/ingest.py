@@ -19,11 +19,10 @@ from scripts.common.io import write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record
+from scripts.common.sources import fetched_file, require_sha256, scheme_of
 from scripts.common.strict_json import read_schema
-from scripts.data.readers import Lines, read_file
+from scripts.data.readers import FIRST_ROWS, Lines, read_file
 from scripts.data.shapes import SHAPES, Fault, detect, make_fields
-
-FIRST_ROWS = 100  # so many say what shape a file has
 
 
 @dataclass
@@ -45,6 +44,7 @@ class Ingest:
     schema: Mapping[str, Any] | None = None  # JSON schema of extracted objects
     system_prompt: str = ""
     ignore_fields: Sequence[str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)  # our name of a field: its name in the rows
     rejected: list[dict[str, Any]] = field(default_factory=list)
     shapes: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -69,7 +69,7 @@ class Ingest:
         self._gate()
 
     def _read(self, source: Source) -> Iterator[Record]:
-        lines = read_file(source.path)
+        lines = read_file(source.path, self.columns)
         first = list(islice(lines, FIRST_ROWS))
         shape = self.shape
         if shape == "auto" and first:
@@ -142,6 +142,15 @@ class Ingest:
         }
 
 
+def rows_file(place: str, source: str, sha256: str | None) -> str:
+    """Return the file that holds a source's rows: the path itself, or the one file in the folder of a fetched source.
+
+    Raises GradusError if it is not the one that `sha256` is of.
+    """
+    require_sha256(place, sha256 or None)
+    return str(fetched_file(place) or place) if scheme_of(source).fetcher else place
+
+
 def _is_table(path: str) -> bool:
     return path.endswith((".csv", ".parquet"))
 
@@ -152,13 +161,17 @@ if job := find_job(globals()):
         if job.params.shape != "auto" and job.params.shape not in SHAPES:
             raise GradusError(f"data.shape: {job.params.shape!r} is none of {', '.join(SHAPES)}")
         ingest = Ingest(
-            [Source(path, role) for path, role in zip(job.input.rows, job.params.roles, strict=True)],
+            [
+                Source(rows_file(place, file["path"], file["sha256"]), file["role"])
+                for place, file in zip(job.input.rows, job.params.files, strict=True)
+            ],
             job.params.task,
             job.params.shape,
             job.params.max_rejected_share,
             read_schema(schema) if schema else None,
             job.params.system_prompt,
             job.params.ignore_fields,
+            job.params.columns,
         )
         write_jsonl(job.output.records, (record.to_json() for record in ingest.records()))
         write_jsonl(job.output.rejected, ingest.rejected)
