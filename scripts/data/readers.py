@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 from scripts.common.errors import GradusError
 from scripts.common.strict_json import strict_json
 
-Lines = Iterator[tuple[int, dict[str, Any] | None, str]]
+Row = dict[str, Any]
+Lines = Iterator[tuple[int, Row | None, str]]
 FIRST_ROWS = 100  # they say what a file holds: its shape, its columns
 MAX_LINE = 4 * 2**20  # bytes; far above any context length, far below what hurts
 
@@ -77,7 +78,7 @@ def _cell(name: str, value: str) -> Any:
 
 
 def read_csv(path: Path) -> Lines:
-    """Yield the rows of a CSV file with a header, all texts; an empty cell is a field left out."""
+    """Yield the rows of a CSV file with a header, all texts."""
     csv.field_size_limit(MAX_LINE)
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
         reader = csv.reader(handle, strict=True)
@@ -107,7 +108,7 @@ def read_csv(path: Path) -> Lines:
                 yield reader.line_num, None, "not UTF-8; save the file as UTF-8"
             else:
                 filled = zip(header, cells, strict=True)
-                yield reader.line_num, {name: cell for name, cell in filled if cell.strip()}, ""
+                yield reader.line_num, dict(filled), ""
 
 
 def _is_utf8(text: str) -> bool:
@@ -128,16 +129,29 @@ def read_parquet(path: Path) -> Lines:
         for batch in ParquetFile(path).iter_batches(1024):
             for row in batch.to_pylist():
                 number += 1
-                yield number, {name: value for name, value in row.items() if value is not None}, ""
+                yield number, row, ""
     except (pyarrow.ArrowException, OSError) as error:
         raise GradusError(f"{path}: not a Parquet file, or damaged ({str(error)[:200]})") from None
 
 
-READERS: dict[str, Callable[[Path], Lines]] = {
-    ".jsonl": read_json_lines,
-    ".jsonl.gz": read_gzip_lines,
-    ".csv": read_csv,
-    ".parquet": read_parquet,
+def _as_it_is(row: Row) -> Row:
+    return row
+
+
+def _filled_cells(row: Row) -> Row:
+    return {name: _cell(name, cell) for name, cell in row.items() if cell.strip()}
+
+
+def _not_null(row: Row) -> Row:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+# by ending: the reader, and what is made of a row whose fields have our names: in tables, what is empty is left out
+READERS: dict[str, tuple[Callable[[Path], Lines], Callable[[Row], Row]]] = {
+    ".jsonl": (read_json_lines, _as_it_is),
+    ".jsonl.gz": (read_gzip_lines, _as_it_is),
+    ".csv": (read_csv, _filled_cells),
+    ".parquet": (read_parquet, _not_null),
 }
 
 
@@ -175,10 +189,9 @@ def read_file(path: str | Path, columns: Mapping[str, str] | None = None) -> Lin
         raise GradusError(f"{path}: no such file; data.files names it")
     if not path.stat().st_size:
         raise GradusError(f"{path}: empty")
-    reader = next((READERS[ending] for ending in READERS if path.name.endswith(ending)), None)
-    if reader is None:
+    found = next((READERS[ending] for ending in READERS if path.name.endswith(ending)), None)
+    if found is None:
         raise GradusError(f"{path}: its ending is none of {', '.join(READERS)}; convert or rename it")
+    reader, finish = found
     lines = rename(reader(path), columns, path) if columns else reader(path)
-    if reader is not read_csv:
-        return lines
-    return ((line, row and {name: _cell(name, cell) for name, cell in row.items()}, why) for line, row, why in lines)
+    return ((line, None if row is None else finish(row), reason) for line, row, reason in lines)
