@@ -35,14 +35,17 @@ dataset_info:
 WEIGHTS = bytes(range(256)) * 1024
 MODEL = {"config.json": b"{}", "model.safetensors": WEIGHTS, "pytorch_model.bin": b"pickle", "custom.py": b"raise"}
 FETCH = """
-import sys, time
+import json, sys, time
 from scripts.common.errors import GradusError
 from scripts.data.fetch import fetch
 time.sleep = lambda seconds: None  # the client waits before it tries again
-try:
-    fetch(sys.argv[1], *eval(sys.argv[2]))
-except GradusError as error:
-    sys.exit(f"said: {error}")
+said = []
+for wanted in json.loads(sys.argv[1]):
+    try:
+        said.append(fetch(*wanted) or "")
+    except GradusError as error:
+        said.append(" ".join(str(error).split()))
+print(json.dumps(said))
 """
 
 
@@ -53,26 +56,41 @@ def hub():
 
 
 @pytest.fixture
-def fetch(hub, tmp_path):
-    """Fetch as a job of the pipeline does, in a process of its own; return the folder, and what it said."""
+def fetch_all(hub, tmp_path):
+    """Fetch (source, sha256, name of the folder) in a process of its own, as jobs do; return what was said of each."""
 
-    def run(source, sha256=None, name="fetched"):
-        folder = tmp_path / name
+    def run(*wanted):
+        folders = [tmp_path / name for _, _, name in wanted]
+        given = [
+            (source, sha256, str(folder), str(tmp_path / "work"))
+            for (source, sha256, _), folder in zip(wanted, folders, strict=True)
+        ]
         offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HOME": str(tmp_path / "home")}
-        given = repr((sha256, str(folder), str(tmp_path / "work")))
         done = subprocess.run(
-            [sys.executable, "-c", FETCH, source, given],
+            [sys.executable, "-c", FETCH, json.dumps(given)],
             cwd=ROOT,
             env={**os.environ, **offline, **hub.environment, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             check=False,
         )
-        said = done.stderr.partition("said: ")[2]
-        assert done.returncode == (1 if said else 0), done.stderr
-        assert folder.exists() == (not said), "it appears whole or not at all"
+        assert not done.returncode, done.stderr
+        said = json.loads(done.stdout.splitlines()[-1])
+        for folder, error in zip(folders, said, strict=True):
+            assert folder.exists() == (not error), "it appears whole or not at all"
         assert not (tmp_path / "home").exists(), "no cache in the user's home, or a later fetch would not be one"
-        return folder, " ".join(said.split())
+        return said
+
+    return run
+
+
+@pytest.fixture
+def fetch(fetch_all, tmp_path):
+    """Fetch one source; return its folder, and what was said."""
+
+    def run(source, sha256=None, name="fetched"):
+        (said,) = fetch_all((source, sha256, name))
+        return tmp_path / name, said
 
     return run
 
@@ -131,7 +149,7 @@ def test_a_file_of_a_data_set_comes_as_it_is(fetch, rows):
 def test_a_split_is_written_as_rows_the_same_each_time(hub, fetch, rows):
     hub.requests.clear()
     one, said = fetch(f"{rows}/main:train", name="one")
-    assert not said
+    assert said == ""
     assert [json.loads(line) for line in (one / "rows-main-train.jsonl").read_text().splitlines()] == ROWS
     assert not hub.downloads("data/test.jsonl"), "another split is not downloaded"
     two, said = fetch(f"{rows}/main:train", sha256_file(one / "rows-main-train.jsonl"), name="two")
@@ -145,7 +163,7 @@ def test_labels_come_by_name_and_part_of_a_split_can_be_asked_for(fetch, rows):
     assert found == ["even", "odd", "even"]
 
 
-def test_what_the_hub_does_not_have_is_named(hub, fetch, rows):
+def test_what_the_hub_does_not_have_is_named(hub, fetch_all, rows):
     cases = {
         f"{rows}/main:tset": "main has no split 'tset'; there are: train, test",
         f"{rows}/mian:train": "'mian' not found. Available: ['main', 'labeled']",
@@ -155,27 +173,25 @@ def test_what_the_hub_does_not_have_is_named(hub, fetch, rows):
         f"hf:datasets/org/nothing@{'0' * 40}/main:train": "no such repository, or a private one",
     }
     hub.add("models", "org/model", MODEL)
-    for source, words in cases.items():
-        _, said = fetch(source)
+    found = fetch_all(*((source, None, f"none{number}") for number, source in enumerate(cases)))
+    for said, words in zip(found, cases.values(), strict=True):
         assert words in said
 
 
-def test_gated_repositories_say_what_to_do(hub, fetch):
+def test_gated_repositories_say_what_to_do(hub, fetch_all):
     model = hub.add("models", "org/gated", {"config.json": b"{}"}, gated=True)
     data = hub.add("datasets", "org/gated", {"README.md": b"", "train.jsonl": LINES}, gated=True)
-    for source in (f"hf:org/gated@{model}", f"hf:datasets/org/gated@{data}/default:train"):
-        _, said = fetch(source)
+    sources = [f"hf:org/gated@{model}", f"hf:datasets/org/gated@{data}/default:train"]
+    for said in fetch_all(*((source, None, f"gated{number}") for number, source in enumerate(sources))):
         assert "it is gated. Ask for access on its page" in said
         assert "HF_TOKEN" in said
 
 
-def test_a_data_set_with_a_script_or_files_from_elsewhere_is_refused(hub, fetch, tmp_path):
+def test_a_data_set_with_a_script_or_files_from_elsewhere_is_refused(hub, fetch_all, tmp_path):
     proof = tmp_path / "ran"
     script = f"open({str(proof)!r}, 'w')".encode()
     commit = hub.add("datasets", "org/code", {"code.py": script, "train.jsonl": LINES})
-    _, said = fetch(f"hf:datasets/org/code@{commit}/default:train")
-    assert "runs no code from a data set" in said
-    assert not proof.exists()
+    cases = {f"hf:datasets/org/code@{commit}/default:train": "runs no code from a data set"}
     secret = tmp_path / "secret.jsonl"
     secret.write_bytes(LINES)
     other = hub.add("datasets", "org/out", {"train.jsonl": LINES})
@@ -185,8 +201,11 @@ def test_a_data_set_with_a_script_or_files_from_elsewhere_is_refused(hub, fetch,
     }.items():
         card = f"---\nconfigs:\n- config_name: main\n  data_files:\n  - {{split: train, path: '{path}'}}\n---\n"
         commit = hub.add("datasets", "org/out", {"README.md": card.encode(), "train.jsonl": LINES})
-        _, said = fetch(f"hf:datasets/org/out@{commit}/main:train")
+        cases[f"hf:datasets/org/out@{commit}/main:train"] = words
+    found = fetch_all(*((source, None, f"refused{number}") for number, source in enumerate(cases)))
+    for said, words in zip(found, cases.values(), strict=True):
         assert words.lower() in said.lower()
+    assert not proof.exists()
 
 
 @pytest.fixture
