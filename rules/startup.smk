@@ -25,7 +25,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
 )
 
-from scripts.common import guard
+from scripts.common import guard, sources
 from scripts.common.code import code_fingerprint
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file

@@ -7,7 +7,7 @@ include: "inputs/train.smk"
 rule prepare_tokenizer:
     """Take the base's tokenizer and chat template out, for what needs no weights."""
     input:
-        source=lambda w: source_folder(config["base_model"]["source"]),
+        source=lambda w: sources.location(config["base_model"]["source"]),
     output:
         tokenizer=directory("results/{run}/tokenizer"),
     log:
@@ -20,7 +20,7 @@ rule prepare_tokenizer:
         mem_mb=1000,
     params:
         source=lambda w: config["base_model"]["source"],
-        sha256=fetched_sha256(config["base_model"]),
+        sha256=sources.fetched_sha256(config["base_model"]),
         gguf=lambda w: config["base_model"]["gguf"],
         pad_token=lambda w: config["base_model"]["pad_token"],
         code=code_fingerprint("train/prepare_tokenizer"),
@@ -33,7 +33,7 @@ rule prepare_tokenizer:
 rule prepare_base:
     """Bring the base model into one form: a checked bf16 safetensors checkpoint."""
     input:
-        source=lambda w: source_folder(config["base_model"]["source"]),
+        source=lambda w: sources.location(config["base_model"]["source"]),
         tokenizer="results/{run}/tokenizer",
     output:
         base=directory("results/{run}/base"),
@@ -47,7 +47,7 @@ rule prepare_base:
         mem_mb=3000,
     params:
         source=lambda w: config["base_model"]["source"],
-        sha256=fetched_sha256(config["base_model"]),
+        sha256=sources.fetched_sha256(config["base_model"]),
         gguf=lambda w: config["base_model"]["gguf"],
         code=code_fingerprint("train/prepare_base"),
     message:

@@ -6,35 +6,16 @@ from scripts.config.code import converter_file
 CONVERTER = stem(config["data"]["package"]["converter"] or "none")
 
 
-def source_folder(source):
-    """The folder of a fetched source, or the local one that a path source names."""
-    if not source:  # data.files is used instead
-        return "data/raw/none"
-    if source.startswith("path:"):
-        return source.removeprefix("path:")
-    name = re.sub(r"[^A-Za-z0-9.@+-]+", "-", source)
-    return f"data/raw/{name}"
-
-
-def fetched_sha256(part):
-    """The sha256 of what is fetched for a part of the config; None for a folder of the user's own."""
-    return part["sha256"] if (part["source"] or "path:").partition(":")[0] != "path" else None
-
-
-def own_files():
-    """The user's files, as {path, role}."""
-    return [{"path": f, "role": "all"} if isinstance(f, str) else f for f in config["data"]["files"]]
+def given_rows(wildcards):
+    """The rows of data.files, or what the converter made of the package, as {path, role, sha256}."""
+    made = f"results/{wildcards.run}/data/converted/{CONVERTER}.jsonl"
+    return sources.own_files(config) or [{"path": made, "role": "all", "sha256": None}]
 
 
 def row_files(wildcards):
-    """The rows that ingest reads: the user's files, or what the converter made of the package; and the schema."""
-    rows = [f["path"] for f in own_files()] or [f"results/{wildcards.run}/data/converted/{CONVERTER}.jsonl"]
+    """The files and folders of these rows, and the schema of their answers."""
+    rows = [sources.location(file["path"]) for file in given_rows(wildcards)]
     return {"rows": rows, **answer_schema(wildcards)}
-
-
-def row_roles():
-    """The role of each of these files."""
-    return [f["role"] for f in own_files()] or ["all"]
 
 
 def answer_schema(wildcards):

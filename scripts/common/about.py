@@ -1,19 +1,18 @@
 """What the config knows of a model's origin: for GGUF metadata, model card and README."""
 
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
 
 from scripts.common.models import Model
 from scripts.common.own_code import stem
+from scripts.common.sources import own_files, public_name
 
 Config = Mapping[str, Any]
 
 
 def data_sources(config: Config) -> list[str]:
-    """Return what the rows come from: the user's files by name, or the package."""
-    files = [file if isinstance(file, str) else file["path"] for file in config["data"]["files"]]
-    return [PurePath(file).name for file in files] or [config["data"]["package"]["source"]]
+    """Return what the rows come from: the user's files by name, data sets and URLs whole, or the package."""
+    return [public_name(file["path"]) for file in own_files(config)] or [config["data"]["package"]["source"]]
 
 
 def data_license(config: Config) -> str:

