@@ -14,6 +14,14 @@ import time
 import psutil
 import pytest
 
+PHASES = """
+curriculum:
+  phases:
+    - {{name: easy, levels: [easy], rows: 16}}
+    - {{name: medium, levels: [easy, medium], rows: 16}}
+    - {{name: hard, levels: [easy, medium, hard], rows: {}}}
+"""
+
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -209,7 +217,7 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
 def test_appended_rows_rerun_only_the_phases_whose_rows_they_change(project, tmp_path):
     """Fresh data, for real: a new hard row is trained on in the hard phase; an exact copy of a known row nowhere."""
     copy = project.copy_to(tmp_path / "copy")
-    (copy.folder / "all.yaml").write_text("curriculum: {rows: {easy: 16, medium: 16, hard: null}}\n")
+    (copy.folder / "all.yaml").write_text(PHASES.format("null"))
     target, configs = "results/tiny/train/curriculum/seed1/hard/trained", ("tiny.yaml", "all.yaml")
     code, text = copy.snakemake(target, configs=configs)
     assert code == 0, text
@@ -305,7 +313,10 @@ score: {weights: {rules: null, length: 1, facts: 1, loss: 1, ifd: 0}, quantiles:
 curriculum:
   arms: [curriculum, mine]
   definitions: {mine: {replay: 0.3, order: difficulty}}
-  rows: {easy: 8, medium: 8, hard: 8}
+  phases:
+    - {name: easy, levels: [easy], rows: 8}
+    - {name: medium, levels: [easy, medium], rows: 8}
+    - {name: hard, levels: [easy, medium, hard], rows: 8}
 chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}
 evaluate: {models: [base, mine-1], max_rows: {test: 3}, max_tokens: 8}
 export: {more_quants: [], imatrix: {enabled: false}}

@@ -8,6 +8,7 @@ from scripts.common.records import Record
 from scripts.common.tokens import TokenCounter
 from scripts.data.audit import audit
 
+LEVELS = ["easy", "medium", "hard"]
 QUIET = {
     "ingest": {"rows": 1000, "records": 1000, "rejected": 0, "reasons": {}},
     "masked": {"enabled": True, "touched": 0, "values": {}},
@@ -25,7 +26,7 @@ def rows(count=1000, response="answer {}", task="qa"):
 
 def look(base, contract, records, task="qa", max_length=512, **more):
     counts = {**QUIET, **more}
-    return audit(records, TokenCounter(base, contract), task, max_length, counts)[0]
+    return audit(records, TokenCounter(base, contract), task, max_length, LEVELS, counts)[0]
 
 
 def told(facts):
