@@ -1,9 +1,9 @@
 """The methods that a phase can be trained by: METHODS, by the name in the phase's `method`.
 
-A new method is an entry here, and its name in config/schema.yaml (`curriculum.phases`). Every method gets the files of
-rule train_phase: the phase's rows, held-out rows, base, chat contract and the previous phase's adapter. Base and adapter
-can also serve as a reference model. A method whose rows need more than prompt and response, such as a rejected response,
-needs that field in scripts/common/records.py first.
+A new method is an entry here, and its name in config/schema.yaml (`curriculum.phases`). Every method gets the files
+of rule train_phase: the phase's rows, held-out rows, base, chat contract and the previous phase's adapter. Base and
+adapter can also serve as a reference model. A method whose rows need more than prompt and response, such as a
+rejected response, needs that field in scripts/common/records.py first.
 """
 
 from collections.abc import Callable
