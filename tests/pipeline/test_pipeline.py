@@ -260,6 +260,17 @@ def test_arms_of_a_run_spend_the_same_and_the_report_proves_it(project, tmp_path
     assert spent["curriculum"]["tokens"] == sum(summary["tokens"] for summary in summaries)
 
 
+@pytest.mark.parametrize("levels", [["plain", "tricky"], ["a", "b", "c", "d", "e"]], ids=["two", "five"])
+def test_two_and_five_phases_are_planned(fresh, levels):
+    """One training job a phase, each on its own rows and the adapter of the phase before."""
+    text = f"curriculum: {{levels: {json.dumps(levels)}, phases: null}}\nscore: {{thresholds: null}}\n"
+    (fresh.folder / "levels.yaml").write_text(text)
+    planned = fresh.planned(configs=("tiny.yaml", "levels.yaml"))
+    assert (planned["train_phase"], planned["phase"]) == (len(levels), 1)
+    last = f"results/tiny/train/curriculum/seed1/{levels[-1]}/trained"
+    assert fresh.planned(last, configs=("tiny.yaml", "levels.yaml"))["train_phase"] == len(levels)
+
+
 def test_the_audit_is_a_page_that_stands_alone(project):
     text = (project.results / "data/audit.html").read_text()
     assert text.count("<svg") == 2

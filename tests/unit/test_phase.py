@@ -123,6 +123,9 @@ def test_schedule_spans_all_phases_or_each():
     schedule = {"easy": 3, "medium": 5, "hard": 7}
     assert schedule_position(schedule, "medium", "all") == (3, 15)
     assert schedule_position(schedule, "medium", "phase") == (0, 5)
+    five = {"a": 3, "d": 1, "c": 5, "b": 7, "e": 2}  # the order of training, not that of the names
+    assert [schedule_position(five, name, "all") for name in five] == [(0, 18), (3, 18), (4, 18), (9, 18), (16, 18)]
+    assert schedule_position({"only": 4}, "only", "all") == (0, 4)
 
 
 def test_each_step_takes_exactly_the_rows_that_the_file_has_for_it(base, contract, tmp_path, monkeypatch):
