@@ -126,7 +126,7 @@ rule estimate:
         mem_mb=1000,
     params:
         # memory_gib is read by the script: another limit makes no other estimate
-        train={
+        train=lambda w: {
             key: config["train"][key] for key in ("lora", "micro_batch_tokens", "base_weights", "attention")
         },
         phases=len(PHASES),

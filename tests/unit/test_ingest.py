@@ -262,3 +262,15 @@ def test_a_schema_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "schema.json").write_text(text)
     with pytest.raises(GradusError, match="schema.json: not a JSON schema"):
         read_schema(tmp_path / "schema.json")
+
+
+def test_difficulty_is_a_level_by_name_or_number(tmp_path):
+    levels = ["plain", "tricky"]
+    given = [row(1, difficulty="tricky"), row(2, difficulty=0), row(3)]
+    source = Source(str(write(tmp_path, *given)))
+    assert [r.difficulty for r in Ingest([source], "qa", "auto", 0.0, levels).records()] == [1, 0, None]
+    table = tmp_path / "rows.csv"
+    table.write_text("prompt,response,difficulty\na,b,tricky\nc,d,0\n")
+    assert [r.difficulty for r in Ingest([Source(str(table))], "qa", "auto", 0.0, levels).records()] == [1, 0]
+    with pytest.raises(GradusError, match="difficulty: not 0 to 1, and not one of plain, tricky"):
+        list(Ingest([Source(str(write(tmp_path, row(1, difficulty=2))))], "qa", "auto", 0.0, levels).records())

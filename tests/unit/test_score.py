@@ -102,6 +102,7 @@ def test_thresholds_and_quantiles_make_levels():
     assert list(np.bincount(to_levels(many, None, [0.3, 0.8]))) == [30, 50, 20]
     assert list(np.bincount(to_levels(many, None, [0.2, 0.4, 0.6, 0.8]))) == [20] * 5
     assert list(to_levels(values, [1.5], None)) == [0, 0, 1, 1, 1]
+    assert list(to_levels(np.array([]), None, [0.3, 0.8])) == []
 
 
 def run(tmp_path, rows, given=frozenset(), weights=None, known=None, hardest=2, thresholds=(1, 2), size=500):
