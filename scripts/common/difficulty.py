@@ -85,7 +85,11 @@ def check_phases(counts: Mapping[str, int], curriculum: Curriculum, scores: Mapp
             lines.append(f"Quantiles {quantiles} of a scorer would divide them so ({'/'.join(curriculum.levels)}):")
             lines += [f"  {name} {percentages(each)}" for name, each in shares.items()]
         if proposal:
-            lines += ["Put this into the config (rows that bring a difficulty keep it):", *proposal.lines]
+            lines += [
+                "Put this into the config. (Rows that bring a difficulty keep it: if all do, list in curriculum.levels "
+                "only the levels that they have.)",
+                *proposal.lines,
+            ]
         else:
             lines += ["No scorer divides these rows. Train them in one phase:", *one_phase(curriculum.levels)]
         raise GradusError("\n  ".join(lines))
