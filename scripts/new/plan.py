@@ -1,0 +1,152 @@
+"""Everything that is decided for a run: what the rows are, how they are divided, how long that takes."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from scripts.common.config import load_schema
+from scripts.common.errors import GradusError
+from scripts.common.records import Record
+from scripts.data.split import FEW
+from scripts.new import budget, difficulty, lengths, looks
+
+NAMED_LABELS = 30  # as many as a system prompt names
+NAMED_KEYS = 40
+HEADROOM = 1.25  # over the longest row, and over the longest answer
+FEW_ROWS = 1_500  # with fewer, a tenth of them says too little about the model
+FEW_GROUPS = 20
+
+
+@dataclass
+class Plan:
+    """What is decided. `split`: of the config's section, what differs from its defaults: {key: (value, why)}."""
+
+    run: str
+    base: Mapping[str, Any]
+    parameters: float  # of the base; 0 if its name does not say
+    looks: looks.Looks
+    few: bool
+    system_prompt: str
+    lengths: lengths.Lengths
+    split: dict[str, tuple[Any, str]]
+    levels: list[int]
+    proposal: difficulty.Proposal | None
+    phases: list[list[int]]
+    pools: list[int]  # training rows that each phase draws from
+    max_length: int
+    max_tokens: int
+    budget: budget.Budget
+    machine: budget.Machine
+
+
+def name_all(names: Sequence[str]) -> str:
+    """Return names joined by commas and a final `and`."""
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
+
+
+def write_system_prompt(seen: looks.Looks) -> str:
+    """Return the rows' own system prompt, or one to start from."""
+    if seen.system_prompt is not None:
+        return seen.system_prompt
+    if seen.task == "command":
+        return "You turn a request into one AWS CLI command."
+    if seen.task == "classify":
+        named = f", one of: {', '.join(sorted(seen.labels))}" if len(seen.labels) <= NAMED_LABELS else ""
+        return f"Name the label that fits the text{named}."
+    if seen.task == "extract":
+        keys = seen.keys
+        always = [key for key in keys if keys[key] == len(seen.records)]
+        others = [key for key in keys if key not in always]
+        if not keys or len(keys) > NAMED_KEYS:
+            return "Turn the text into one JSON object."
+        wanted = f" with the key{'s' * (len(always) > 1)} {name_all(always)}" if always else ""
+        maybe = f"{', and' if always else ' with,'} where the text has them, {name_all(others)}" if others else ""
+        return f"Turn the text into one JSON object{wanted}{maybe}."
+    return "You answer questions."
+
+
+def choose_split(records: Sequence[Record]) -> dict[str, tuple[Any, str]]:
+    """Return what of the section `split` should differ from its defaults, each with the reason."""
+    found: dict[str, tuple[Any, str]] = {}
+    groups = {record.group for record in records if record.group}
+    if groups and len(groups) < FEW_GROUPS:
+        found["by"] = ("row", f"only {len(groups)} groups: with whole ones, test could be tiny or huge")
+        found["unseen_share"] = (0, "too few groups to hold whole ones out")
+    if len(records) < FEW_ROWS and not all(record.split for record in records):
+        found["test_share"] = (0.2, f"a tenth of {len(records):,} rows would say little about the model")
+    return found
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the keys of the config as the schema has them."""
+    return load_schema()["properties"]
+
+
+def split_section(differs: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    """Return the whole section, defaults included."""
+    parts = schema()["split"]["properties"]
+    return {name: differs[name][0] if name in differs else part["default"] for name, part in parts.items()}
+
+
+def rule_settings() -> dict[str, Any]:
+    """Return the default settings of the scorer `rules`."""
+    parts = schema()["score"]["properties"]["rules"]["properties"]
+    return {name: part["default"] for name, part in parts.items()}
+
+
+def make_plan(
+    files: Sequence[str],
+    run: str,
+    base: Mapping[str, Any],
+    minutes: float = 60,
+    prompt: str | None = None,
+    response: str | None = None,
+    allow_few: bool = False,
+) -> Plan:
+    """Look at the rows and decide. `minutes`: what training may take; `prompt`, `response`: columns the user names.
+
+    Raises GradusError if the rows cannot be used, or if they are too few.
+    """
+    seen = looks.look(files, prompt, response)
+    records = seen.records
+    few = len(records) < FEW
+    if few and not allow_few:
+        raise GradusError(
+            f"{len(records)} rows can be used; with fewer than {FEW} neither training nor evaluation says anything. "
+            "Bring more rows. To try nevertheless: python -m scripts.new … --allow-few, which sets data.allow_few"
+        )
+    system_prompt = write_system_prompt(seen)
+    measured = lengths.measure(records, system_prompt, lengths.find_tokenizer(base, Path()))
+    max_tokens = lengths.round_up(HEADROOM * measured.longest_answer + 2, 4)
+    levels, proposal = difficulty.find_levels(records, rule_settings())
+    phases = difficulty.choose_phases(levels, proposal)
+    split = choose_split(records)
+    places = difficulty.mark_hard(budget.split_rows(records, split_section(split)), records, levels)
+    parameters = budget.count_parameters(base)
+    machine = budget.this_machine(base, Path())
+    planned = budget.make_budget(
+        places, levels, phases, measured, max_tokens, parameters or budget.PARAMETERS, machine, minutes
+    )
+    trained = Counter(level for place, level in zip(places, levels, strict=True) if place == "train")
+    return Plan(
+        run=run,
+        base=base,
+        parameters=parameters,
+        looks=seen,
+        few=few,
+        system_prompt=system_prompt,
+        lengths=measured,
+        split=split,
+        levels=levels,
+        proposal=proposal,
+        phases=phases,
+        pools=[sum(trained[level] for level in wanted) for wanted in phases],
+        max_length=max(256, lengths.round_up(HEADROOM * measured.longest, 64)),
+        max_tokens=max_tokens,
+        budget=planned,
+        machine=machine,
+    )
