@@ -59,8 +59,8 @@ class Machine:
         """Return where the speed comes from, for people."""
         speed = f"{self.trained_per_s(parameters):,.0f} training tokens/s"
         if self.measured:
-            return f"{speed}, as measured in {self.measured_in}"
-        return f"{speed}, scaled from the figures in docs/training.md; nothing was measured here"
+            return f"{speed}, measured in {self.measured_in}"
+        return f"{speed}, scaled from docs/training.md (nothing was measured here)"
 
 
 @dataclass
@@ -140,15 +140,17 @@ def make_budget(
     held_out = sum(size[number] for number, place in enumerate(places) if place == "valid")
     speed = machine.trained_per_s(parameters)
 
+    # the held-out loss at the end of each phase is a forward without a backward: a third of a step
+    checking = len(phases) * held_out / 3
+    most = minutes * 60 * speed - checking  # tokens that can be trained
     batch = next((b for b in BATCHES if rows / b >= FEW_STEPS), BATCHES[-1])
     epochs = min(MOST_EPOCHS, max(1, math.ceil(FEW_STEPS * batch / max(1, rows))))
-    while epochs > 1 and tokens * epochs / speed / 60 > minutes:
+    while epochs > 1 and tokens * epochs > most:
         epochs -= 1
-    fraction = min(1.0, minutes * 60 * speed / max(1, tokens * epochs))
+    fraction = min(1.0, max(0.0, most) / max(1, tokens * epochs))
     kept: list[int | None] = [None if fraction == 1 else max(1, int(len(pool) * fraction)) for pool in pools]
     tokens = round(tokens * epochs * fraction)
-    # the held-out loss at the end of each phase is a forward without a backward: a third of a step
-    training = (tokens + len(phases) * held_out / 3) / speed / 60
+    training = (tokens + checking) / speed / 60
     splits = Counter(places)
     usual = sum(answer for _, answer in lengths.pairs) / len(lengths.pairs)
     answering = answer_tokens(splits, max_tokens, usual) / machine.answered_per_s(parameters) / 60

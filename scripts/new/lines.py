@@ -52,7 +52,7 @@ def explain_task(looks: Looks) -> str:
 
 def explain_lengths(plan: Plan) -> str:
     """Return how tokens were counted."""
-    return f"by the base's tokenizer ({plan.base['alias']})" if plan.lengths.exact else "estimated from characters"
+    return "by the base's tokenizer" if plan.lengths.exact else "estimated from characters"
 
 
 def data_lines(plan: Plan) -> Iterator[Line]:
@@ -97,7 +97,7 @@ def phases_line(plan: Plan) -> Line:
     reason = f"{budget.epochs} passes, since one makes few steps" if budget.epochs > 1 else "every row once a phase"
     if any(budget.rows):
         reason = "fewer rows than there are, to keep to --minutes"
-    total = f"{budget.steps:,} steps, {budget.tokens:,} tokens, {minutes(budget.training_minutes)} here (an estimate)"
+    total = f"{budget.steps:,} steps, {budget.tokens:,} tokens, {minutes(budget.training_minutes)} (estimated)"
     return Line("curriculum.phases", items, f"{reason}: {total}")
 
 
@@ -118,8 +118,8 @@ def make_lines(plan: Plan) -> Iterator[Line]:
         yield Line("train.learning_rate", SMALL_RATE, "as in the worked runs, which have a small base, too")
     yield Line("train.batch_size", plan.budget.batch_size, f"rows of a step, for {plan.budget.steps:,} steps in all")
     counted = explain_lengths(plan)
-    longest = f"your longest row has {plan.lengths.longest:,} tokens, {counted}; the rest is headroom"
-    yield Line("train.max_length", plan.max_length, f"{longest}. Also Ollama's context")
+    longest = f"your longest row has {plan.lengths.longest:,} tokens, {counted}"
+    yield Line("train.max_length", plan.max_length, f"{longest}; the rest is headroom. Also Ollama's context")
     asked = [name for name in HELD_OUT if plan.budget.splits.get(name)]
     if asked != list(HELD_OUT):
         missing = name_all([name for name in HELD_OUT if name not in asked])

@@ -302,7 +302,8 @@ def look(files: Sequence[str], prompt: str | None = None, response: str | None =
     made = make(rows, looks, shapes)
     if not made:
         line = looks.rejected[0]
-        raise GradusError(f"{line.file}:{line.line}: no row can be used; this one: {line.reason}")
+        hint = "; write numbers as texts, best the labels' names" if line.reason.endswith("not a text") else ""
+        raise GradusError(f"{line.file}:{line.line}: no row can be used; this one: {line.reason}{hint}")
     looks.task = find_task([fields["response"] for fields in made])
     looks.records = [Record(**fields, task=looks.task) for fields in made]
     if len(looks.labels) == 1 and len(looks.records) > 1:

@@ -17,6 +17,8 @@ NAMED_LABELS = 30  # as many as a system prompt names
 NAMED_KEYS = 40
 HEADROOM = 1.25  # over the longest row, and over the longest answer
 FEW_ROWS = 1_500  # with fewer, a tenth of them says too little about the model
+MANY_ROWS = 10_000  # with more, a tenth of them is more than anybody asks
+VALID_ROWS, TEST_ROWS = 500, 1_000  # that are enough then
 FEW_GROUPS = 20
 
 
@@ -75,8 +77,19 @@ def choose_split(records: Sequence[Record]) -> dict[str, tuple[Any, str]]:
     if groups and len(groups) < FEW_GROUPS:
         found["by"] = ("row", f"only {len(groups)} groups: with whole ones, test could be tiny or huge")
         found["unseen_share"] = (0, "too few groups to hold whole ones out")
-    if len(records) < FEW_ROWS and not all(record.split for record in records):
+    if all(record.split for record in records):
+        return found
+    if len(records) < FEW_ROWS:
         found["test_share"] = (0.2, f"a tenth of {len(records):,} rows would say little about the model")
+    if len(records) > MANY_ROWS:
+        found["valid_share"] = (
+            share_of(VALID_ROWS, len(records)),
+            f"about {VALID_ROWS} rows; the loss on them is taken after each phase",
+        )
+        found["test_share"] = (
+            share_of(TEST_ROWS, len(records)),
+            f"about {TEST_ROWS:,} rows; evaluate.max_rows are asked",
+        )
     return found
 
 
@@ -84,6 +97,11 @@ def choose_split(records: Sequence[Record]) -> dict[str, tuple[Any, str]]:
 def schema() -> dict[str, Any]:
     """Return the keys of the config as the schema has them."""
     return load_schema()["properties"]
+
+
+def share_of(part: int, whole: int) -> float:
+    """Return a share of about `part` rows, in a figure or two."""
+    return float(f"{part / whole:.1g}")
 
 
 def split_section(differs: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:

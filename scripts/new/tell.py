@@ -38,11 +38,11 @@ def seen(plan: Plan) -> dict[str, str]:
     found["splits"] = ", ".join(f"{name} {planned.splits[name]:,}" for name in SPLITS if name in planned.splits)
     found["training"] = f"{planned.steps:,} steps, {planned.tokens:,} tokens, {minutes(planned.training_minutes)}"
     found["in all"] = f"{minutes(planned.minutes)}, {planned.memory_gib:.1f} GiB of memory"
-    size = f"{plan.parameters / 1e6:,.0f} M" if plan.parameters else "unknown, taken as 135 M"
-    found["estimated"] = (
-        f"for {plan.machine.threads} threads by {plan.machine.basis(plan.parameters or budget.PARAMETERS)}; "
-        f"parameters of the base: {size}"
+    found["speed"] = f"{plan.machine.basis(plan.parameters or budget.PARAMETERS)}; {plan.machine.threads} threads"
+    size = (
+        f"{plan.parameters / 1e6:,.0f} M parameters" if plan.parameters else "size unknown, taken as 135 M parameters"
     )
+    found["base"] = f"{plan.base['alias']}, {size}"
     return found
 
 

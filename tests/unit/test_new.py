@@ -13,13 +13,14 @@ from ruamel.yaml import YAML
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
+from scripts.common.records import Record
 from scripts.curriculum.scorers import SCORERS, Known
 from scripts.new import difficulty
 from scripts.new.__main__ import main, new, split_names
 from scripts.new.budget import Machine, count_parameters, make_budget
 from scripts.new.lengths import Lengths
 from scripts.new.looks import look
-from scripts.new.plan import rule_settings
+from scripts.new.plan import choose_split, rule_settings
 from scripts.new.write import Line, render
 
 WORDS = [
@@ -362,6 +363,13 @@ def test_the_system_turn_of_conversations_is_kept():
     assert config["chat"]["system_prompt"] == "Be brief."
 
 
+def test_of_many_rows_a_small_share_is_held_out():
+    records = [Record(f"question {n}", f"answer {n}", "qa") for n in range(50_000)]
+    split = {key: value for key, (value, _) in choose_split(records).items()}
+    assert split == {"valid_share": 0.01, "test_share": 0.02}
+    assert not choose_split(records[:5_000])
+
+
 SOURCE = "path:base"
 
 
@@ -395,7 +403,7 @@ def test_an_earlier_run_gives_tokenizer_and_speed(project, monkeypatch):
     assert longest < config["train"]["max_length"] <= 1.25 * longest + 64
     answer = max(len(row["response"]) + 1 for row in rows)
     assert answer < config["evaluate"]["max_tokens"] <= 1.25 * answer + 6
-    assert "321 training tokens/s, as measured in results/old" in report
+    assert "321 training tokens/s, measured in results/old" in report
 
 
 def test_without_the_base_lengths_are_estimated_and_said_to_be():
