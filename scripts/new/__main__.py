@@ -13,30 +13,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.common.config import read_config
 from scripts.common.errors import GradusError
-from scripts.common.hashing import ROOT
+from scripts.config.bases import find_base
+from scripts.config.check import load_schema
 from scripts.data.split import FEW
 from scripts.new.lines import SECTIONS, make_lines
-from scripts.new.plan import make_plan, schema
+from scripts.new.plan import make_plan
 from scripts.new.tell import tell
 from scripts.new.write import create, render
 
 BASE = "smollm2-135m"
-BASES = ROOT / "config" / "bases.yaml"
-
-
-def read_base(name: str) -> dict[str, Any]:
-    """Return a base of config/bases.yaml, its name there as `alias`. Raises GradusError if there is none."""
-    bases = read_config(BASES) if BASES.is_file() else {BASE: read_config(ROOT / "config/config.yaml")["base_model"]}
-    if name not in bases:
-        raise GradusError(f"--base: no base {name!r} in config/bases.yaml; there are: {', '.join(sorted(bases))}")
-    return {**bases[name], "alias": name}
 
 
 def check_run(run: str) -> Path:
     """Return the path of a run's config. Raises GradusError if the name cannot be one, or is taken."""
-    if not re.search(schema()["run"]["pattern"], run):
+    if not re.search(load_schema()["properties"]["run"]["pattern"], run):
         raise GradusError(f"RUN: {run!r} cannot be a run's name; take letters, digits, dots, - and _, such as my-task")
     path = Path("config", "runs", f"{run}.yaml")
     if os.path.lexists(path):
@@ -89,7 +80,7 @@ def new(files: Sequence[str], run: str, base: str = BASE, **options: Any) -> tup
     if not files:
         raise GradusError("no rows named: make new ROWS=rows.csv RUN=my-task")
     path = check_run(run)
-    plan = make_plan(check_files(files), run, read_base(base), **options)
+    plan = make_plan(check_files(files), run, {**find_base(base), "alias": base}, **options)
     head = (
         f"Made by `make new` from {', '.join(plan.looks.files)}.\n"
         "Every line is a proposal: change what you know better. config/README.md lists every key and its default."

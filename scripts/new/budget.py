@@ -93,11 +93,11 @@ def this_machine(base: Mapping[str, Any], root: Path) -> Machine:
         for run in runs_on(base, root)
         for file in sorted((run / "train").rglob("summary.json"))
     }
-    threads = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not speeds:
-        return Machine(threads or 1)
+        return Machine(threads)
     last = list(speeds)[-1].relative_to(root).parts[1]
-    return Machine(threads or 1, median(speeds.values()), f"results/{last}")
+    return Machine(threads, median(speeds.values()), f"results/{last}")
 
 
 def split_rows(records: Sequence[Record], split: Mapping[str, Any], seed: int = 1) -> list[str]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from yaml import YAMLError
 
 from scripts.common.records import Record
+from scripts.config.reading import load_yaml
 
 CHARACTERS = (
     3  # characters of a token, if there is no tokenizer: English has four or five, so this errs on the safe side
@@ -45,8 +46,8 @@ def runs_on(base: Mapping[str, Any], root: Path) -> list[Path]:
     found = []
     for file in sorted(root.glob("results/*/config.yaml")):
         try:
-            config = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            config = load_yaml(file)
+        except (OSError, UnicodeDecodeError, YAMLError):
             continue
         used = config.get("base_model") if isinstance(config, dict) else None
         if used and (used == base.get("alias") or (isinstance(used, dict) and used.get("source") == base["source"])):

