@@ -495,3 +495,14 @@ def test_make_passes_names_as_they_are(project):
     done = subprocess.run([*command, f"ROWS={rows}", "RUN=x;y"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["-m", "scripts.new", "--run=x;y", "--", rows.replace("$$", "$")]
     assert not (project / "here").exists()
+
+
+def test_the_walk_through_shows_what_the_command_does(project):
+    """docs/your-data.md; but for what depends on the machine, or on whether the base has been fetched."""
+    page = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
+    (project / "docs").mkdir()
+    (project / "docs" / "tickets.csv").write_bytes((ROOT / "docs" / "tickets.csv").read_bytes())
+    path, report = new(["docs/tickets.csv"], "tickets")
+    for line in [*report.splitlines(), *path.read_text(encoding="utf-8").splitlines()]:
+        if not re.search(r"tokens|GiB|steps|threads|not here yet", line):
+            assert line in page
