@@ -1,77 +1,71 @@
-"""Which of the cheap scorers divides rows into the levels of a curriculum, and at which quantiles."""
+"""Which of the cheap scorers divides rows into the levels of a curriculum, and what that makes of the rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
 from scripts.common.records import LEVELS, Record
 from scripts.curriculum.scorers import SCORERS, Known
 
-# ordered by how well they went with failures in the worked runs; the first that divides the rows is taken
-CHEAP = ("facts", "length", "readability", "rules")
+CHEAP = ("facts", "length", "readability", "rules")  # the first that divides about as well as the best is taken
 SHARES = (0.3, 0.5, 0.2)  # of rows, easiest first
-POINTS = (1, 2)  # the default of score.thresholds
-TOLERANCE = 0.1  # by which a level's share may miss its target
+QUANTILES = [round(value, 6) for value in accumulate(SHARES[:-1])]
+ALIKE = 0.05  # shares that differ by less are taken as equal
+MOST_SCORED = 5_000  # rows that scorers are tried on
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """A scorer and its quantiles, with the share of rows that each level gets; `scorer` None: nothing divides them."""
+@dataclass
+class Division:
+    """How rows are divided. `shares`: {scorer: share of the rows in each level}; `scorer` None: none divides them."""
 
     scorer: str | None
-    quantiles: list[float]
-    shares: list[float]
+    shares: dict[str, list[float]]
     levels: list[int]  # of each record
-    by_points: list[float]  # the shares that the default, points of `rules` by thresholds, would give
 
 
-def assign(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
-    """Return each value's level by quantiles, as scripts/curriculum/score.py does."""
-    return np.searchsorted(np.quantile(values, quantiles), values, side="left")
+def assign(values: Sequence[float]) -> np.ndarray:
+    """Return each value's level by QUANTILES, as scripts/curriculum/score.py does."""
+    return np.searchsorted(np.quantile(values, QUANTILES), values, side="left")
 
 
-def level_shares(levels: np.ndarray, count: int) -> list[float]:
-    """Return the share of each of `count` levels."""
-    return [float(np.mean(levels == level)) for level in range(count)]
+def choose_scorer(scores: Mapping[str, Sequence[float]]) -> tuple[str | None, dict[str, list[float]]]:
+    """Return the scorer to take, None if each leaves a level empty; and the shares of the levels by each.
 
-
-def propose(records: Sequence[Record], rules: Mapping[str, object], shares: Sequence[float] = SHARES) -> Proposal:
-    """Return the first of the CHEAP scorers whose quantiles divide the rows about as `shares`; else the best of them.
-
-    `rules`: the settings of the scorer of that name. Rows that bring their difficulty are not looked at.
+    `scores`: {scorer: values of the same rows}, preferred ones first.
     """
-    quantiles = [round(float(value), 4) for value in np.cumsum(shares)[:-1]]
-    known = Known(rules=rules)
-    points = np.searchsorted(POINTS, np.array(SCORERS["rules"](records, known)), side="right")
-    best: tuple[float, str, np.ndarray] | None = None
-    for name in CHEAP:
-        levels = assign(np.array(SCORERS[name](records, known)), quantiles)
-        got = level_shares(levels, len(shares))
-        missed = max(abs(one - wanted) for one, wanted in zip(got, shares, strict=True))
-        if all(got) and (best is None or missed < best[0]):
-            best = missed, name, levels
-        if best and best[0] <= TOLERANCE:
-            break
-    by_points = level_shares(points, len(shares))
-    if best is None:
-        return Proposal(None, quantiles, [], [0] * len(records), by_points)
-    _, name, levels = best
-    return Proposal(name, quantiles, level_shares(levels, len(shares)), levels.tolist(), by_points)
+    count = len(SHARES)
+    shares = {
+        name: (np.bincount(assign(values), minlength=count) / len(values)).tolist() for name, values in scores.items()
+    }
+    missed = {
+        name: max(abs(one - other) for one, other in zip(found, SHARES, strict=True))
+        for name, found in shares.items()
+        if min(found) > 0
+    }
+    return next((name for name in missed if missed[name] <= min(missed.values()) + ALIKE), None), shares
 
 
-def find_levels(records: Sequence[Record], rules: Mapping[str, object]) -> tuple[list[int], Proposal | None]:
-    """Return each record's level, and the proposal that it comes from: None if all rows bring their difficulty."""
+def divide(records: Sequence[Record], rules: Mapping[str, object]) -> Division | None:
+    """Return how the records are divided; None if all of them bring their difficulty.
+
+    `rules`: the settings of the scorer of that name.
+    """
     given = [record.difficulty for record in records]
     if None not in given:
-        return [int(level or 0) for level in given], None
-    proposal = propose(records, rules)
-    return [own if level is None else level for level, own in zip(given, proposal.levels, strict=True)], proposal
+        return None
+    known = Known(rules=rules)
+    scorer, shares = choose_scorer({name: SCORERS[name](records[:MOST_SCORED], known) for name in CHEAP})
+    if scorer is None:
+        return Division(None, shares, [0] * len(records))
+    found = assign(SCORERS[scorer](records, known)).tolist()
+    return Division(scorer, shares, [one if own is None else own for own, one in zip(given, found, strict=True)])
 
 
-def choose_phases(levels: Sequence[int], proposal: Proposal | None) -> list[list[int]]:
+def choose_phases(levels: Sequence[int], division: Division | None) -> list[list[int]]:
     """Return the levels of each phase: each adds one that has rows; a single phase if nothing divides the rows."""
-    if proposal is not None and proposal.scorer is None:
+    if division is not None and division.scorer is None:
         return [list(range(len(LEVELS)))]
     return [list(range(level + 1)) for level in sorted(set(levels))]
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from scripts.common.records import LEVELS
+from scripts.config.check import load_schema
+from scripts.new.difficulty import QUANTILES
 from scripts.new.looks import Looks
 from scripts.new.plan import Plan, name_all
 from scripts.new.write import Line
@@ -72,17 +74,18 @@ def data_lines(plan: Plan) -> Iterator[Line]:
 
 def score_lines(plan: Plan) -> Iterator[Line]:
     """Yield the lines of `score`; none if rows bring their difficulty, or if nothing divides them."""
-    proposal = plan.proposal
-    if proposal is None or proposal.scorer is None:
+    if plan.division is None or plan.division.scorer is None:
         return
-    weights: dict[str, Any] = {proposal.scorer: 1}
-    why = HARDER[proposal.scorer]
-    if proposal.scorer != "rules":
-        weights = {"rules": None, **weights}
-        why += f"; `rules` alone would put {percent(max(proposal.by_points))} of your rows into one level"
+    scorer, shares = plan.division.scorer, plan.division.shares
+    # scorers that decide by default no longer do
+    defaults = load_schema()["properties"]["score"]["properties"]["weights"]["properties"]
+    weights = {name: 0 for name, part in defaults.items() if part["default"] and name != scorer} | {scorer: 1}
+    why = HARDER[scorer]
+    if scorer != "rules":
+        why += f"; points by `rules` would put {percent(max(shares['rules']))} of your rows into one level"
     yield Line("score.weights", weights, why)
-    shares = " / ".join(percent(share) for share in proposal.shares)
-    yield Line("score.quantiles", proposal.quantiles, f"so {shares} of the rows are {name_all(LEVELS)}")
+    mix = " / ".join(percent(share) for share in shares[scorer])
+    yield Line("score.quantiles", QUANTILES, f"so {mix} of the rows are {name_all(LEVELS)}")
 
 
 def phases_line(plan: Plan) -> Line:
@@ -91,7 +94,7 @@ def phases_line(plan: Plan) -> Line:
     items = []
     for wanted, rows, pool in zip(plan.phases, budget.rows, plan.pools, strict=True):
         names = [LEVELS[level] for level in wanted]
-        value: dict[str, Any] = {"name": names[-1] if len(plan.phases) > 1 else "all", "levels": names}
+        value: dict[str, Any] = {"name": names[-1] if len(plan.phases) > 1 else "train", "levels": names}
         value |= {"rows": rows} if rows else {"epochs": budget.epochs}
         items.append((value, f"{rows:,} of {pool:,} rows" if rows else f"{pool:,} rows"))
     reason = f"{budget.epochs} passes, since one makes few steps" if budget.epochs > 1 else "every row once a phase"

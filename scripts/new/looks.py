@@ -33,6 +33,7 @@ GROUPS = (
 MOST_ROWS = 100_000  # rows that are looked at; the others are only counted
 MOST_LABELS = 50
 LABEL_CHARS = 60
+MAX_REJECTED = 0.01  # the default of data.max_rejected_share
 PARTS = "-_:/.#"  # what stands between the parts of an id
 
 
@@ -229,7 +230,7 @@ def bad_common(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def find_task(answers: Sequence[str]) -> str:
     """Return the task that answers are of: command, extract, classify or qa."""
-    most = 0.9 * len(answers)
+    most = (1 - MAX_REJECTED) * len(answers)
     if sum(answer.startswith("aws ") for answer in answers) >= most:
         return "command"
     if sum(as_object(answer) is not None for answer in answers) >= most:
@@ -239,6 +240,18 @@ def find_task(answers: Sequence[str]) -> str:
     short = all(len(label) <= LABEL_CHARS and "\n" not in label for label in labels)
     few = len(labels) <= min(MOST_LABELS, len(answers) / 4)
     return "classify" if short and few and repeated >= 0.98 * len(answers) else "qa"
+
+
+def object_notes(answers: Sequence[str]) -> list[str]:
+    """Return a note if some answers are JSON objects, and too many are not."""
+    objects = sum(as_object(answer) is not None for answer in answers)
+    if objects < 0.1 * len(answers):
+        return []
+    first = next(number for number, answer in enumerate(answers) if as_object(answer) is None)
+    return [
+        f"answers that are JSON objects: {objects:,} of {len(answers):,}; for the task extract all must be. "
+        f"The first that is not: {answers[first][:60]!r}"
+    ]
 
 
 def label_notes(labels: Mapping[str, int]) -> list[str]:
@@ -312,6 +325,7 @@ def look(files: Sequence[str], prompt: str | None = None, response: str | None =
             "nothing to learn. Is --response the right column?"
         )
     looks.notes += label_notes(looks.labels) if looks.task == "classify" else []
+    looks.notes += object_notes([record.response for record in looks.records]) if looks.task == "qa" else []
     looks.notes += row_notes(looks.records)
     looks.records = list({record.id: record for record in reversed(looks.records)}.values())[::-1]  # the first of each
     if count > MOST_ROWS:

@@ -10,7 +10,10 @@ from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.config.check import load_schema
 from scripts.data.split import FEW
-from scripts.new import budget, difficulty, lengths, looks
+from scripts.new import difficulty
+from scripts.new.budget import PARAMETERS, Budget, Machine, count_parameters, make_budget, split_rows, this_machine
+from scripts.new.lengths import Lengths, find_tokenizer, measure, round_up
+from scripts.new.looks import Looks, look
 
 NAMED_LABELS = 30  # as many as a system prompt names
 NAMED_KEYS = 40
@@ -28,19 +31,19 @@ class Plan:
     run: str
     base: Mapping[str, Any]
     parameters: float  # of the base; 0 if its name does not say
-    looks: looks.Looks
+    looks: Looks
     few: bool
     system_prompt: str
-    lengths: lengths.Lengths
+    lengths: Lengths
     split: dict[str, tuple[Any, str]]
     levels: list[int]
-    proposal: difficulty.Proposal | None
+    division: difficulty.Division | None  # None: the rows bring their difficulty
     phases: list[list[int]]
     pools: list[int]  # training rows that each phase draws from
     max_length: int
     max_tokens: int
-    budget: budget.Budget
-    machine: budget.Machine
+    budget: Budget
+    machine: Machine
 
 
 def name_all(names: Sequence[str]) -> str:
@@ -48,7 +51,7 @@ def name_all(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
 
 
-def write_system_prompt(seen: looks.Looks) -> str:
+def write_system_prompt(seen: Looks) -> str:
     """Return the rows' own system prompt, or one to start from."""
     if seen.system_prompt is not None:
         return seen.system_prompt
@@ -122,7 +125,7 @@ def make_plan(
 
     Raises GradusError if the rows cannot be used, or if they are too few.
     """
-    seen = looks.look(files, prompt, response)
+    seen = look(files, prompt, response)
     records = seen.records
     few = len(records) < FEW
     if few and not allow_few:
@@ -131,17 +134,16 @@ def make_plan(
             "Bring more rows. To try nevertheless: python -m scripts.new … --allow-few, which sets data.allow_few"
         )
     system_prompt = write_system_prompt(seen)
-    measured = lengths.measure(records, system_prompt, lengths.find_tokenizer(base, Path()))
-    max_tokens = lengths.round_up(HEADROOM * measured.longest_answer + 2, 4)
-    levels, proposal = difficulty.find_levels(records, rule_settings())
-    phases = difficulty.choose_phases(levels, proposal)
+    measured = measure(records, system_prompt, find_tokenizer(base, Path()))
+    max_tokens = round_up(HEADROOM * measured.longest_answer + 2, 4)
+    division = difficulty.divide(records, rule_settings())
+    levels = division.levels if division else [record.difficulty or 0 for record in records]
+    phases = difficulty.choose_phases(levels, division)
     split = choose_split(records)
-    places = difficulty.mark_hard(budget.split_rows(records, split_section(split)), records, levels)
-    parameters = budget.count_parameters(base)
-    machine = budget.this_machine(base, Path())
-    planned = budget.make_budget(
-        places, levels, phases, measured, max_tokens, parameters or budget.PARAMETERS, machine, minutes
-    )
+    places = difficulty.mark_hard(split_rows(records, split_section(split)), records, levels)
+    parameters = count_parameters(base)
+    machine = this_machine(base, Path())
+    planned = make_budget(places, levels, phases, measured, max_tokens, parameters or PARAMETERS, machine, minutes)
     trained = Counter(level for place, level in zip(places, levels, strict=True) if place == "train")
     return Plan(
         run=run,
@@ -153,10 +155,10 @@ def make_plan(
         lengths=measured,
         split=split,
         levels=levels,
-        proposal=proposal,
+        division=division,
         phases=phases,
         pools=[sum(trained[level] for level in wanted) for wanted in phases],
-        max_length=max(256, lengths.round_up(HEADROOM * measured.longest, 64)),
+        max_length=max(256, round_up(HEADROOM * measured.longest, 64)),
         max_tokens=max_tokens,
         budget=planned,
         machine=machine,

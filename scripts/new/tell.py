@@ -7,10 +7,9 @@ import psutil
 from scripts.common.records import LEVELS, SPLITS
 from scripts.new import budget
 from scripts.new.lines import explain_lengths, explain_task, minutes, percent
-from scripts.new.looks import MOST_ROWS, describe
+from scripts.new.looks import MAX_REJECTED, MOST_ROWS, describe
 from scripts.new.plan import Plan, name_all
 
-MAX_REJECTED = 0.01  # the default of data.max_rejected_share
 SHOWN_LABELS = 20
 
 
@@ -49,13 +48,16 @@ def seen(plan: Plan) -> dict[str, str]:
 def difficulty(plan: Plan) -> str:
     """Return who decides what is difficult, and what comes of it."""
     mix = ", ".join(f"{name} {percent(plan.levels.count(n) / len(plan.levels))}" for n, name in enumerate(LEVELS))
-    proposal = plan.proposal
-    if proposal is None:
+    if plan.division is None:
         return f"the rows' own: {mix}"
-    if proposal.scorer is None:
+    if plan.division.scorer is None:
         return "no scorer divides the rows: one phase"
-    by_rules = "/".join(f"{100 * share:.0f}" for share in proposal.by_points)
-    return f"by {proposal.scorer}: {mix} (by points of `rules` it would be {by_rules})"
+    others = ", ".join(
+        f"{name} {'/'.join(f'{100 * share:.0f}' for share in shares)}"
+        for name, shares in plan.division.shares.items()
+        if name != plan.division.scorer
+    )
+    return f"by {plan.division.scorer}: {mix} (by the other scorers: {others})"
 
 
 def notes(plan: Plan) -> list[str]:
@@ -73,7 +75,7 @@ def notes(plan: Plan) -> list[str]:
         found.append(f"{free:.1f} GiB of memory are free here; lower train.micro_batch_tokens or take a smaller base")
     if not plan.lengths.exact:
         found.append(f"{plan.base['alias']} is not here yet; once a run has fetched it, tokens are counted exactly")
-    if plan.proposal is not None and plan.proposal.scorer is None:
+    if plan.division is not None and plan.division.scorer is None:
         found.append("no scorer divides these rows; give them a column `difficulty` if you can tell")
     return found
 

@@ -29,6 +29,7 @@ class Line:
 
 def in_flow(value: Any) -> Any:
     """Return a value whose lists and mappings are written on one line."""
+    made: CommentedMap | CommentedSeq
     if isinstance(value, Mapping):
         made = CommentedMap({key: in_flow(part) for key, part in value.items()})
     elif isinstance(value, list):
