@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scripts.common.records import LEVELS
-from scripts.config.check import load_schema
+from scripts.new.defaults import default
 from scripts.new.difficulty import QUANTILES
 from scripts.new.looks import Looks
 from scripts.new.plan import Plan, name_all
@@ -78,8 +78,7 @@ def score_lines(plan: Plan) -> Iterator[Line]:
         return
     scorer, shares = plan.division.scorer, plan.division.shares
     # scorers that decide by default no longer do
-    defaults = load_schema()["properties"]["score"]["properties"]["weights"]["properties"]
-    weights = {name: 0 for name, part in defaults.items() if part["default"] and name != scorer} | {scorer: 1}
+    weights = {name: 0 for name, weight in default("score.weights").items() if weight and name != scorer} | {scorer: 1}
     why = HARDER[scorer]
     if scorer != "rules":
         why += f"; points by `rules` would put {percent(max(shares['rules']))} of your rows into one level"

@@ -14,6 +14,7 @@ from scripts.common.records import Record, normal
 from scripts.common.strict_json import strict_json
 from scripts.data.readers import read_file
 from scripts.data.shapes import COMMON, SHAPES, Fault, common_fields, make_fields
+from scripts.new.defaults import default
 
 # names that people give to what is asked, what is answered, and what belongs together; the first that is there is taken
 PROMPTS = (
@@ -33,7 +34,7 @@ GROUPS = (
 MOST_ROWS = 100_000  # rows that are looked at; the others are only counted
 MOST_LABELS = 50
 LABEL_CHARS = 60
-MAX_REJECTED = 0.01  # the default of data.max_rejected_share
+MAX_REJECTED: float = default("data.max_rejected_share")
 PARTS = "-_:/.#"  # what stands between the parts of an id
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
-from scripts.config.check import load_schema
 from scripts.data.split import FEW
 from scripts.new import difficulty
 from scripts.new.budget import PARAMETERS, Budget, Machine, count_parameters, make_budget, split_rows, this_machine
+from scripts.new.defaults import default
 from scripts.new.lengths import Lengths, find_tokenizer, measure, round_up
 from scripts.new.looks import Looks, look
 
@@ -100,18 +100,6 @@ def share_of(part: int, whole: int) -> float:
     return float(f"{part / whole:.1g}")
 
 
-def split_section(differs: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
-    """Return the whole section, defaults included."""
-    parts = load_schema()["properties"]["split"]["properties"]
-    return {name: differs[name][0] if name in differs else part["default"] for name, part in parts.items()}
-
-
-def rule_settings() -> dict[str, Any]:
-    """Return the default settings of the scorer `rules`."""
-    parts = load_schema()["properties"]["score"]["properties"]["rules"]["properties"]
-    return {name: part["default"] for name, part in parts.items()}
-
-
 def make_plan(
     files: Sequence[str],
     run: str,
@@ -136,11 +124,13 @@ def make_plan(
     system_prompt = write_system_prompt(seen)
     measured = measure(records, system_prompt, find_tokenizer(base, Path()))
     max_tokens = round_up(HEADROOM * measured.longest_answer + 2, 4)
-    division = difficulty.divide(records, rule_settings())
+    division = difficulty.divide(records, default("score.rules"))
     levels = division.levels if division else [record.difficulty or 0 for record in records]
     phases = difficulty.choose_phases(levels, division)
     split = choose_split(records)
-    places = difficulty.mark_hard(split_rows(records, split_section(split)), records, levels)
+    places = difficulty.mark_hard(
+        split_rows(records, default("split") | {key: value for key, (value, _) in split.items()}), records, levels
+    )
     parameters = count_parameters(base)
     machine = this_machine(base, Path())
     planned = make_budget(places, levels, phases, measured, max_tokens, parameters or PARAMETERS, machine, minutes)

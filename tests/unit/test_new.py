@@ -21,9 +21,10 @@ from scripts.curriculum.scorers import SCORERS, Known
 from scripts.new import difficulty
 from scripts.new.__main__ import main, new, split_names
 from scripts.new.budget import Machine, count_parameters, make_budget
+from scripts.new.defaults import default
 from scripts.new.lengths import Lengths
 from scripts.new.looks import look
-from scripts.new.plan import choose_split, rule_settings
+from scripts.new.plan import choose_split
 from scripts.new.write import Line, render
 
 WORDS = [
@@ -159,7 +160,7 @@ def test_columns_can_be_named():
 def test_a_scorer_is_proposed_that_divides_what_the_rules_do_not():
     rows = linter_rules()
     records = look([write_rows(rows)]).records
-    points = SCORERS["rules"](records, Known(rules=rule_settings()))
+    points = SCORERS["rules"](records, Known(rules=default("score.rules")))
     assert sum(point < 1 for point in points) >= 0.97 * len(records)  # the default would train three phases of the same
     config, report = config_of("rows.jsonl")
     assert config["score"]["weights"] == {"rules": 0, "length": 1}
