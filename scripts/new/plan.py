@@ -15,8 +15,7 @@ from scripts.new.defaults import default
 from scripts.new.lengths import Lengths, find_tokenizer, measure, round_up
 from scripts.new.looks import Looks, look
 
-NAMED_LABELS = 30  # as many as a system prompt names
-NAMED_KEYS = 40
+NAMED_CHARS = 600  # of labels or keys; a system prompt that names more is too long
 HEADROOM = 1.25  # over the longest row, and over the longest answer
 FEW_ROWS = 1_500  # with fewer, a tenth of them says too little about the model
 MANY_ROWS = 10_000  # with more, a tenth of them is more than anybody asks
@@ -58,13 +57,13 @@ def write_system_prompt(seen: Looks) -> str:
     if seen.task == "command":
         return "You turn a request into one AWS CLI command."
     if seen.task == "classify":
-        named = f", one of: {', '.join(sorted(seen.labels))}" if len(seen.labels) <= NAMED_LABELS else ""
-        return f"Name the label that fits the text{named}."
+        labels = ", ".join(sorted(seen.labels))
+        return f"Name the label that fits the text{f', one of: {labels}' if len(labels) <= NAMED_CHARS else ''}."
     if seen.task == "extract":
         keys = seen.keys
         always = [key for key in keys if keys[key] == len(seen.records)]
         others = [key for key in keys if key not in always]
-        if not keys or len(keys) > NAMED_KEYS:
+        if not keys or len(name_all(list(keys))) > NAMED_CHARS:
             return "Turn the text into one JSON object."
         wanted = f" with the key{'s' * (len(always) > 1)} {name_all(always)}" if always else ""
         maybe = f"{', and' if always else ' with,'} where the text has them, {name_all(others)}" if others else ""

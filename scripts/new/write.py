@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from scripts.common.errors import GradusError
 
@@ -35,18 +37,27 @@ def in_flow(value: Any) -> Any:
     elif isinstance(value, list):
         made = CommentedSeq(map(in_flow, value))
     else:
-        return value
+        return quoted(value) if isinstance(value, str) else value
     made.fa.set_flow_style()
     return made
 
 
+def quoted(text: str) -> str:
+    """Return a text so that it is read as that text: PyYAML takes `on`, `no`, `012` and `12:30` for something else."""
+    try:
+        other = not isinstance(yaml.safe_load(text), str | dict | list)
+    except yaml.YAMLError:
+        return text  # ruamel quotes what is not plain YAML
+    return DoubleQuotedScalarString(text) if other else text
+
+
 def dump(value: Any) -> str:
     """Return the YAML of a value built of ruamel's mappings and lists."""
-    yaml = YAML()
-    yaml.width = WIDTH
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    writer = YAML()
+    writer.width = WIDTH
+    writer.indent(mapping=2, sequence=4, offset=2)
     text = io.StringIO()
-    yaml.dump(value, text)
+    writer.dump(value, text)
     return text.getvalue()
 
 

@@ -473,6 +473,14 @@ def test_a_comment_goes_above_a_line_that_is_too_long():
     assert written.startswith("# head\n# why why")
 
 
+def test_words_that_yaml_reads_as_something_else_stay_words():
+    rows = [{"yes": text(n), "12:30": f"It is {text(n + 700)}", "no": "x", "0x1f": "y"} for n in range(120)]
+    config, _ = config_of(write_rows(rows), run="on", prompt="yes", response="12:30")
+    assert config["run"] == "on"
+    assert config["data"]["columns"] == {"prompt": "yes", "response": "12:30"}
+    assert config["data"]["ignore_fields"] == ["0x1f", "no"]
+
+
 def test_names_in_rows_are_told_apart(project):
     (project / "two words.csv").touch()
     assert split_names("two words.csv") == ["two words.csv"]
