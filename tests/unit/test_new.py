@@ -383,8 +383,9 @@ def test_the_system_turn_of_conversations_is_kept():
         }
         for n in range(120)
     ]
-    config, _ = config_of(write_rows(turns))
+    config, report = config_of(write_rows([*turns, {"group": "a row without a conversation"}]))
     assert config["chat"]["system_prompt"] == "Be brief."
+    assert "rows.jsonl:121: messages: missing" in report
 
 
 def test_of_many_rows_a_small_share_is_held_out():
