@@ -16,8 +16,6 @@ from statistics import median
 from typing import Any
 
 from scripts.common.io import read_json
-from scripts.common.records import Record
-from scripts.data.split import Splitter
 from scripts.new.lengths import Lengths, runs_on
 
 # measured on two cores without AMX, with a base of 135 M parameters
@@ -100,12 +98,6 @@ def this_machine(base: Mapping[str, Any], root: Path) -> Machine:
     return Machine(threads, median(speeds.values()), f"results/{last}")
 
 
-def split_rows(records: Sequence[Record], split: Mapping[str, Any], seed: int = 1) -> list[str]:
-    """Return the split that each record will be in, near-copies not looked at."""
-    splitter = Splitter(seed, split["by"], split["valid_share"], split["test_share"], split["unseen_share"])
-    return [splitter.place(record) for record in records]
-
-
 def answer_tokens(splits: Mapping[str, int], longest: int, usual: float) -> float:
     """Return the tokens of all answers: the base talks until it is cut off, the tuned model answers as the rows do.
 
@@ -151,7 +143,7 @@ def make_budget(
     kept: list[int | None] = [None if fraction == 1 else max(1, int(len(pool) * fraction)) for pool in pools]
     tokens = round(tokens * epochs * fraction)
     training = (tokens + checking) / speed / 60
-    splits = Counter(places)
+    splits = Counter(place for place in places if place)
     usual = sum(answer for _, answer in lengths.pairs) / len(lengths.pairs)
     answering = answer_tokens(splits, max_tokens, usual) / machine.answered_per_s(parameters) / 60
     scale = parameters / PARAMETERS

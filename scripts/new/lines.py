@@ -13,6 +13,7 @@ from scripts.new.write import Line
 SECTIONS = {
     "data": "the rows, and how to read them (docs/data.md)",
     "split": "which rows are held out",
+    "decontaminate": "the gate between training rows and held-out rows",
     "score": "what counts as difficult (docs/curriculum.md)",
     "curriculum": "what is trained, in which order",
     "chat": "how the model is asked: the same in training, evaluation and Ollama",
@@ -110,6 +111,11 @@ def make_lines(plan: Plan) -> Iterator[Line]:
     yield from data_lines(plan)
     for key, (value, why) in plan.split.items():
         yield Line(f"split.{key}", value, why)
+    if plan.held_out.too_many:
+        share = (
+            f"{plan.held_out.contaminated:,} of {plan.held_out.count:,} held-out rows ask nearly what training rows ask"
+        )
+        yield Line("decontaminate.found", "leave-out", f"{share}; the default stops the run")
     yield from score_lines(plan)
     yield phases_line(plan)
     named = {"classify": "; it names the labels", "extract": "; it names the keys"}.get(plan.looks.task, "")

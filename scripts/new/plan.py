@@ -10,8 +10,9 @@ from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.data.split import FEW
 from scripts.new import difficulty
-from scripts.new.budget import PARAMETERS, Budget, Machine, count_parameters, make_budget, split_rows, this_machine
+from scripts.new.budget import PARAMETERS, Budget, Machine, count_parameters, make_budget, this_machine
 from scripts.new.defaults import default
+from scripts.new.held_out import HeldOut, hold_out
 from scripts.new.lengths import Lengths, find_tokenizer, measure, round_up
 from scripts.new.looks import Looks, look
 
@@ -35,6 +36,7 @@ class Plan:
     system_prompt: str
     lengths: Lengths
     split: dict[str, tuple[Any, str]]
+    held_out: HeldOut
     levels: list[int]
     division: difficulty.Division | None  # None: the rows bring their difficulty
     phases: list[list[int]]
@@ -127,9 +129,8 @@ def make_plan(
     levels = division.levels if division else [record.difficulty or 0 for record in records]
     phases = difficulty.choose_phases(levels, division)
     split = choose_split(records)
-    places = difficulty.mark_hard(
-        split_rows(records, default("split") | {key: value for key, (value, _) in split.items()}), records, levels
-    )
+    held_out = hold_out(records, default("split") | {key: value for key, (value, _) in split.items()})
+    places = difficulty.mark_hard(held_out.places, records, levels)
     parameters = count_parameters(base)
     machine = this_machine(base, Path())
     planned = make_budget(places, levels, phases, measured, max_tokens, parameters or PARAMETERS, machine, minutes)
@@ -143,6 +144,7 @@ def make_plan(
         system_prompt=system_prompt,
         lengths=measured,
         split=split,
+        held_out=held_out,
         levels=levels,
         division=division,
         phases=phases,

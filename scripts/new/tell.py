@@ -35,6 +35,8 @@ def seen(plan: Plan) -> dict[str, str]:
     )
     found["difficulty"] = difficulty(plan)
     found["splits"] = ", ".join(f"{name} {planned.splits[name]:,}" for name in SPLITS if name in planned.splits)
+    if left_out := plan.held_out.places.count(""):
+        found["splits"] += f" (left out, too like rows in another split: {left_out:,})"
     found["training"] = f"{planned.steps:,} steps, {planned.tokens:,} tokens, {minutes(planned.training_minutes)}"
     found["in all"] = f"{minutes(planned.minutes)}, {planned.memory_gib:.1f} GiB of memory"
     found["speed"] = f"{plan.machine.basis(plan.parameters or budget.PARAMETERS)}; {plan.machine.threads} threads"
@@ -69,6 +71,11 @@ def notes(plan: Plan) -> list[str]:
         then = "that many stop the run (data.max_rejected_share); correct them first" if over else "left out"
         first = "".join(f"\n      {row.file}:{row.line}: {row.reason}" for row in looks.rejected[:3])
         found.append(f"rows that cannot be used: {len(looks.rejected):,}; {then}{first}")
+    if plan.held_out.too_many:
+        found.append(
+            f"held-out rows that ask nearly what training rows ask: {plan.held_out.contaminated:,} of "
+            f"{plan.held_out.count:,}; they are left out of the evaluation, which they would flatter"
+        )
     if plan.lengths.longest > 4 * plan.lengths.usual:
         found.append("a few rows are far longer than the others; without them training needs less memory")
     if plan.budget.memory_gib > free:

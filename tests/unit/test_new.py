@@ -388,6 +388,21 @@ def test_the_system_turn_of_conversations_is_kept():
     assert "rows.jsonl:121: messages: missing" in report
 
 
+def test_held_out_rows_that_training_rows_ask_too_are_foreseen():
+    draw = random.Random(1)
+
+    def words(count):  # all different, so that texts share what is copied and nothing else
+        return " ".join(f"{draw.getrandbits(48):012x}" for _ in range(count))
+
+    bodies = [words(30) for _ in range(4)]
+    rows = [{"prompt": f"{bodies[n % 4]} {words(8)}", "response": text(n)} for n in range(200)]
+    config, report = config_of(write_rows(rows))
+    assert config["decontaminate"] == {"found": "leave-out"}
+    assert "held-out rows that ask nearly what training rows ask" in report
+    config, _ = config_of(write_rows(qa()), "clean")
+    assert "decontaminate" not in config
+
+
 def test_of_many_rows_a_small_share_is_held_out():
     records = [Record(f"question {n}", f"answer {n}", "qa") for n in range(50_000)]
     split = {key: value for key, (value, _) in choose_split(records).items()}
