@@ -28,6 +28,8 @@ rule score:
         mem_mb=1000,
     params:
         score=lambda w: config["score"],
+        curriculum=curriculum("name", "levels"),
+        sample=sample_sizes(),
         code=code_fingerprint("curriculum/score"),
     message:
         "Scoring difficulty"
@@ -47,9 +49,7 @@ checkpoint phase:
         estimate="results/{run}/train/estimate.json",
         audit="results/{run}/data/audit.json",
     output:
-        easy="results/{run}/curriculum/{arm}/seed{seed}/easy.jsonl",
-        medium="results/{run}/curriculum/{arm}/seed{seed}/medium.jsonl",
-        hard="results/{run}/curriculum/{arm}/seed{seed}/hard.jsonl",
+        phases=expand("results/{{run}}/curriculum/{{arm}}/seed{{seed}}/{phase}.jsonl", phase=PHASES),
         schedule="results/{run}/curriculum/{arm}/seed{seed}/schedule.json",
         ledger="results/{run}/curriculum/{arm}/seed{seed}/ledger.json",
     log:
@@ -60,8 +60,7 @@ checkpoint phase:
         mem_mb=1000,
     params:
         arm=lambda w: config["curriculum"]["definitions"][w.arm],
-        rows=config["curriculum"]["rows"],
-        epochs=config["curriculum"]["epochs"],
+        curriculum=curriculum("name", "levels", "rows", "epochs"),
         batch_size=config["train"]["batch_size"],
         code=code_fingerprint("curriculum/phase"),
     message:

@@ -77,6 +77,7 @@ rule ingest:
     params:
         **{key: config["data"][key] for key in ("task", "shape", "ignore_fields", "max_rejected_share")},
         roles=row_roles(),
+        levels=config["curriculum"]["levels"],
         system_prompt=lambda w: config["chat"]["system_prompt"],
         code=code_fingerprint("data/ingest"),
     message:
@@ -239,6 +240,7 @@ rule audit:
         run=config["run"],
         task=config["data"]["task"],
         max_length=config["train"]["max_length"],
+        levels=config["curriculum"]["levels"],
         code=code_fingerprint("data/audit"),
     message:
         "Auditing the dataset"

@@ -1,9 +1,9 @@
 """Which models there are, and where their files lie. What a model is stands in scripts/common/models.py. No rules."""
 
 from scripts.common import models as resolved
-from scripts.common.records import HEADLINE, LEVELS
+from scripts.common.records import HEADLINE
 
-PHASES = LEVELS
+PHASES = [phase["name"] for phase in config["curriculum"]["phases"]]  # in the order of training
 MODELS = resolved.resolve(config["models"])  # by name, in the order of the config
 SERVED = resolved.served(config, MODELS)  # goes to Ollama and the Hub
 COMPARED_WITH = resolved.compared_with(config, MODELS)

@@ -22,7 +22,7 @@ rule figures:
     conda:
         "../envs/gradus.yaml"
     params:
-        batch_size=config["train"]["batch_size"],
+        levels=config["curriculum"]["levels"],
         code=code_fingerprint("report/figures"),
     message:
         "Drawing the figures"
@@ -74,6 +74,7 @@ rule report:
     params:
         config=lambda w: {
             **{key: config[key] for key in ("run", "report", "evaluate")},
+            "curriculum": {"levels": config["curriculum"]["levels"], "phases": PHASES},
             "base_model": {"license": config["base_model"]["license"]},
             "data": {"package": {key: config["data"]["package"][key] for key in ("source", "license")}},
             "export": {"quant": config["export"]["quant"]},

@@ -125,7 +125,11 @@ rule estimate:
     resources:
         mem_mb=1000,
     params:
-        train=lambda w: config["train"],
+        # memory_gib is read by the script: another limit makes no other estimate
+        train=lambda w: {
+            key: config["train"][key] for key in ("lora", "micro_batch_tokens", "base_weights", "attention")
+        },
+        phases=len(PHASES),
         code=code_fingerprint("train/estimate"),
     message:
         "Estimating what training needs"
@@ -184,7 +188,9 @@ rule train_phase:
         runtime=600,
         training=1,
     params:
-        train=lambda w: config["train"],
+        train=lambda w: shaping(config["train"]),
+        phases=PHASES,
+        method=method,
         # checkpoints: not an output, which Snakemake would delete when the job fails
         work=".work/train/{run}/{arm}-{seed}-{phase}",
         code=code_fingerprint("train/train_phase"),

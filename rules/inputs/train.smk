@@ -1,5 +1,7 @@
 """Input functions of training, for ../train.smk. No rules."""
 
+from scripts.train.shaping import shaping
+
 
 def training_base(wildcards):
     """The checkpoint that phases train on: the base rounded to NF4, or the base as it is, to be packed or not."""
@@ -13,3 +15,8 @@ def previous_phase(wildcards):
     if not before:
         return []
     return f"results/{wildcards.run}/train/{wildcards.arm}/seed{wildcards.seed}/{before[-1]}/trained"
+
+
+def method(wildcards):
+    """The method that a phase is trained by."""
+    return config["curriculum"]["phases"][PHASES.index(wildcards.phase)]["method"]

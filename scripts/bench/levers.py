@@ -24,7 +24,7 @@ from scripts.common.records import read_records
 from scripts.train.loss import completion_loss
 from scripts.train.model import LoraParams, attach_adapter, load_base
 from scripts.train.packing import IGNORED, collate, packs
-from scripts.train.train_phase import make_dataset
+from scripts.train.sft import make_dataset
 
 Rows = Sequence[Any]
 Work = Callable[[Any, Rows], Iterator[torch.Tensor]]

@@ -21,8 +21,9 @@ def main() -> None:
         valid=job["valid"],
         base=job["rounded"],
         contract_path=job["contract"],
-        schedule=dict.fromkeys(("easy", "medium", "hard"), -(-count // size)),
-        phase="easy",
+        schedule=dict.fromkeys(("measured", "second", "third"), -(-count // size)),  # the first third of a schedule
+        phase="measured",
+        method="sft",
         previous=None,
         seed=job["seed"],
         params=TrainParams(**job["train"]),

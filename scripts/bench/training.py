@@ -27,7 +27,7 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records
 from scripts.train.model import LoraParams, attach_adapter, load_base
-from scripts.train.train_phase import heldout_loss, make_dataset
+from scripts.train.sft import heldout_loss, make_dataset
 
 # way: script; `tutorial-tuned` is the tutorial without dropout and gradient checkpointing, which CPUs pay for
 WAYS = {

@@ -12,7 +12,6 @@ from scripts.common.io import read_jsonl
 
 TASKS = ("qa", "extract", "classify", "command")
 SPLITS = ("train", "valid", "test", "eval-hard", "eval-unseen")
-LEVELS = ("easy", "medium", "hard")
 HEADLINE = {"command": "exact", "qa": "exact", "extract": "exact", "classify": "accuracy"}  # what a report leads with
 
 
@@ -36,7 +35,7 @@ class Record:
     group: str = ""  # what must not be torn apart: a page, a customer
     thread: str = ""  # the conversation that a turn comes from; its turns share a split
     split: str = ""  # one of SPLITS; empty until the split rule has run
-    difficulty: int | None = None  # 0, 1, 2; None until the score rule has run
+    difficulty: int | None = None  # an index into curriculum.levels; None until the score rule has run
     near: list[str] = field(default_factory=list)  # ids of rows before it that it nearly copies; until split has run
     source: str = ""  # file and line, or page, that the row comes from
     id: str = ""

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from scripts.common.curriculum import check_curriculum, complete_curriculum
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.models import check_models
@@ -26,6 +27,8 @@ Check = Callable[[dict[str, Any]], Iterator[tuple[Path_, str]]]
 RENAMED = {
     "curriculum.arms": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
     "curriculum.seeds": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
+    "curriculum.rows": "it is now said of each phase: phases: [{name: easy, levels: [easy], rows: 600}, …]",
+    "curriculum.epochs": "it is now said of each phase: phases: [{name: easy, levels: [easy], epochs: 2}, …]",
     "evaluate.models": "it is now a section, models: {base: {}, tuned: {trained: {arm: curriculum, seed: 1}}}",
     "mask.on": "write mask.enabled",
     "mask.true": "write mask.enabled",  # YAML reads the key `on` as true
@@ -96,6 +99,7 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
             raise refusal([f"{where(['base_model'], files)}: base_model: {error}"]) from None
     faults = [line for error in Validator(load_schema()).iter_errors(config) for line in _explain(error, files)]
     if not faults:
+        complete_curriculum(config)
         for check in CHECKS:
             faults += [f"{where(path, files)}: {'.'.join(map(str, path))}: {what}" for path, what in check(config)]
         faults += _check_layers(config, files)
@@ -131,9 +135,6 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
 def _check_score(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
     if not any(config["score"]["weights"].values()):
         yield ["score", "weights"], "no scorer has a weight above 0; give one to at least one of them"
-    for name in ("thresholds", "quantiles"):
-        if (pair := config["score"][name]) and pair[0] > pair[1]:
-            yield ["score", name], f"{pair} must rise"
 
 
 def _check_data(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
@@ -153,7 +154,7 @@ def _check_data(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
         yield ["split"], f"valid, test and unseen shares add up to {sum(shares):g}; leave 0.4 to train on"
 
 
-CHECKS: list[Check] = [_check_data, _check_score, check_models]
+CHECKS: list[Check] = [_check_data, _check_score, check_curriculum, check_models]
 
 
 def _check_layers(config: dict[str, Any], files: Sequence[str | Path]) -> Iterator[str]:

@@ -1,28 +1,29 @@
 """What the arms of an experiment see, step by step. An arm is data (config/schema.yaml, `curriculum.definitions`).
 
-All arms of a seed spend the same: as many optimizer steps, and as many tokens to within one row. The budget is what
-`curriculum.rows` says, laid out cumulatively: easy; easy and medium; all. Only what a step holds differs.
+All arms of a seed spend the same: as many optimizer steps, and as many tokens to within one row. The budget is that of
+the config's phases as they are, which is the `curriculum` arm. Only what a step holds differs.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
+from scripts.common.curriculum import Curriculum, by_phase
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_text
-from scripts.common.records import LEVELS, Record
+from scripts.common.records import Record
 
 Steps = list[list[Record]]
-CUMULATIVE = {"easy": ["easy"], "medium": ["easy", "medium"], "hard": ["easy", "medium", "hard"]}
 
 
 @dataclass
 class Arm:
     """See config/schema.yaml, `curriculum.definitions`, for each."""
 
-    levels: Mapping[str, Sequence[str]] = field(default_factory=lambda: CUMULATIVE)
+    levels: str | Mapping[str, Sequence[str]] | None = None
     difficulty: str = "given"
     order: str = "random"
     shares: Mapping[str, float] | None = None
@@ -30,6 +31,29 @@ class Arm:
     replay: float = 0.0
     pacing: str | None = None
     start: float = 0.1
+
+    def drawn_levels(self, curriculum: Curriculum) -> dict[str, Sequence[str]]:
+        """Return the levels that each phase draws from: the phase's own, or as `levels` says."""
+        own = {phase.name: phase.levels for phase in curriculum.phases}
+        every = list(curriculum.levels)
+        if self.levels == "all":
+            return dict.fromkeys(own, every)
+        if self.levels == "new":
+            new = curriculum.new_levels()
+            return {name: new[name] or levels for name, levels in own.items()}
+        if self.levels == "reversed":
+            mirror = dict(zip(every, reversed(every), strict=True))
+            mirrored = {name: {mirror[level] for level in levels} for name, levels in own.items()}
+            return {name: [level for level in every if level in levels] for name, levels in mirrored.items()}
+        return {**own, **(self.levels if isinstance(self.levels, Mapping) else {})}
+
+    def step_shares(self, names: Sequence[str]) -> dict[str, float]:
+        """Return each phase's share of the steps, in the order of `names`; phases that `shares` leaves out divide what
+        is left of 1 equally.
+        """
+        given = by_phase(self.shares or {}, names)
+        others = [name for name in names if name not in given]
+        return {name: given[name] if name in given else (1 - sum(given.values())) / len(others) for name in names}
 
 
 def lot(*what: object) -> str:
@@ -101,33 +125,50 @@ class Dealer:
         return made
 
 
-def budget(train: Sequence[Record], dealer: Dealer, rows: Mapping[str, int], batch_size: int) -> dict[str, Steps]:
-    """Return the cumulative layout by rows that all arms' budgets are taken from: the `curriculum` arm itself."""
+def budget(train: Sequence[Record], curriculum: Curriculum, dealer: Dealer, batch_size: int) -> dict[str, Steps]:
+    """Return the layout of the phases as they are, which all arms' budgets are taken from: the `curriculum` arm itself.
+
+    Raises GradusError if a phase would be empty.
+    """
     made = {}
-    for phase in LEVELS:
-        pool = [r for r in train if LEVELS[r.difficulty or 0] in CUMULATIVE[phase]]
-        drawn = dealer.draw(pool, phase, rows=rows[phase])
-        made[phase] = [drawn[i : i + batch_size] for i in range(0, len(drawn), batch_size)]
+    for phase in curriculum.phases:
+        pool = [r for r in train if curriculum.level(r.difficulty) in phase.levels]
+        if not pool:
+            raise GradusError(
+                f"no training row is {' or '.join(phase.levels)}, so the {phase.name} phase would be empty. Look at "
+                "the difficulty mix in curriculum/score.json; change score in the config, or the rows' own difficulty."
+            )
+        rows = max(1, round(len(pool) * phase.epochs)) if phase.rows is None else phase.rows
+        drawn = dealer.draw(pool, phase.name, rows=rows)
+        made[phase.name] = [drawn[i : i + batch_size] for i in range(0, len(drawn), batch_size)]
     return made
 
 
-def deal_out(train: Sequence[Record], arm: Arm, seed: int) -> dict[str, str]:
+def deal_out(train: Sequence[Record], arm: Arm, curriculum: Curriculum, seed: int) -> dict[str, str]:
     """Return each record's level by id: its own, or, for `difficulty: random`, as many of each dealt at random."""
-    own = {record.id: LEVELS[record.difficulty or 0] for record in train}
+    own = {record.id: curriculum.level(record.difficulty) for record in train}
     if arm.difficulty == "given":
         return own
     dealt = sorted(own, key=lambda key: lot(seed, "deal", key))
-    return dict(zip(dealt, sorted(own.values(), key=LEVELS.index), strict=True))
+    return dict(zip(dealt, sorted(own.values(), key=list(curriculum.levels).index), strict=True))
 
 
 def phase_steps(arm: Arm, reference: Mapping[str, Steps]) -> dict[str, int]:
     """Return the steps of each phase: the budget's, or its sum divided by the arm's shares."""
     if arm.shares is None:
         return {phase: len(steps) for phase, steps in reference.items()}
+    names = list(reference)
+    shares = arm.step_shares(names)
     total = sum(map(len, reference.values()))
-    whole = sum(arm.shares[phase] for phase in LEVELS)
-    ends = [round(total * sum(arm.shares[p] for p in LEVELS[: n + 1]) / whole) for n in range(len(LEVELS))]
-    return {phase: end - start for phase, start, end in zip(LEVELS, [0, *ends], ends, strict=False)}
+    whole = sum(shares.values())
+    ends = [round(total * sum(shares[p] for p in names[: n + 1]) / whole) for n in range(len(names))]
+    counts = {phase: end - start for phase, start, end in zip(names, [0, *ends], ends, strict=False)}
+    if empty := [phase for phase, count in counts.items() if not count]:
+        raise GradusError(
+            f"{total} optimizer steps, and this arm's share of them for the {empty[0]} phase is none. Give the phases "
+            "more rows, or lower train.batch_size."
+        )
+    return counts
 
 
 def order_rows(rows: list[Record], arm: Arm, dealer: Dealer, place: Mapping[str, int]) -> list[Record]:
@@ -157,8 +198,8 @@ def pace(train: Sequence[Record], arm: Arm, dealer: Dealer, counts: Mapping[str,
                 break
             steps[-1].append(drawn)
             held += length
-    starts = [sum(list(counts.values())[:n]) for n in range(len(LEVELS) + 1)]
-    return {phase: steps[starts[n] : starts[n + 1]] for n, phase in enumerate(LEVELS)}
+    ends = list(accumulate(counts.values()))
+    return {phase: steps[start:end] for phase, start, end in zip(counts, [0, *ends], ends, strict=False)}
 
 
 def mixed(reference: Mapping[str, Steps], seed: int) -> dict[str, Steps]:
@@ -169,21 +210,27 @@ def mixed(reference: Mapping[str, Steps], seed: int) -> dict[str, Steps]:
 
 
 def draw_phases(
-    train: Sequence[Record], arm: Arm, dealer: Dealer, counts: Mapping[str, int], tokens: Mapping[str, int]
+    train: Sequence[Record],
+    arm: Arm,
+    curriculum: Curriculum,
+    dealer: Dealer,
+    counts: Mapping[str, int],
+    tokens: Mapping[str, int],
 ) -> dict[str, Steps]:
     """Lay an arm out phase by phase: draw rows of its levels for so many `tokens`, cut them into so many steps."""
-    level = deal_out(train, arm, dealer.seed)
+    level = deal_out(train, arm, curriculum, dealer.seed)
+    levels, pool_shares = arm.drawn_levels(curriculum), by_phase(arm.pool_shares, curriculum.names)
     place = {record.id: number for number, record in enumerate(train)}
     made: dict[str, Steps] = {}
     before: list[Record] = []  # what phases so far could draw from
     spent = due = 0
-    for phase in LEVELS:
+    for phase in counts:
         due += tokens[phase]
-        pool = [r for r in train if level[r.id] in arm.levels[phase]]
-        if (share := arm.pool_shares.get(phase, 1.0)) < 1:
+        pool = [r for r in train if level[r.id] in levels[phase]]
+        if (share := pool_shares.get(phase, 1.0)) < 1:
             pool = sorted(pool, key=lambda r: lot(dealer.seed, "pool", r.id))[: max(1, round(share * len(pool)))]
         if not pool:
-            wanted = " or ".join(arm.levels[phase])
+            wanted = " or ".join(levels[phase])
             raise GradusError(f"no training row is {wanted}: this arm's {phase} phase would be empty")
         again = dealer.draw(before, f"{phase} replay", tokens=arm.replay * (due - spent)) if arm.replay else []
         drawn = again + dealer.draw(pool, phase, tokens=due - spent - dealer.tokens(again))
@@ -199,30 +246,17 @@ def draw_phases(
 def lay_out(
     train: Sequence[Record],
     arm: Arm,
+    curriculum: Curriculum,
     seed: int,
-    rows: Mapping[str, int | None],
     batch_size: int,
     lengths: Mapping[str, int],
     scores: Mapping[str, float],
-    epochs: Mapping[str, float] | None = None,
 ) -> dict[str, Steps]:
-    """Return the records of each step of each phase.
+    """Return the records of each step of each phase. `lengths` (tokens) and `scores` by id.
 
-    `rows`: the budget in rows a phase, None for its pool, `epochs` times (once, if not given). `lengths` (tokens) and
-    `scores` by id.
     Raises GradusError if a phase would be empty.
     """
-    sizes = {}
-    for phase in LEVELS:
-        pool = sum(LEVELS[record.difficulty or 0] in CUMULATIVE[phase] for record in train)
-        if not pool:
-            raise GradusError(
-                f"no training row is {phase} or easier, so the {phase} phase would be empty. Look at the difficulty "
-                "mix in curriculum/score.json, and change score in the config or the rows' own difficulty."
-            )
-        given = rows[phase]
-        sizes[phase] = max(1, round(pool * (epochs or {}).get(phase, 1))) if given is None else given
-    reference = budget(train, Dealer(seed, lengths, scores), sizes, batch_size)
+    reference = budget(train, curriculum, Dealer(seed, lengths, scores), batch_size)
     if arm == Arm():
         return reference
     if arm.order == "mixed":
@@ -234,22 +268,24 @@ def lay_out(
     if arm.pacing == "sqrt":
         return pace(train, arm, dealer, counts, total)
     if arm.shares is not None:
-        tokens = {phase: total * counts[phase] // all_steps for phase in LEVELS}
-    return draw_phases(train, arm, dealer, counts, tokens)
+        tokens = {phase: total * count // all_steps for phase, count in counts.items()}
+    return draw_phases(train, arm, curriculum, dealer, counts, tokens)
 
 
-def ledger(phases: Mapping[str, Steps], lengths: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+def ledger(
+    phases: Mapping[str, Steps], curriculum: Curriculum, lengths: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
     """Return what each phase, and all together, spend: steps, rows, distinct rows, tokens, rows by difficulty."""
     found = {}
     parts: dict[str, Steps] = {**phases, "all": [step for steps in phases.values() for step in steps]}
     for name, steps in parts.items():
         rows = [row for step in steps for row in step]
-        by = Counter(LEVELS[row.difficulty or 0] for row in rows)
+        by = Counter(curriculum.level(row.difficulty) for row in rows)
         found[name] = {
             "steps": len(steps),
             "rows": len(rows),
             "distinct_rows": len({row.id for row in rows}),
             "tokens": sum(lengths[row.id] for row in rows),
-            "by_difficulty": {level: by[level] for level in LEVELS},
+            "by_difficulty": {level: by[level] for level in curriculum.levels},
         }
     return found

@@ -5,10 +5,11 @@ each row with the number of its step; the schedule: optimizer steps of each phas
 """
 
 from scripts.common.chat import read_contract
+from scripts.common.curriculum import read_curriculum
 from scripts.common.io import read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import LEVELS, read_records, write_steps
+from scripts.common.records import read_records, write_steps
 from scripts.common.tokens import TokenCounter
 from scripts.curriculum.arms import Arm, lay_out, ledger
 
@@ -18,17 +19,17 @@ if job := find_job(globals()):
         counted = TokenCounter(job.input.tokenizer, read_contract(job.input.contract)).count(train)
         lengths = {record.id: sum(both) for record, both in zip(train, counted, strict=True)}
         scores = {row["id"]: row["score"] for row in read_jsonl(job.input.scores) if row["split"] == "train"}
+        curriculum = read_curriculum(job.params.curriculum)
         laid = lay_out(
             train,
             Arm(**job.params.arm),
+            curriculum,
             int(job.wildcards.seed),
-            job.params.rows,
             job.params.batch_size,
             lengths,
             scores,
-            job.params.epochs,
         )
-        for name in LEVELS:
-            write_jsonl(job.output[name], write_steps(laid[name]))
-        write_json(job.output.schedule, {name: len(laid[name]) for name in LEVELS})
-        write_json(job.output.ledger, ledger(laid, lengths))
+        for path, steps in zip(job.output.phases, laid.values(), strict=True):
+            write_jsonl(path, write_steps(steps))
+        write_json(job.output.schedule, {name: len(steps) for name, steps in laid.items()})
+        write_json(job.output.ledger, ledger(laid, curriculum, lengths))

@@ -1,10 +1,11 @@
 """Give each record its difficulty, and carve eval-hard out of the held-out rows by it.
 
 In: the dataset. Out: one file a split, each record with its `difficulty`; scores.jsonl, what each scorer said; counts:
-the difficulty mix. Scores are in a file of their own because some hang on other rows: a row's own bytes do not.
+the difficulty mix. Scores are in a file of their own because some depend on other rows: a row's own bytes do not.
 
 Difficulty comes from a weighted mix of scorers, by thresholds or quantiles; one that a row brings is kept. Scorers of
-weight 0 are only compared, on a sample: they say whether the labels mean anything (rule `validity`).
+weight 0 are only compared, on a sample: they say whether the labels mean anything (rule `validity`). The run stops
+here, before training, if a phase would get no rows of its own.
 """
 
 import heapq
@@ -20,14 +21,14 @@ import numpy as np
 from scipy.stats import rankdata
 from tqdm import tqdm
 
+from scripts.common.curriculum import read_curriculum
+from scripts.common.difficulty import check_phases, to_levels
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_open, dump_line, read_json, read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import LEVELS, SPLITS, Record, read_records
+from scripts.common.records import SPLITS, Record, read_records
 from scripts.curriculum.scorers import SCORERS, Known
-
-SAMPLE = 500  # rows of a split that scorers of weight 0 look at: those with the smallest ids, which are asked first
 
 
 @dataclass
@@ -35,7 +36,7 @@ class ScoreParams:
     """See config/schema.yaml, `score`. weights: None leaves a scorer out, 0 only compares it."""
 
     weights: Mapping[str, float | None]
-    thresholds: Sequence[float]
+    thresholds: Sequence[float] | None
     quantiles: Sequence[float] | None
     rules: Mapping[str, Any]
     mixed: list[str] = field(init=False)
@@ -46,13 +47,15 @@ class ScoreParams:
         self.compared = [name for name in SCORERS if self.weights.get(name) == 0]
 
 
-def sample(path: str | Path, count: int = SAMPLE) -> list[Record]:
-    """Return of each split the `count` records with the smallest ids: hashes, so a fair and stable sample."""
+def sample(records: Iterable[Record], sizes: Mapping[str, int]) -> list[Record]:
+    """Return the records with the smallest ids of each split, as many as `sizes` says. Ids are hashes, so this is a
+    fair and stable sample, and evaluation asks the same rows first.
+    """
     heaps: dict[str, list[tuple[int, int, Record]]] = defaultdict(list)
-    for number, record in enumerate(read_records(path)):
+    for number, record in enumerate(records):
         heap = heaps[record.split]
         item = (-int(record.id, 16), number, record)
-        (heapq.heappush if len(heap) < count else heapq.heappushpop)(heap, item)
+        (heapq.heappush if len(heap) < sizes[record.split] else heapq.heappushpop)(heap, item)
     return [record for name in sorted(heaps) for _, _, record in sorted(heaps[name], reverse=True)]
 
 
@@ -75,46 +78,53 @@ def mix(scores: Mapping[str, np.ndarray], params: ScoreParams) -> np.ndarray:
     return np.asarray(sum((params.weights[name] or 0) / total * ranks[name] for name in params.mixed))
 
 
-def levels(values: np.ndarray, params: ScoreParams) -> np.ndarray:
-    """Return 0, 1 or 2 for each value: by quantiles of the values if given, else by thresholds (a value at one is
-    above it).
-    """
-    cuts = np.quantile(values, params.quantiles) if params.quantiles else np.array(params.thresholds)
-    return np.searchsorted(cuts, values, side="left" if params.quantiles else "right")
-
-
-def place(record: Record, given: set[str]) -> str:
-    """Return the record's split: eval-hard for a test row of difficulty 2 that did not bring its split (`given`)."""
-    hard = record.split == "test" and record.difficulty == 2 and record.id not in given
+def place(record: Record, given: set[str], hardest: int) -> str:
+    """Return the record's split: eval-hard for a test row of the hardest level that did not bring a split."""
+    hard = record.split == "test" and record.difficulty == hardest and record.id not in given
     return "eval-hard" if hard else record.split
 
 
-def score(
-    records: str | Path, params: ScoreParams, known: Known
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, dict[str, float]]]:
-    """Return (mixed score, difficulty, each mixed scorer's values) of all records in file order, and {id: {scorer:
-    value}} of the sample for those that are only compared.
+def scored(records: Iterable[Record], given: set[str], found: np.ndarray, hardest: int) -> Iterator[Record]:
+    """Yield each record with its difficulty and split."""
+    for number, record in enumerate(records):
+        if record.difficulty is None:
+            record.difficulty = int(found[number])
+        record.split = place(record, given, hardest)
+        yield record
+
+
+@dataclass
+class Scores:
+    """What the scorers said: the mix, the level, and each mixed scorer's values of all records, in file order; {id:
+    {scorer: value}} of the sample for those that are only compared; and every scorer's values of the sample's training
+    rows.
     """
-    rows = sample(records)
-    known.corpus = list(read_records(records)) if "retrieval" in params.mixed else rows
-    scores = score_all(records, params.mixed, known)
-    values = mix(scores, params)
+
+    mix: np.ndarray
+    level: np.ndarray
+    mixed: dict[str, np.ndarray]
+    compared: dict[str, dict[str, float]]
+    training: dict[str, list[float]]
+
+
+def score(
+    records: str | Path, params: ScoreParams, known: Known, given: set[str], hardest: int, sizes: Mapping[str, int]
+) -> Scores:
+    """Return all scores of the records. The sample is taken after eval-hard is carved, so it holds what is asked."""
+    if "retrieval" in params.mixed:
+        known.corpus = list(read_records(records))
+    mixed = score_all(records, params.mixed, known)
+    values = mix(mixed, params)
+    level = to_levels(values, params.thresholds, params.quantiles)
+    rows = sample(scored(read_records(records), given, level, hardest), sizes)
+    known.corpus = known.corpus or rows
     compared: dict[str, dict[str, float]] = defaultdict(dict)
     for name in params.compared:
         for record, value in zip(rows, SCORERS[name](rows, known), strict=True):
             compared[record.id][name] = value
-    return values, levels(values, params), scores, compared
-
-
-def scored(
-    records: Iterable[Record], given: set[str], values: np.ndarray, found: np.ndarray
-) -> Iterator[tuple[Record, float]]:
-    """Yield each record with its difficulty and split, and its mixed score."""
-    for number, record in enumerate(records):
-        if record.difficulty is None:
-            record.difficulty = int(found[number])
-        record.split = place(record, given)
-        yield record, float(values[number])
+    train = [record for record in rows if record.split == "train"]
+    training = {name: SCORERS[name](train, known) for name in [*params.mixed, *params.compared]} if train else {}
+    return Scores(values, level, mixed, compared, training)
 
 
 def check_splits(mix: Mapping[str, Counter[str]]) -> None:
@@ -131,32 +141,35 @@ def check_splits(mix: Mapping[str, Counter[str]]) -> None:
 if job := find_job(globals()):
     with logging_to(job.log[0]), ExitStack() as files:
         settings = ScoreParams(**job.params.score)
+        curriculum = read_curriculum(job.params.curriculum)
         losses = {row["id"]: row for row in read_jsonl(job.input.losses)} if job.input.get("losses") else {}
-        brought = set(read_json(job.input.given))
-        points, difficulty, by_scorer, by_id = score(job.input.records, settings, Known(settings.rules, losses))
+        brought, last = set(read_json(job.input.given)), len(curriculum.levels) - 1
+        known = Known(settings.rules, losses)
+        found = score(job.input.records, settings, known, brought, last, job.params.sample)
         # a file each, so that an edited training row touches no evaluation
         outputs = {name: files.enter_context(atomic_open(job.output[name.replace("-", "_")])) for name in SPLITS}
         table = files.enter_context(atomic_open(job.output.scores))
         counted: dict[str, Counter[str]] = defaultdict(Counter)
         groups: dict[str, Counter[str]] = defaultdict(Counter)  # rows of each group, by split
-        for number, (row, value) in enumerate(scored(read_records(job.input.records), brought, points, difficulty)):
+        for number, row in enumerate(scored(read_records(job.input.records), brought, found.level, last)):
             outputs[row.split].write(dump_line(row.to_json()))
-            counted[row.split][LEVELS[row.difficulty or 0]] += 1
+            counted[row.split][curriculum.level(row.difficulty)] += 1
             groups[row.split][row.group] += 1
-            each = {name: float(column[number]) for name, column in by_scorer.items()}
-            line = {"id": row.id, "split": row.split, "difficulty": row.difficulty, "score": value}
-            table.write(dump_line({**line, "scores": {**each, **by_id.get(row.id, {})}}))
+            each = {name: float(column[number]) for name, column in found.mixed.items()}
+            line = {"id": row.id, "split": row.split, "difficulty": row.difficulty, "score": float(found.mix[number])}
+            table.write(dump_line({**line, "scores": {**each, **found.compared.get(row.id, {})}}))
         check_splits(counted)
+        check_phases(counted["train"], curriculum, found.training)
         trained = set(groups["train"]) - {""}
         write_json(
             job.output.counts,
             {
                 "weights": {name: settings.weights[name] for name in settings.mixed},
                 "compared": settings.compared,
-                "mix": {name: dict(found) for name, found in counted.items()},
+                "mix": {name: dict(by_level) for name, by_level in counted.items()},
                 "rows_whose_group_is_trained": {
-                    name: sum(count for group, count in found.items() if group in trained)
-                    for name, found in groups.items()
+                    name: sum(count for group, count in by_group.items() if group in trained)
+                    for name, by_group in groups.items()
                 },
             },
         )

@@ -20,15 +20,16 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from scripts.common.chat import read_contract
+from scripts.common.curriculum import wanted_shares
 from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.plots import COLOURS, save
-from scripts.common.records import LEVELS, SPLITS, Record, read_records
+from scripts.common.plots import COLOURS, level_colors, save
+from scripts.common.records import SPLITS, Record, read_records
 from scripts.common.strict_json import strict_json
 from scripts.common.tokens import TokenCounter
-from scripts.data.findings import MANY_LABELS, WANTED_MIX, find
+from scripts.data.findings import MANY_LABELS, find
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Tally:
     most: int = 0  # tokens of the longest row
     longest: str = ""  # where that one comes from
     splits: Counter[str] = field(default_factory=Counter)
-    given_difficulty: Counter[str] = field(default_factory=Counter)
+    given_difficulty: Counter[int] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
     labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     fields: Counter[str] = field(default_factory=Counter)
@@ -62,7 +63,7 @@ class Tally:
             self.too_long += both > self.max_length
             self.splits[record.split] += 1
             if record.difficulty is not None:
-                self.given_difficulty[LEVELS[record.difficulty]] += 1
+                self.given_difficulty[record.difficulty] += 1
             self._format(record)
             if self.task == "classify" and len(self.labels) <= MANY_LABELS:
                 self.labels[record.response.strip()][record.split] += 1
@@ -92,10 +93,15 @@ def lengths_of(values: "array[int]") -> dict[str, int]:
 
 
 def audit(
-    records: Iterable[Record], counter: TokenCounter, task: str, max_length: int, counts: Mapping[str, Any]
+    records: Iterable[Record],
+    counter: TokenCounter,
+    task: str,
+    max_length: int,
+    levels: Sequence[str],
+    counts: Mapping[str, Any],
 ) -> tuple[dict[str, Any], Tally]:
     """Return audit.json's content and the tally. `counts`: what ingest, mask, deduplicate and decontaminate counted,
-    and the difficulty mix of the training rows, if it is known.
+    and the difficulty mix of the training rows, empty if it is not known.
     """
     tally = Tally(task, max_length)
     stream = iter(tqdm(records, desc="audit", unit="row", mininterval=1))
@@ -115,9 +121,11 @@ def audit(
         "formats": dict(tally.formats),
         "labels": {name: dict(where) for name, where in sorted(tally.labels.items())},
         "fields": dict(tally.fields),
-        "given_difficulty": dict(tally.given_difficulty),
+        "given_difficulty": {levels[n]: count for n, count in sorted(tally.given_difficulty.items())},
         **counts,
     }
+    if mix := counts["difficulty"]["mix"]:
+        facts["difficulty"] = {**counts["difficulty"], "mix": {level: mix.get(level, 0) for level in levels}}
     facts["findings"] = find(facts)
     return facts, tally
 
@@ -135,18 +143,18 @@ def draw_lengths(tally: Tally) -> Figure:
 
 
 def draw_mix(mix: Mapping[str, int]) -> Figure:
-    """Return the difficulty mix beside the 30/50/20 that is usually advised."""
+    """Return the difficulty mix beside the shares that are usually advised; `mix` has every level, easiest first."""
     figure, axes = pyplot.subplots(figsize=(8, 1.6))
     total = max(1, sum(mix.values()))
-    for row, shares in enumerate(({name: mix.get(name, 0) / total for name in LEVELS}, WANTED_MIX)):
+    for row, shares in enumerate(([count / total for count in mix.values()], wanted_shares(len(mix)))):
         left = 0.0
-        for name, colour in zip(LEVELS, COLOURS, strict=False):
-            axes.barh(row, shares[name], left=left, color=colour, label=name if row == 0 else None, alpha=1 - 0.5 * row)
-            left += shares[name]
+        for name, share, colour in zip(mix, shares, level_colors(len(mix)), strict=True):
+            axes.barh(row, share, left=left, color=colour, label=name if row == 0 else None, alpha=1 - 0.5 * row)
+            left += share
     axes.set_yticks([0, 1], ["training rows", "advised"])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    axes.legend(frameon=False, ncols=len(mix), loc="upper center", bbox_to_anchor=(0.5, -0.15))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -172,6 +180,7 @@ if job := find_job(globals()):
             TokenCounter(job.input.tokenizer, read_contract(job.input.contract)),
             job.params.task,
             job.params.max_length,
+            job.params.levels,
             {
                 "ingest": read_json(job.input.ingest),
                 "masked": read_json(job.input.mask),

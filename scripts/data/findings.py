@@ -4,9 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.common.records import LEVELS
+from scripts.common.curriculum import wanted_quantiles, wanted_shares
 
-WANTED_MIX = {"easy": 0.3, "medium": 0.5, "hard": 0.2}
 FEW_ROWS = 500
 MANY_LABELS = 200  # so many different answers are no labels
 
@@ -113,22 +112,29 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
             )
         )
     made += find_labels(facts)
-    mix = facts["difficulty"]
-    if mix["mix"]:
-        total = sum(mix["mix"].values())
-        off = {name: mix["mix"].get(name, 0) / total for name in LEVELS}
-        if any(abs(off[name] - WANTED_MIX[name]) > 0.2 for name in LEVELS):
-            shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in off.items())
-            made.append(
-                finding(
-                    "warning",
-                    f"the training rows' difficulty is {shares}, far from 30/50/20",
-                    "Change score.thresholds, or give score.quantiles: [0.3, 0.8], which divides them so.",
-                )
-            )
+    made += find_mix(facts["difficulty"]["mix"])
     order = ["warning", "note", "ok"]
     return sorted(made, key=lambda item: order.index(item["level"])) or [
         finding("ok", "nothing that stands out", "Go on.")
+    ]
+
+
+def find_mix(mix: Mapping[str, int]) -> list[dict[str, str]]:
+    """Return the finding on training rows of each level, {level: rows} for all levels; none if they are as advised."""
+    if not sum(mix.values()):
+        return []
+    wanted = wanted_shares(len(mix))
+    shares = [count / sum(mix.values()) for count in mix.values()]
+    if all(abs(share - want) <= 0.2 for share, want in zip(shares, wanted, strict=True)):
+        return []
+    told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(mix, shares, strict=True))
+    advised = "/".join(f"{100 * want:.0f}" for want in wanted)
+    return [
+        finding(
+            "warning",
+            f"the training rows' difficulty is {told}, far from {advised}",
+            f"Change score.thresholds, or give score.quantiles: {wanted_quantiles(len(mix))}, which divides them so.",
+        )
     ]
 
 

@@ -42,6 +42,7 @@ class Ingest:
     task: str
     shape: str  # a name of SHAPES, or auto
     max_rejected_share: float
+    levels: Sequence[str]  # of difficulty
     schema: Mapping[str, Any] | None = None  # JSON schema of extracted objects
     system_prompt: str = ""
     ignore_fields: Sequence[str] = ()
@@ -93,7 +94,7 @@ class Ingest:
     def _make(self, row: Mapping[str, Any], shape: str, source: Source, line: int) -> list[Record]:
         place = f"{Path(source.path).name}:{line}"
         made = []
-        turns = make_fields(row, shape, self.schema, self.ignore_fields)
+        turns = make_fields(row, shape, self.schema, self.ignore_fields, self.levels)
         for fields in turns:
             system = fields.pop("system", None)
             if system is not None and " ".join(system.split()) != " ".join(self.system_prompt.split()):
@@ -156,6 +157,7 @@ if job := find_job(globals()):
             job.params.task,
             job.params.shape,
             job.params.max_rejected_share,
+            job.params.levels,
             read_schema(schema) if schema else None,
             job.params.system_prompt,
             job.params.ignore_fields,

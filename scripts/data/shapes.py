@@ -48,7 +48,16 @@ def text_of(row: Mapping[str, Any], name: str, empty: bool = False) -> str:
     return value
 
 
-def common_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+def read_difficulty(value: Any, levels: Sequence[str]) -> int:
+    """Return a difficulty as an index into `levels`; a row may give the index or the level's name."""
+    if isinstance(value, str) and value in levels:
+        return list(levels).index(value)
+    if isinstance(value, bool) or value not in range(len(levels)):
+        raise Fault("difficulty", f"not 0 to {len(levels) - 1}, and not one of {', '.join(levels)}")
+    return int(value)
+
+
+def common_fields(row: Mapping[str, Any], levels: Sequence[str]) -> dict[str, Any]:
     """Return those of COMMON that a row has, checked."""
     found: dict[str, Any] = {name: text_of(row, name, empty=True) for name in ("group", "source") if name in row}
     if "checks" in row:
@@ -60,9 +69,7 @@ def common_fields(row: Mapping[str, Any]) -> dict[str, Any]:
             raise Fault("split", f"not one of {', '.join(SPLITS)}")
         found["split"] = row["split"]
     if "difficulty" in row:
-        if isinstance(row["difficulty"], bool) or row["difficulty"] not in (0, 1, 2):
-            raise Fault("difficulty", "not 0, 1 or 2")
-        found["difficulty"] = int(row["difficulty"])
+        found["difficulty"] = read_difficulty(row["difficulty"], levels)
     return found
 
 
@@ -161,7 +168,13 @@ def detect(rows: Sequence[tuple[int, Mapping[str, Any]]], file: str) -> str:
     )
 
 
-def make_fields(row: Mapping[str, Any], shape: str, schema: Mapping[str, Any] | None, ignored: Sequence[str]) -> Fields:
+def make_fields(
+    row: Mapping[str, Any],
+    shape: str,
+    schema: Mapping[str, Any] | None,
+    ignored: Sequence[str],
+    levels: Sequence[str],
+) -> Fields:
     """Return the record fields that a row of a shape gives. Raises Fault."""
     needs, may, function = SHAPES[shape]
     known = {*needs, *may, *COMMON}
@@ -169,5 +182,5 @@ def make_fields(row: Mapping[str, Any], shape: str, schema: Mapping[str, Any] | 
         raise Fault(
             unknown[0], f"no such field; known: {', '.join(sorted(known))}; list it in data.ignore_fields to drop it"
         )
-    shared = common_fields(row)
+    shared = common_fields(row, levels)
     return [{**fields, **shared} for fields in function(row, schema)]

@@ -1,7 +1,7 @@
 """Whether difficulty means anything: does a scorer's value go with what models get wrong?
 
-In: scores of the held-out sample, grades of every model. Out: validity.json: each scorer's rank correlation with each
-model's failures and with mere length, the scorers' rank correlations with each other, and warnings.
+In: scores of the held-out sample, grades of every model. Out: validity.json: each scorer's n, its rank correlation with
+each model's failures and with mere length, the scorers' rank correlations with each other, and warnings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,6 +75,7 @@ def validity(
     for name in names:
         rows = [key for key in asked if name in values[key]]
         table[name] = {
+            "n": len(rows),
             "failures": {
                 model: correlation(
                     [values[key][name] for key in rows if key in marks], [marks[key] for key in rows if key in marks]

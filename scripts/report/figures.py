@@ -13,22 +13,22 @@ from matplotlib.figure import Figure
 from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.plots import COLOURS, save
-from scripts.common.records import LEVELS, SPLITS
+from scripts.common.plots import COLOURS, level_colors, save
+from scripts.common.records import SPLITS
 
 
-def draw_difficulty(mix: Mapping[str, Mapping[str, int]]) -> Figure:
-    """Return stacked bars: rows of each difficulty, per split."""
+def draw_difficulty(mix: Mapping[str, Mapping[str, int]], levels: Sequence[str]) -> Figure:
+    """Return stacked bars: rows of each level, per split."""
     figure, axes = pyplot.subplots(figsize=(7, 2.6))
     splits = [split for split in SPLITS if split in mix]
     left = [0] * len(splits)
-    for level, colour in zip(LEVELS, COLOURS, strict=False):
+    for level, colour in zip(levels, level_colors(len(levels)), strict=True):
         counts = [mix[split].get(level, 0) for split in splits]
         axes.barh(splits, counts, left=left, color=colour, label=level)
         left = [a + b for a, b in zip(left, counts, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel("rows")
-    axes.legend(frameon=False, ncols=3, loc="lower right")
+    axes.legend(frameon=False, ncols=min(len(levels), 3), loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -44,9 +44,10 @@ def draw_loss(histories: Mapping[str, Sequence[tuple[str, list[Mapping[str, floa
     marks = []
     for number, (name, phases) in enumerate(histories.items()):
         start = 0
+        by_phase = level_colors(len(phases)) if len(histories) == 1 else [COLOURS[number % len(COLOURS)]] * len(phases)
         for level, (phase, lines) in enumerate(phases):
             losses = [line["loss"] for line in lines]
-            colour = COLOURS[level] if len(histories) == 1 else COLOURS[number % len(COLOURS)]
+            colour = by_phase[level]
             steps = range(start + 1, start + len(losses) + 1)
             axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
             label = phase if len(histories) == 1 else name if level == 0 else None
@@ -140,7 +141,7 @@ def group_histories(paths: Sequence[str]) -> dict[str, list[tuple[str, list[Mapp
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        save(draw_difficulty(read_json(job.input.score)["mix"]), job.output.difficulty)
+        save(draw_difficulty(read_json(job.input.score)["mix"], job.params.levels), job.output.difficulty)
         save(draw_loss(group_histories(job.input.histories)), job.output.loss)
         save(draw_metrics(read_json(job.input.metrics), read_json(job.input.comparison)), job.output.metrics)
         save(draw_quants(read_json(job.input.quantization)), job.output.quants)

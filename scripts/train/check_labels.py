@@ -16,7 +16,7 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.train.packing import IGNORED, collate, packs
-from scripts.train.train_phase import make_dataset
+from scripts.train.sft import make_dataset
 
 
 def trained_tokens(data: Any, budget: int) -> list[list[tuple[int, int]]]:

@@ -88,11 +88,11 @@ def count_bytes(
     return {**parts, "margin": int(0.3 * sum(parts.values()))}
 
 
-def disk_bytes(weights: int, adapter: int) -> int:
-    """Return bytes that a training and its export write: three phases' folders and three checkpoints (adapter and
+def disk_bytes(weights: int, adapter: int, phases: int) -> int:
+    """Return bytes that a training and its export write: the folder of each phase and three checkpoints (adapter and
     moments: 3 of `adapter`'s 4 parts, each), the rounded base, the merged model, bf16 and quantized GGUFs of both.
     """
-    return 6 * adapter * 3 // 4 + 5 * weights
+    return (phases + 3) * adapter * 3 // 4 + 5 * weights
 
 
 def free_memory(device: str) -> int:
@@ -128,9 +128,13 @@ def estimate(
     base: str | Path,
     contract_path: str | Path,
     train: Mapping[str, Any],
+    phases: int,
+    memory_gib: float | None,
     output: str | Path,
 ) -> None:
-    """Write the estimate; raise GradusError if it does not fit. `train`: the config's section."""
+    """Write the estimate; raise GradusError if it does not fit. `train`: those settings of the config's section that it
+    depends on; `phases`: how many; `memory_gib`: what may be counted on, None for what is free.
+    """
     device = choose_device()
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
@@ -143,7 +147,7 @@ def estimate(
     if attention != "sdpa":  # `rows` makes the same products; flash attention keeps less, and has no kernel for this
         attention = "eager"
     parts = count_bytes(base, LoraParams(**train["lora"]), train["base_weights"], shape, attention)
-    disk = disk_bytes(parts["weights"], parts["adapter"])
+    disk = disk_bytes(parts["weights"], parts["adapter"], phases)
     facts = {
         "bytes": parts,
         "memory_gib": round(sum(parts.values()) / GIB, 2),
@@ -153,7 +157,7 @@ def estimate(
     logging.info("%s", facts)
     output = Path(output)
     free_disk = shutil.disk_usage(next(p for p in output.parents if p.is_dir())).free
-    free = int(train["memory_gib"] * GIB) if train["memory_gib"] else free_memory(device)
+    free = int(memory_gib * GIB) if memory_gib else free_memory(device)
     advice = f"Lower train.micro_batch_tokens (now {budget}; a row longer than that goes alone)"
     if train["base_weights"] != "nf4-packed":
         advice += ", set train.base_weights: nf4-packed"
@@ -169,5 +173,7 @@ if job := find_job(globals()):
             job.input.base,
             job.input.contract,
             job.params.train,
+            job.params.phases,
+            job.config["train"]["memory_gib"],
             job.output.estimate,
         )

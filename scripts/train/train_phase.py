@@ -11,37 +11,32 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import SFTConfig
 
-from scripts.common.chat import ChatContract, read_contract
+from scripts.common.chat import read_contract
 from scripts.common.code import code_fingerprint
-from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import LEVELS, Record, read_records, read_steps
+from scripts.common.records import read_records, read_steps
 from scripts.common.weights import require_whole
 from scripts.train.callback import PhaseCallback
 from scripts.train.checkpoint import Checkpoints, Progress, load_optimizer, save_trained
-from scripts.train.loss import check_isolation, completion_loss, shares_beginnings
+from scripts.train.loss import check_isolation
+from scripts.train.methods import METHODS
 from scripts.train.model import LoraParams, attach_adapter, choose_attention, choose_device, load_base
-from scripts.train.packing import IGNORED, collate, collate_step, encode, on, packs
-from scripts.train.trainer import PhaseTrainer, digest
-
-# settings that change when something is written down, and not what is trained
-NOT_SHAPING = ("report_to", "checkpoint_steps", "checkpoint_minutes", "memory_gib")
+from scripts.train.shaping import not_shaping, shaping
+from scripts.train.trainer import digest
 
 
 @dataclass
@@ -71,58 +66,20 @@ class TrainParams:
     report_to: str
 
 
-def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContract, max_length: int) -> Dataset:
-    """Return the rows as `input_ids` and `labels`: prompt masked, response and end of turn trained.
-
-    Raises GradusError naming the first rows that are longer than `max_length` tokens: nothing is cut in silence.
-    """
-    rows, long = [], []
-    for record in records:
-        asked, answer = encode(tokenizer, contract, record)
-        if len(asked) + len(answer) > max_length:
-            long.append(f"{record.source} ({len(asked) + len(answer)} tokens)")
-        rows.append({"input_ids": asked + answer, "labels": [IGNORED] * len(asked) + answer})
-    if long:
-        raise GradusError(
-            f"{len(long)} rows are longer than train.max_length ({max_length} tokens): {', '.join(long[:3])} … "
-            "Raise train.max_length (it costs memory), or take the rows out."
-        )
-    return Dataset.from_list(rows)
-
-
-def make_steps(rows: Dataset, sizes: Sequence[int]) -> Dataset:
-    """Return the rows of `make_dataset` as steps of `sizes` rows each, in order."""
-    ends = list(accumulate(sizes))
-    flat = [(row["input_ids"], row["labels"]) for row in rows]
-    steps = [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return Dataset.from_list([{"input_ids": [i for i, _ in step], "labels": [j for _, j in step]} for step in steps])
-
-
-def heldout_loss(model: Any, rows: Dataset, token_budget: int) -> float:
-    """Return the mean loss per completion token, in nats, without a gradient."""
-    model.eval()
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for packed in packs(on(model.device, collate(list(rows))), token_budget, shares_beginnings(model)):
-            total += completion_loss(model, packed).item()
-            count += int((packed.targets != IGNORED).sum())
-    model.train()
-    return total / count
-
-
 def schedule_position(schedule: Mapping[str, int], phase: str, spans: str) -> tuple[int, int]:
-    """Return (first step, total steps) of `phase` in the learning-rate schedule: over all phases, or of its own."""
-    steps = [schedule[name] for name in LEVELS]
-    here = LEVELS.index(phase)
+    """Return (first step, total steps) of `phase` in the learning-rate schedule: over all phases, or of its own.
+
+    `schedule`: steps of each phase, in the order of training.
+    """
+    steps, here = list(schedule.values()), list(schedule).index(phase)
     return (sum(steps[:here]), sum(steps)) if spans == "all" else (0, steps[here])
 
 
 def fingerprint(files: Mapping[str, str | Path | None], params: TrainParams, **more: Any) -> str:
     """Return a hash of all that shapes a phase's result: inputs' contents, settings, code, libraries, CPU kernels.
 
-    A checkpoint is gone on from only under the same one.
+    Training resumes from a checkpoint only if it has the same one.
     """
-    settings = {name: value for name, value in asdict(params).items() if name not in NOT_SHAPING}
     contents = {
         name: None if path is None else sha256_folder(path) if Path(path).is_dir() else sha256_file(path)
         for name, path in files.items()
@@ -131,7 +88,7 @@ def fingerprint(files: Mapping[str, str | Path | None], params: TrainParams, **m
     return sha256_json(
         {
             "files": contents,
-            "settings": settings,
+            "settings": shaping(asdict(params)),
             "code": code_fingerprint("train/train_phase"),
             "packages": {name: version(name) for name in packages},
             "cpu": torch.backends.cpu.get_cpu_capability(),
@@ -159,6 +116,7 @@ def train_phase(
     contract_path: str | Path,
     schedule: Mapping[str, int],
     phase: str,
+    method: str,
     previous: str | Path | None,
     seed: int,
     params: TrainParams,
@@ -169,7 +127,8 @@ def train_phase(
 ) -> None:
     """Train one phase and write its folder (adapter, optimizer state), history and summary.
 
-    `base` is the checkpoint to train on (rounded to NF4, or not). `work` holds checkpoints while the phase is under
+    `schedule`: steps of each phase, in the order of training; `method`: a name of METHODS. `base` is the checkpoint to
+    train on (rounded to NF4, or not). `work` holds checkpoints while the phase is under
     way; a killed phase goes on from the last one, to the same bytes. It is removed once the phase is done.
     """
     began = time.time()
@@ -180,14 +139,18 @@ def train_phase(
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     contract.require(str(base), tokenizer.chat_template, tokenizer.eos_token_id)
+    how = METHODS[method]
     laid = read_steps(rows)
-    data = make_dataset([record for step in laid for record in step], tokenizer, contract, params.max_length)
-    steps = make_steps(data, list(map(len, laid)))
+    data = how.make_dataset([record for step in laid for record in step], tokenizer, contract, params.max_length)
+    steps = how.make_steps(data, list(map(len, laid)))
     held_out = list(read_records(valid))
-    check = make_dataset(held_out, tokenizer, contract, params.max_length) if held_out else None
+    check = how.make_dataset(held_out, tokenizer, contract, params.max_length) if held_out else None
     tokenised = time.time() - began
     files = {"rows": rows, "valid": valid, "base": base, "contract": contract_path, "previous": previous}
-    key = fingerprint(files, params, schedule=schedule, phase=phase, seed=seed, device=device)
+    order = list(schedule)
+    key = fingerprint(
+        files, params, schedule=schedule, order=order, phase=phase, method=method, seed=seed, device=device
+    )
     checkpoints = Checkpoints(Path(work) / key)
     progress = checkpoints.newest() or Progress()
     resumed = progress.step
@@ -203,7 +166,7 @@ def train_phase(
     remaining = steps.select(range(min(resumed, len(steps)), len(steps)))
 
     def evaluate() -> float:
-        return heldout_loss(model, check, params.micro_batch_tokens)
+        return how.heldout_loss(model, check, params.micro_batch_tokens)
 
     with tempfile.TemporaryDirectory() as scratch, atomic_path(history) as losses:
         if resumed:
@@ -218,9 +181,9 @@ def train_phase(
             params.patience,
             params.checkpoint_steps,
             params.checkpoint_minutes,
-            seed=seed * 1_000 + LEVELS.index(phase),
+            seed=seed * 1_000 + order.index(phase),
         )
-        trainer = PhaseTrainer(
+        trainer = how.trainer(
             model=model,
             args=SFTConfig(
                 output_dir=scratch,
@@ -249,7 +212,7 @@ def train_phase(
             ),
             train_dataset=remaining if len(remaining) else steps,
             processing_class=tokenizer,
-            data_collator=collate_step,
+            data_collator=how.collate,
             callbacks=[callback],
             token_budget=params.micro_batch_tokens,
             first_step=first_step + resumed,
@@ -301,17 +264,19 @@ def train_phase(
 
 if job := find_job(globals()):
     os.environ["OMP_NUM_THREADS"] = str(job.params.train["threads"])
+    steps_of = read_json(job.input.schedule)
     with logging_to(job.log[0]):
         train_phase(
             rows=job.input.rows,
             valid=job.input.valid,
             base=job.input.base,
             contract_path=job.input.contract,
-            schedule=read_json(job.input.schedule),
+            schedule={name: steps_of[name] for name in job.params.phases},
             phase=job.wildcards.phase,
+            method=job.params.method,
             previous=job.input.previous or None,
             seed=int(job.wildcards.seed),
-            params=TrainParams(**job.params.train),
+            params=TrainParams(**job.params.train, **not_shaping(job.config["train"])),
             work=job.params.work,
             folder=job.output.folder,
             history=job.output.history,

@@ -14,6 +14,14 @@ import time
 import psutil
 import pytest
 
+PHASES = """
+curriculum:
+  phases:
+    - {{name: easy, levels: [easy], rows: 16}}
+    - {{name: medium, levels: [easy, medium], rows: 16}}
+    - {{name: hard, levels: [easy, medium, hard], rows: {}}}
+"""
+
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -209,7 +217,7 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
 def test_appended_rows_rerun_only_the_phases_whose_rows_they_change(project, tmp_path):
     """Fresh data, for real: a new hard row is trained on in the hard phase; an exact copy of a known row nowhere."""
     copy = project.copy_to(tmp_path / "copy")
-    (copy.folder / "all.yaml").write_text("curriculum: {rows: {easy: 16, medium: 16, hard: null}}\n")
+    (copy.folder / "all.yaml").write_text(PHASES.format("null"))
     target, configs = "results/tiny/train/curriculum/seed1/hard/trained", ("tiny.yaml", "all.yaml")
     code, text = copy.snakemake(target, configs=configs)
     assert code == 0, text
@@ -250,6 +258,17 @@ def test_arms_of_a_run_spend_the_same_and_the_report_proves_it(project, tmp_path
     assert spent["curriculum"] != spent["reversed"]
     summaries = [json.loads(p.read_text()) for p in project.results.glob("train/curriculum/seed1/*/summary.json")]
     assert spent["curriculum"]["tokens"] == sum(summary["tokens"] for summary in summaries)
+
+
+@pytest.mark.parametrize("levels", [["plain", "tricky"], ["a", "b", "c", "d", "e"]], ids=["two", "five"])
+def test_two_and_five_phases_are_planned(fresh, levels):
+    """One training job a phase, each on its own rows and the adapter of the phase before."""
+    text = f"curriculum: {{levels: {json.dumps(levels)}, phases: null}}\nscore: {{thresholds: null}}\n"
+    (fresh.folder / "levels.yaml").write_text(text)
+    planned = fresh.planned(configs=("tiny.yaml", "levels.yaml"))
+    assert (planned["train_phase"], planned["phase"]) == (len(levels), 1)
+    last = f"results/tiny/train/curriculum/seed1/{levels[-1]}/trained"
+    assert fresh.planned(last, configs=("tiny.yaml", "levels.yaml"))["train_phase"] == len(levels)
 
 
 def test_the_audit_is_a_page_that_stands_alone(project):
@@ -305,7 +324,10 @@ score: {weights: {rules: null, length: 1, facts: 1, loss: 1, ifd: 0}, quantiles:
 curriculum:
   arms: [curriculum, mine]
   definitions: {mine: {replay: 0.3, order: difficulty}}
-  rows: {easy: 8, medium: 8, hard: 8}
+  phases:
+    - {name: easy, levels: [easy], rows: 8}
+    - {name: medium, levels: [easy, medium], rows: 8}
+    - {name: hard, levels: [easy, medium, hard], rows: 8}
 chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}
 evaluate: {models: [base, mine-1], max_rows: {test: 3}, max_tokens: 8}
 export: {more_quants: [], imatrix: {enabled: false}}

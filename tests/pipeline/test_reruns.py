@@ -62,7 +62,9 @@ TABLE = [
     ("a config key that is used: evaluate.max_tokens", replace("tiny.yaml", "max_tokens: 24", "max_tokens: 12"),
      {*ANSWERED, *SUMMED_UP, *RECORDED}),
     ("a config key that is used: train.learning_rate", replace("config/config.yaml", "learning_rate: 0.002", "learning_rate: 0.001"),
-     {"estimate", "phase", *TRAINED, *SUMMED_UP, *RECORDED}),
+     {*TRAINED, *SUMMED_UP, *RECORDED}),
+    ("settings of training that shape nothing", replace("tiny.yaml", "train: {", "train: {memory_gib: 99, report_to: wandb, checkpoint_minutes: 1, checkpoint_steps: 9, "),
+     RECORDED),
     (
         "another arm: curriculum.arms",
         replace("tiny.yaml", "curriculum:", "curriculum:\n  arms: [curriculum, shuffled]"),

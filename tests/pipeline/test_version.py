@@ -239,7 +239,7 @@ def test_the_manifest_names_every_file_with_its_hash_and_line_of_descent(project
         gguf["inputs"]["results/tiny/export/curriculum-1/bf16.gguf"]
         == made["results/tiny/export/curriculum-1/bf16.gguf"]["sha256"]
     )
-    assert manifest["config"]["curriculum"]["rows"]["easy"] == 16
+    assert manifest["config"]["curriculum"]["phases"][0]["rows"] == 16
     assert manifest["packages"]["torch"].startswith("2.")
     assert "AVX2" in manifest["llama_cpp"]["built_with"]
     assert manifest["fingerprint"]["not_as_locked"] == {}

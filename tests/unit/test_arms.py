@@ -7,20 +7,27 @@ from collections import Counter
 
 import pytest
 
+from scripts.common.curriculum import read_curriculum
 from scripts.common.errors import GradusError
-from scripts.common.records import LEVELS, Record
+from scripts.common.hashing import sha256_json
+from scripts.common.records import Record
 from scripts.config.check import check_config
 from scripts.curriculum.arms import Arm, lay_out, ledger
 
-NONE = dict.fromkeys(LEVELS)
-BUILT_IN = check_config({"run": "r", "base_model": {"source": "path:b"}, "data": {"files": ["r.jsonl"]}}, [])[
-    "curriculum"
-]["definitions"]
+LEVELS = ["easy", "medium", "hard"]
 
 
-def graded(easy, medium, hard, seed=1):
-    """Rows of three levels; harder ones are longer, so that equal rows are not equal tokens."""
-    made = [0] * easy + [1] * medium + [2] * hard
+def section(**curriculum):
+    config = {"run": "r", "base_model": {"source": "path:b"}, "data": {"files": ["r.jsonl"]}, "curriculum": curriculum}
+    return check_config(config, [])["curriculum"]
+
+
+BUILT_IN = section()["definitions"]
+
+
+def graded(*counts, seed=1):
+    """Rows of so many of each level; harder ones are longer, so that equal rows are not equal tokens."""
+    made = [level for level, count in enumerate(counts) for _ in range(count)]
     rows = [Record(f"p{n}", f"r{n}", "qa", difficulty=level) for n, level in enumerate(made)]
     lots = random.Random(seed)
     lengths = {r.id: lots.randrange(20, 60) + 40 * (r.difficulty or 0) for r in rows}
@@ -28,10 +35,23 @@ def graded(easy, medium, hard, seed=1):
     return rows, lengths, scores
 
 
-def lay(rows, arm="curriculum", sizes=None, batch=8, seed=1, **more):
+def phases_of(levels=LEVELS, sizes=None, epochs=None):
+    """One cumulative phase for each level, as by default, with budgets in rows."""
+    found = read_curriculum(section(levels=list(levels)))
+    for phase in found.phases:
+        phase.rows = (sizes or {}).get(phase.name)
+        phase.epochs = (epochs or {}).get(phase.name, 1)
+    return found
+
+
+def lay(rows, arm="curriculum", sizes=None, batch=8, seed=1, epochs=None, curriculum=None):
     records, lengths, scores = rows
     definition = Arm(**BUILT_IN[arm]) if isinstance(arm, str) else arm
-    return lay_out(records, definition, seed, sizes or NONE, batch, lengths, scores, **more)
+    return lay_out(records, definition, curriculum or phases_of(LEVELS, sizes, epochs), seed, batch, lengths, scores)
+
+
+def spent(phases, rows=None, curriculum=None):
+    return ledger(phases, curriculum or phases_of(), (rows or ROWS)[1])
 
 
 def flat(phases):
@@ -45,7 +65,7 @@ SIZES = {"easy": 120, "medium": 300, "hard": 500}
 @pytest.mark.parametrize("arm", BUILT_IN)
 @pytest.mark.parametrize("sizes", [SIZES, {"easy": 400, "medium": 900, "hard": 1500}])
 def test_every_arm_spends_the_same_steps_and_tokens(arm, sizes):
-    reference, found = (ledger(lay(ROWS, name, sizes), ROWS[1])["all"] for name in ("curriculum", arm))
+    reference, found = (spent(lay(ROWS, name, sizes))["all"] for name in ("curriculum", arm))
     assert found["steps"] == reference["steps"]
     assert abs(found["tokens"] - reference["tokens"]) <= max(ROWS[1].values())
     assert all(step for steps in lay(ROWS, arm, sizes).values() for step in steps)
@@ -95,7 +115,7 @@ def test_shuffled_is_the_curriculums_own_rows_in_another_order():
     ours, control = (lay(ROWS, arm, SIZES) for arm in ("curriculum", "shuffled"))
     assert Counter(flat(ours)) == Counter(flat(control))
     assert flat(ours) != flat(control)
-    assert ledger(ours, ROWS[1])["all"]["tokens"] == ledger(control, ROWS[1])["all"]["tokens"]
+    assert spent(ours)["all"]["tokens"] == spent(control)["all"]["tokens"]
     assert [len(step) for steps in ours.values() for step in steps] == [
         len(s) for steps in control.values() for s in steps
     ]
@@ -117,10 +137,10 @@ def test_uniform_reversed_and_disjoint_draw_from_what_they_say():
     assert set(levels_of(lay(ROWS, "reversed", SIZES)["medium"])) == {"medium", "hard"}
     disjoint = lay(ROWS, "disjoint", SIZES)
     assert set(levels_of(disjoint["easy"])) == {"easy"}
-    last = ledger(disjoint, ROWS[1])["hard"]["by_difficulty"]
+    last = spent(disjoint)["hard"]["by_difficulty"]
     earlier = sum(ROWS[1][r.id] for step in disjoint["hard"] for r in step if r.difficulty < 2)
     assert last["hard"] > 0
-    assert earlier / ledger(disjoint, ROWS[1])["hard"]["tokens"] == pytest.approx(0.2, abs=0.03)
+    assert earlier / spent(disjoint)["hard"]["tokens"] == pytest.approx(0.2, abs=0.03)
 
 
 def test_competence_grows_with_the_root_of_time():
@@ -135,10 +155,10 @@ def test_competence_grows_with_the_root_of_time():
 
 
 def test_shares_and_pool_shares_make_phases_long_or_narrow():
-    long = ledger(lay(ROWS, "long-easy", SIZES), ROWS[1])
+    long = spent(lay(ROWS, "long-easy", SIZES))
     assert long["easy"]["steps"] / long["all"]["steps"] == pytest.approx(0.6, abs=0.01)
     assert long["easy"]["tokens"] / long["all"]["tokens"] == pytest.approx(0.6, abs=0.01)
-    narrow = ledger(lay(ROWS, "narrow-easy", SIZES), ROWS[1])
+    narrow = spent(lay(ROWS, "narrow-easy", SIZES))
     assert narrow["easy"]["distinct_rows"] == 20
 
 
@@ -149,6 +169,98 @@ def test_rows_of_a_phase_can_come_in_order(order):
     for steps in lay(ROWS, Arm(order=order), {"easy": 100, "medium": 200, "hard": 300}).values():
         values = [place[r.id] for step in steps for r in step]
         assert values == sorted(values)
+
+
+# digests of layouts by the code that knew three phases only (commit 043cdae): the default must stay these steps
+DIGESTS = {
+    "curriculum": ["2d2584b6d5baaff2", "536a87ae76de2921", "227ce5147494e062"],
+    "growing-random": ["8d4deab3e67b906e", "ba3004cdaaa1712e", "4de768cbf5043fc5"],
+    "shuffled": ["845a6953ada53eab", "71cd2ff1985db3df", "3133fd1c1600769b"],
+    "uniform": ["2ec99b98d772ec5f", "40c6878ebde70ed8", "01cb2ddc14535051"],
+    "reversed": ["c4dcd66ff0dfceba", "623e87e0db3cbe78", "ae281f81d23e157c"],
+    "disjoint": ["4bbe2c0651ce9179", "f0823b991b686b21", "33996cb4194a5d31"],
+    "competence": ["4f4777dee72d0672", "5cdfd50b33b71300", "300395a27698f6b7"],
+    "long-easy": ["0df3acca80a485bb", "84d7349e7890b93d", "cade2e45e6abccc1"],
+    "narrow-easy": ["7e76e2589731bf8c", "0196b69f707295a3", "828b4f61572e4cb9"],
+}
+
+
+def digest_of(phases):
+    return sha256_json([[n, [[r.id for r in step] for step in steps]] for n, steps in phases.items()])[:16]
+
+
+@pytest.mark.parametrize("arm", BUILT_IN)
+def test_three_levels_lay_out_the_same_steps_as_ever(arm):
+    sizes = {"easy": 400, "medium": 900, "hard": 1500}
+    found = [lay(ROWS, arm, SIZES), lay(ROWS, arm, sizes, seed=2), lay(ROWS, arm, batch=4, seed=7)]
+    assert [digest_of(phases) for phases in found] == DIGESTS[arm]
+
+
+def test_an_arm_that_names_its_phases_lays_out_the_same_steps_as_ever():
+    mine = Arm(
+        levels={"easy": ["easy"], "medium": ["medium"], "hard": ["medium", "hard"]},
+        replay=0.1,
+        order="difficulty",
+        shares={"easy": 1, "medium": 2, "hard": 2},
+        pool_shares={"medium": 0.5},
+    )
+    assert digest_of(lay(ROWS, mine, SIZES)) == "3914e4233a0096c3"
+
+
+MANY = {
+    2: (graded(120, 180), phases_of(["plain", "tricky"])),
+    3: (ROWS, phases_of(LEVELS, SIZES)),
+    5: (graded(60, 90, 120, 50, 40), phases_of(["a", "b", "c", "d", "e"], {"a": 40, "b": 90, "c": 160, "e": 300})),
+}
+
+
+@pytest.mark.parametrize("count", MANY)
+@pytest.mark.parametrize("arm", BUILT_IN)
+def test_every_arm_is_defined_for_any_number_of_phases(count, arm):
+    """Steps, tokens and ledger add up for two, three and five phases."""
+    rows, curriculum = MANY[count]
+    phases = lay(rows, arm, curriculum=curriculum)
+    reference, found = (spent(p, rows, curriculum) for p in (lay(rows, curriculum=curriculum), phases))
+    assert list(phases) == curriculum.names
+    assert found["all"]["steps"] == reference["all"]["steps"] == sum(found[name]["steps"] for name in curriculum.names)
+    assert abs(found["all"]["tokens"] - reference["all"]["tokens"]) <= max(rows[1].values())
+    assert list(found["all"]["by_difficulty"]) == curriculum.levels
+    assert sum(found["all"]["by_difficulty"].values()) == found["all"]["rows"]
+    assert all(found[name]["steps"] for name in curriculum.names)
+
+
+@pytest.mark.parametrize("count", MANY)
+def test_symbolic_arms_follow_from_the_phases(count):
+    rows, curriculum = MANY[count]
+    levels, first, last = curriculum.levels, curriculum.names[0], curriculum.names[-1]
+
+    def drawn(arm):
+        return Arm(**BUILT_IN[arm]).drawn_levels(curriculum)
+
+    assert drawn("uniform") == dict.fromkeys(curriculum.names, levels)
+    assert [drawn("reversed")[name] for name in (first, last)] == [levels[-1:], levels]
+    assert drawn("disjoint") == {name: [name] for name in levels}
+    long = spent(lay(rows, "long-easy", curriculum=curriculum), rows, curriculum)
+    assert long[first]["steps"] / long["all"]["steps"] == pytest.approx(0.6, abs=0.02)
+    assert max(abs(long[n]["steps"] - long[last]["steps"]) for n in curriculum.names[1:]) <= 1
+
+
+def test_phases_need_not_be_levels():
+    """Two passes over everything after a warm-up on the easiest: phases that share levels, and one without new ones."""
+    phases = [
+        {"name": "warm-up", "levels": ["easy"], "rows": 16},
+        {"name": "one", "levels": LEVELS},
+        {"name": "two", "levels": LEVELS, "epochs": 0.5},
+    ]
+    found = spent(lay(graded(20, 20, 20), curriculum=read_curriculum(section(phases=phases))))
+    assert [found[name]["rows"] for name in ("warm-up", "one", "two")] == [16, 60, 30]
+
+
+def test_a_phase_without_steps_is_refused():
+    with pytest.raises(
+        GradusError, match="3 optimizer steps, and this arm's share of them for the medium phase is none"
+    ):
+        lay(graded(4, 4, 4), Arm(shares={"first": 0.9}), curriculum=phases_of(LEVELS, dict.fromkeys(LEVELS, 1)))
 
 
 def test_an_arm_of_ones_own_is_a_few_lines_of_config():

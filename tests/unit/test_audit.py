@@ -8,6 +8,7 @@ from scripts.common.records import Record
 from scripts.common.tokens import TokenCounter
 from scripts.data.audit import audit
 
+LEVELS = ["easy", "medium", "hard"]
 QUIET = {
     "ingest": {"rows": 1000, "records": 1000, "rejected": 0, "reasons": {}},
     "masked": {"enabled": True, "touched": 0, "values": {}},
@@ -23,9 +24,9 @@ def rows(count=1000, response="answer {}", task="qa"):
     return [Record(f"question {n}", response.format(n), task, split=splits[n % 10]) for n in range(count)]
 
 
-def look(base, contract, records, task="qa", max_length=512, **more):
+def look(base, contract, records, task="qa", max_length=512, levels=LEVELS, **more):
     counts = {**QUIET, **more}
-    return audit(records, TokenCounter(base, contract), task, max_length, counts)[0]
+    return audit(records, TokenCounter(base, contract), task, max_length, levels, counts)[0]
 
 
 def told(facts):
@@ -55,6 +56,16 @@ def test_few_rows_and_a_lopsided_mix_are_warned_of(base, contract):
     facts = look(base, contract, rows(300), difficulty={"mix": {"easy": 230, "hard": 10}, "weights": {}})
     assert "warning: 240 training rows are few" in told(facts)
     assert "easy 96 %, medium 0 %, hard 4 %, far from 30/50/20" in told(facts)
+
+
+def test_the_mix_has_every_level_in_order_however_many(base, contract):
+    levels = ["a", "b", "c", "d", "e"]
+    given = [Record(f"q{n}", "r", "qa", split="train", difficulty=n % 5) for n in range(10)]
+    mix = {"e": 60, "a": 10, "c": 30}
+    facts = look(base, contract, [*rows(), *given], levels=levels, difficulty={"mix": mix, "weights": {}})
+    assert list(facts["difficulty"]["mix"].items()) == [("a", 10), ("b", 0), ("c", 30), ("d", 0), ("e", 60)]
+    assert facts["given_difficulty"] == dict.fromkeys(levels, 2)
+    assert "a 10 %, b 0 %, c 30 %, d 0 %, e 60 %, far from 20/20/20/20/20" in told(facts)
 
 
 def test_formats_that_contradict_each_other_are_found(base, contract):

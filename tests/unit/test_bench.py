@@ -7,7 +7,7 @@ import pytest
 from scripts.bench.levers import build, race
 from scripts.bench.training import judge, run, summarise
 from scripts.train.model import LoraParams
-from scripts.train.train_phase import make_dataset
+from scripts.train.sft import make_dataset
 from tests.unit.test_phase import PARAMS, Bench
 
 

@@ -112,3 +112,46 @@ def test_another_base_must_say_its_own_name_and_licence(tmp_path):
     second.write_text(second.read_text() + "  name: my/other\n")
     merged["base_model"]["name"] = "my/other"
     assert check_config(merged, [first, second])["base_model"]["name"] == "my/other"
+
+
+# --- levels and phases
+
+
+def test_phases_follow_from_the_levels(tmp_path):
+    config = check(tmp_path, GOOD + "curriculum: {levels: [low, mid, high, top]}\n")
+    phases = config["curriculum"]["phases"]
+    assert [phase["levels"] for phase in phases] == [["low", "mid", "high", "top"][:n] for n in (1, 2, 3, 4)]
+    assert phases[3] == {**phases[3], "name": "top", "rows": None, "epochs": 1, "method": "sft"}
+    assert config["score"]["quantiles"] == [0.25, 0.5, 0.75]
+    default = check(tmp_path, GOOD)
+    assert [phase["name"] for phase in default["curriculum"]["phases"]] == ["easy", "medium", "hard"]
+    assert default["score"]["quantiles"] == [0.3, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("curriculum:\n  levels: [easy]\n", 7, "too short"),
+        ("curriculum:\n  levels: [easy, easy]\n", 7, "non-unique"),
+        ("curriculum:\n  rows: {easy: 5}\n", 7, "curriculum.rows: no such key; it is now said of each phase"),
+        (
+            "curriculum:\n  phases:\n  - {name: a, levels: [hrad]}\n",
+            8,
+            "levels: no level 'hrad' in curriculum.levels; there are",
+        ),
+        ("curriculum:\n  phases:\n  - {name: a, levels: [easy]}\n  - {name: a, levels: [easy]}\n", 9, "called 'a'"),
+        ("curriculum:\n  phases:\n  - {name: all, levels: [easy]}\n", 8, "'all' is reserved"),
+        ("curriculum:\n  phases:\n  - {name: a, levels: [easy], method: dpo}\n", 8, "'dpo' is not one of ['sft']"),
+        ("curriculum:\n  definitions:\n    mine: {shares: {esay: 1}}\n", 8, "no phase 'esay'; there are: easy, medium"),
+        ("curriculum:\n  definitions:\n    mine: {shares: {first: 2}}\n", 8, "leaves nothing for medium, hard"),
+        ("curriculum:\n  definitions:\n    mine: {levels: {easy: [x]}}\n", 8, "no level 'x'"),
+        ("curriculum:\n  definitions:\n    mine: {levels: some}\n", 8, "'some' is not one of"),
+        ("score:\n  quantiles: [0.5]\n", 7, "3 levels take 2 values; [0.5] has 1"),
+        ("score:\n  thresholds: [2, 1]\n", 7, "must rise"),
+    ],
+)
+def test_faults_in_levels_and_phases_name_file_and_line(tmp_path, text, line, words):
+    with pytest.raises(GradusError) as fault:
+        check(tmp_path, GOOD + text)
+    assert f"config.yaml:{line}:" in str(fault.value)
+    assert words in str(fault.value)

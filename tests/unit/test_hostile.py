@@ -209,7 +209,7 @@ DATASETS = {
 
 def take(path, schema=None):
     """Read a file as the ingest rule does, to the last row."""
-    list(Ingest([Source(str(path), "all")], "qa", "auto", 0.0, schema, "").records())
+    list(Ingest([Source(str(path), "all")], "qa", "auto", 0.0, ["easy", "medium", "hard"], schema, "").records())
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -232,7 +232,7 @@ def broken_row(lots):
             lambda: good.replace(":", "=", 1),
             lambda: json.dumps({"prompt": lots.choice([None, 1, [], {}, True, "", "\0"]), "response": "r"}),
             lambda: json.dumps({"prompt": "q", "response": lots.choice([None, 1, [], {}, False, " ", "\0"])}),
-            lambda: json.dumps({**ROW, "difficulty": lots.choice([-1, 3, "hard", 1.5, []])}),
+            lambda: json.dumps({**ROW, "difficulty": lots.choice([-1, 3, "harder", 1.5, []])}),
             lambda: json.dumps({**ROW, "group": lots.choice([1, [], {}])}),
             lambda: "\ufeff" * 3 + good,
         ]

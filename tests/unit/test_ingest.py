@@ -13,6 +13,8 @@ from scripts.common.records import Record
 from scripts.common.strict_json import read_schema
 from scripts.data.ingest import Ingest, Source
 
+LEVELS = ["easy", "medium", "hard"]
+
 
 def write(tmp_path, *lines, name="rows.jsonl"):
     file = tmp_path / name
@@ -26,7 +28,7 @@ def write(tmp_path, *lines, name="rows.jsonl"):
 
 def read(*files, task="qa", allow=0.0, **more):
     sources = [file if isinstance(file, Source) else Source(str(file)) for file in files]
-    ingest = Ingest(sources, task, more.pop("shape", "auto"), allow, **more)
+    ingest = Ingest(sources, task, more.pop("shape", "auto"), allow, LEVELS, **more)
     return list(ingest.records()), ingest
 
 
@@ -130,15 +132,27 @@ def test_files_have_roles(tmp_path):
         ('{"prompt": "a\\ud800b", "response": "b"}', "prompt", "half a surrogate pair"),
         ('{"prompt": "a", "prompt": "c", "response": "b"}', "", "key 'prompt' stands there twice"),
         ('{"prompt": "a", "response": "b", "difficulty": NaN}', "", "NaN is no JSON value"),
-        ('{"prompt": "a", "response": "b", "difficulty": 1e999}', "difficulty", "not 0, 1 or 2"),
+        (
+            '{"prompt": "a", "response": "b", "difficulty": 1e999}',
+            "difficulty",
+            "not 0 to 2, and not one of easy, medium, hard",
+        ),
         ("[" * 99999, "", "nested too deeply"),
         ({"prompt": "a", "response": {"b": 1}}, "response", "an object or list where a text is expected"),
         ({"prompt": "a", "response": 7}, "response", "not a text"),
         ({"prompt": "a", "response": "  "}, "response", "empty"),
         ({"prompt": "a"}, "response", "missing"),
         ({"prompt": "a", "response": "b", "anwser": 1}, "anwser", "no such field"),
-        ({"prompt": "a", "response": "b", "difficulty": 3}, "difficulty", "not 0, 1 or 2"),
-        ({"prompt": "a", "response": "b", "difficulty": True}, "difficulty", "not 0, 1 or 2"),
+        (
+            {"prompt": "a", "response": "b", "difficulty": 3},
+            "difficulty",
+            "not 0 to 2, and not one of easy, medium, hard",
+        ),
+        (
+            {"prompt": "a", "response": "b", "difficulty": True},
+            "difficulty",
+            "not 0 to 2, and not one of easy, medium, hard",
+        ),
         ({"prompt": "a", "response": "b", "split": "dev"}, "split", "not one of train, valid"),
         ({"prompt": "a", "response": "b", "split": ["train"]}, "split", "not one of"),
         ({"prompt": "a", "response": "b", "checks": "c"}, "checks", "not a list of texts"),
@@ -237,7 +251,7 @@ def test_records_come_before_the_end_of_the_file_was_read(tmp_path):
     """A file whose end is damaged gives its first rows, and then says so: it is not read whole beforehand."""
     whole = gzip.compress("".join(json.dumps(row(n)) + "\n" for n in range(50_000)).encode())
     (tmp_path / "rows.jsonl.gz").write_bytes(whole[:-2000])
-    records = Ingest([Source(str(tmp_path / "rows.jsonl.gz"))], "qa", "auto", 0.0).records()
+    records = Ingest([Source(str(tmp_path / "rows.jsonl.gz"))], "qa", "auto", 0.0, LEVELS).records()
     assert next(records).prompt == "question 0"
     with pytest.raises(GradusError, match="damaged, or not gzip"):
         list(records)
@@ -248,3 +262,15 @@ def test_a_schema_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "schema.json").write_text(text)
     with pytest.raises(GradusError, match="schema.json: not a JSON schema"):
         read_schema(tmp_path / "schema.json")
+
+
+def test_difficulty_is_a_level_by_name_or_number(tmp_path):
+    levels = ["plain", "tricky"]
+    given = [row(1, difficulty="tricky"), row(2, difficulty=0), row(3)]
+    source = Source(str(write(tmp_path, *given)))
+    assert [r.difficulty for r in Ingest([source], "qa", "auto", 0.0, levels).records()] == [1, 0, None]
+    table = tmp_path / "rows.csv"
+    table.write_text("prompt,response,difficulty\na,b,tricky\nc,d,0\n")
+    assert [r.difficulty for r in Ingest([Source(str(table))], "qa", "auto", 0.0, levels).records()] == [1, 0]
+    with pytest.raises(GradusError, match="difficulty: not 0 to 1, and not one of plain, tricky"):
+        list(Ingest([Source(str(write(tmp_path, row(1, difficulty=2))))], "qa", "auto", 0.0, levels).records())

@@ -25,10 +25,11 @@ from scripts.common.io import read_json, write_jsonl
 from scripts.common.records import Record, write_steps
 from scripts.export.merge import merge
 from scripts.train import train_phase as module
+from scripts.train.methods import METHODS
 from scripts.train.packing import encode
 from scripts.train.round_base import round_base
 from scripts.train.train_phase import TrainParams, schedule_position, train_phase
-from scripts.train.trainer import check_loss
+from scripts.train.trainer import PhaseTrainer, check_loss
 
 PARAMS = TrainParams(
     threads=2,
@@ -80,6 +81,7 @@ class Bench:
             "contract_path": self.folder / "contract.json",
             "schedule": schedule,
             "phase": phase,
+            "method": "sft",
             "previous": previous,
             "seed": 1,
             "params": dataclasses.replace(PARAMS, **changes),
@@ -121,6 +123,9 @@ def test_schedule_spans_all_phases_or_each():
     schedule = {"easy": 3, "medium": 5, "hard": 7}
     assert schedule_position(schedule, "medium", "all") == (3, 15)
     assert schedule_position(schedule, "medium", "phase") == (0, 5)
+    five = {"a": 3, "d": 1, "c": 5, "b": 7, "e": 2}  # the order of training, not that of the names
+    assert [schedule_position(five, name, "all") for name in five] == [(0, 18), (3, 18), (4, 18), (9, 18), (16, 18)]
+    assert schedule_position({"only": 4}, "only", "all") == (0, 4)
 
 
 def test_each_step_takes_exactly_the_rows_that_the_file_has_for_it(base, contract, tmp_path, monkeypatch):
@@ -129,13 +134,13 @@ def test_each_step_takes_exactly_the_rows_that_the_file_has_for_it(base, contrac
     laid = [bench.records[2:5], bench.records[0:1], bench.records[5:10], [bench.records[3], bench.records[3]]]
     bench.write_steps(laid)
     seen = []
-    loss = module.PhaseTrainer.training_step
+    loss = PhaseTrainer.training_step
 
     def note(self, model, inputs, *args, **kwargs):
         seen.append([row.tolist() for row in inputs["input_ids"].split(inputs["lengths"].tolist())])
         return loss(self, model, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(module.PhaseTrainer, "training_step", note)
+    monkeypatch.setattr(PhaseTrainer, "training_step", note)
     bench.train("seen")
     tokenizer = AutoTokenizer.from_pretrained(base)
     expected = [[sum(encode(tokenizer, contract, r), []) for r in step] for step in laid]
@@ -151,9 +156,9 @@ def test_a_sampler_or_collator_that_reorders_ends_the_training(trained, monkeypa
         real = module.SFTConfig
         monkeypatch.setattr(module, "SFTConfig", lambda **k: real(**{**k, "train_sampling_strategy": "random"}))
     else:
-        real = module.collate_step
+        real = METHODS["sft"].collate
         turned = lambda items: real([{name: rows[::-1] for name, rows in items[0].items()}])  # noqa: E731
-        monkeypatch.setattr(module, "collate_step", turned)
+        monkeypatch.setitem(METHODS, "sft", dataclasses.replace(METHODS["sft"], collate=turned))
     with pytest.raises(GradusError, match="got other rows than the phase's file has for it"):
         trained.train("reordered")
     assert not (trained.folder / "reordered").exists()
@@ -233,7 +238,7 @@ def test_the_best_adapter_is_kept_and_training_stops_in_time(base, contract, tmp
     bench = Bench(tmp_path, base, contract, rows=24)
     with monkeypatch.context() as patch:
         losses = iter([3.0, 2.0, 2.5, 2.6, 9.0, 9.0])
-        patch.setattr(module, "heldout_loss", lambda *_: next(losses))
+        patch.setitem(METHODS, "sft", dataclasses.replace(METHODS["sft"], heldout_loss=lambda *_: next(losses)))
         bench.train("early", evaluate_every=1, patience=2)
     summary = read_json(tmp_path / "early.json")
     assert (summary["steps"], summary["planned_steps"], summary["kept_step"]) == (4, 6, 2)
@@ -399,20 +404,19 @@ def test_a_training_that_does_not_fit_is_refused_with_figures(trained, monkeypat
         trained.plain,
         trained.folder / "contract.json",
         train,
+        3,
     )
-    estimate.estimate(*arguments, trained.folder / "estimate.json")
+    estimate.estimate(*arguments, None, trained.folder / "estimate.json")
     found = read_json(trained.folder / "estimate.json")
     assert set(found["bytes"]) == {"weights", "adapter", "activations", "vocabulary", "libraries", "margin"}
-    train["memory_gib"] = 0.5
     with pytest.raises(
         GradusError, match=r"needs about \d\.\d GiB of memory \(weights .* 0.5 are free. Lower train.micro"
     ):
-        estimate.estimate(*arguments, trained.folder / "refused.json")
+        estimate.estimate(*arguments, 0.5, trained.folder / "refused.json")
     assert not (trained.folder / "refused.json").exists()
-    train["memory_gib"] = None
     monkeypatch.setattr(estimate.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(GradusError, match=r"of disk, and 0.0 are free"):
-        estimate.estimate(*arguments, trained.folder / "refused.json")
+        estimate.estimate(*arguments, None, trained.folder / "refused.json")
 
 
 def test_the_estimate_counts_what_autograd_saves(trained):

@@ -5,11 +5,14 @@ import random
 
 import numpy as np
 import pytest
+import yaml
 
+from scripts.common.curriculum import read_curriculum
+from scripts.common.difficulty import check_phases, divide, propose, to_levels
 from scripts.common.errors import GradusError
 from scripts.common.io import write_jsonl
-from scripts.common.records import Record, read_records
-from scripts.curriculum.score import ScoreParams, check_splits, levels, mix, score, scored
+from scripts.common.records import SPLITS, Record, read_records
+from scripts.curriculum.score import ScoreParams, check_splits, mix, score, scored
 from scripts.curriculum.scorers import SCORERS, Known, has_word, score_by_rules
 from scripts.evaluate.validity import correlation, failures, validity
 
@@ -94,16 +97,21 @@ def test_one_scorer_keeps_its_unit_and_several_are_mixed_as_ranks():
 
 def test_thresholds_and_quantiles_make_levels():
     values = np.array([0.0, 1.0, 1.5, 2.0, 9.0])
-    assert list(levels(values, params({"rules": 1}))) == [0, 1, 1, 2, 2]
+    assert list(to_levels(values, [1, 2], None)) == [0, 1, 1, 2, 2]
     many = np.arange(100.0)
-    assert list(np.bincount(levels(many, params({"length": 1}, quantiles=[0.3, 0.8])))) == [30, 50, 20]
+    assert list(np.bincount(to_levels(many, None, [0.3, 0.8]))) == [30, 50, 20]
+    assert list(np.bincount(to_levels(many, None, [0.2, 0.4, 0.6, 0.8]))) == [20] * 5
+    assert list(to_levels(values, [1.5], None)) == [0, 0, 1, 1, 1]
+    assert list(to_levels(np.array([]), None, [0.3, 0.8])) == []
 
 
-def run(tmp_path, rows, given=frozenset(), weights=None, known=None):
+def run(tmp_path, rows, given=frozenset(), weights=None, known=None, hardest=2, thresholds=(1, 2), size=500):
     write_jsonl(tmp_path / "dataset.jsonl", (r.to_json() for r in rows))
-    settings = params(weights or {"rules": 1, "length": 0})
-    values, found, each, compared = score(tmp_path / "dataset.jsonl", settings, known or Known(RULES))
-    return [r for r, _ in scored(read_records(tmp_path / "dataset.jsonl"), given, values, found)], each, compared
+    settings = params(weights or {"rules": 1, "length": 0}, thresholds)
+    sizes = dict.fromkeys(SPLITS, size)
+    found = score(tmp_path / "dataset.jsonl", settings, known or Known(RULES), given, hardest, sizes)
+    rows = list(scored(read_records(tmp_path / "dataset.jsonl"), given, found.level, hardest))
+    return rows, found.mixed, found.compared
 
 
 def test_difficulty_is_capped_kept_if_brought_and_carves_eval_hard(tmp_path):
@@ -115,6 +123,74 @@ def test_difficulty_is_capped_kept_if_brought_and_carves_eval_hard(tmp_path):
     assert [(r.difficulty, r.split) for r in rows] == [(2, "eval-hard"), (0, "test"), (2, "test"), (2, "train")]
     assert list(each) == ["rules"]
     assert compared[hard.id] == {"length": len(hard.prompt) + 2 + 1 - 1}
+
+
+@pytest.mark.parametrize("levels", [2, 5])
+def test_eval_hard_is_the_hardest_of_any_number_of_levels(tmp_path, levels):
+    rows = [Record(f"p{n} " * n, "r", "qa", split="test") for n in range(1, 60)]
+    found, _, _ = run(
+        tmp_path, rows, weights={"length": 1}, hardest=levels - 1, thresholds=(30, 60, 90, 120)[: levels - 1]
+    )
+    assert {r.difficulty for r in found} == set(range(levels))
+    assert {r.difficulty for r in found if r.split == "eval-hard"} == {levels - 1}
+    assert {r.difficulty for r in found if r.split == "test"} == set(range(levels - 1))
+
+
+def test_scorers_that_are_only_compared_look_at_every_row_that_is_asked(tmp_path):
+    """Rows are asked by the smallest ids of a split, once eval-hard is carved out of test: a sample taken before that
+    misses hard rows wherever they are few."""
+    rows = [Record(f"easy {n}", "r", "qa", split="test") for n in range(200)]
+    rows += [Record(f"hard {n} " + "word " * 80, "r", "qa", split="test") for n in range(20)]
+    found, _, compared = run(tmp_path, rows, size=20)
+    asked = [
+        row
+        for split in ("test", "eval-hard")
+        for row in sorted((r for r in found if r.split == split), key=lambda r: r.id)[:20]
+    ]
+    assert {row.split for row in asked} == {"test", "eval-hard"}
+    assert {row.id for row in asked} <= set(compared)
+
+
+def difficulties(counts, scores, **section):
+    section = {"levels": ["easy", "medium", "hard"], **section}
+    section.setdefault(
+        "phases", [{"name": n, "levels": section["levels"][: i + 1]} for i, n in enumerate(section["levels"])]
+    )
+    check_phases(dict(zip(section["levels"], counts, strict=True)), read_curriculum(section), scores)
+
+
+def test_rows_that_a_scorer_does_not_divide_stop_the_run_with_a_scorer_that_does():
+    """590 short texts: rules give 98 % easy and none hard, so the hard phase would train on the same rows again."""
+    scores = {"rules": [0.0] * 578 + [1.0] * 12, "length": [float(n) for n in range(590)], "facts": [0.0] * 590}
+    with pytest.raises(GradusError) as fault:
+        difficulties([578, 12, 0], scores)
+    message = str(fault.value)
+    assert "no training row is hard, so the hard phase would have no rows of its own" in message
+    assert "578 easy, 12 medium, 0 hard" in message
+    assert "length 30/50/20 %" in message
+    pasted = yaml.safe_load(message[message.index("score:") :])
+    assert pasted == {"score": {"weights": {"rules": 0, "length": 1, "facts": 0}, "quantiles": [0.3, 0.8]}}
+
+
+def test_a_level_without_rows_is_no_fault_where_no_phase_needs_it():
+    difficulties([578, 12, 0], {}, phases=[{"name": "train", "levels": ["easy", "medium", "hard"]}])
+    difficulties([5, 0, 1], {}, phases=[{"name": "a", "levels": ["easy"]}, {"name": "b", "levels": ["medium", "hard"]}])
+    difficulties([5, 5], {}, levels=["low", "high"])
+
+
+def test_rows_that_no_scorer_divides_are_advised_to_be_one_phase():
+    with pytest.raises(GradusError, match="No scorer divides these rows. Train them in one phase") as fault:
+        difficulties([9, 0, 0], {"length": [5.0] * 9})
+    pasted = yaml.safe_load(str(fault.value)[str(fault.value).index("curriculum:") :])
+    assert pasted == {"curriculum": {"phases": [{"name": "train", "levels": ["easy", "medium", "hard"]}]}}
+
+
+def test_of_scorers_that_divide_alike_the_better_predictor_is_proposed():
+    scores = {"length": list(range(100)), "facts": [n // 2 for n in range(100)], "rules": [n // 90 for n in range(100)]}
+    shares, proposal = propose(scores, 3)
+    assert proposal.scorer == "facts"
+    assert shares["rules"] == divide(scores["rules"], [0.3, 0.8]) == [0.9, 0.0, 0.1]
+    assert propose(scores, 5)[1].quantiles == [0.2, 0.4, 0.6, 0.8]
 
 
 def test_a_rows_bytes_do_not_hang_on_other_rows(tmp_path):

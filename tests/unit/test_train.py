@@ -15,7 +15,7 @@ from scripts.train.loss import check_isolation, completion_loss
 from scripts.train.model import LoraParams, attach_adapter, keep_autograd_path, load_base
 from scripts.train.packing import IGNORED, collate, encode, micro_batches, packs
 from scripts.train.round_base import round_base
-from scripts.train.train_phase import make_dataset
+from scripts.train.sft import make_dataset
 
 LORA = LoraParams(rank=4, alpha=8, dropout=0.0, target_modules="all-linear")
 

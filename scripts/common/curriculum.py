@@ -1,0 +1,130 @@
+"""Difficulty levels and training phases as the config gives them: `curriculum` and `score` completed and checked.
+
+A level is a class of difficulty; a record's `difficulty` is an index into the levels, easiest first. A phase is a part
+of training that draws from some levels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+PLACES = ("first", "last")  # what an arm calls a phase whose name it does not know
+RESERVED = (*PLACES, "all")  # the ledger's total is called `all`
+Path = list[Any]
+
+
+@dataclass
+class Phase:
+    """See config/schema.yaml, `curriculum.phases`, for each."""
+
+    name: str
+    levels: Sequence[str]
+    rows: int | None = None
+    epochs: float = 1
+    method: str = "sft"
+
+
+@dataclass
+class Curriculum:
+    """The difficulty levels, easiest first, and the phases in the order of training."""
+
+    levels: Sequence[str]
+    phases: Sequence[Phase]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the phases' names."""
+        return [phase.name for phase in self.phases]
+
+    def level(self, difficulty: int | None) -> str:
+        """Return the name of a record's level."""
+        return self.levels[difficulty or 0]
+
+    def new_levels(self) -> dict[str, list[str]]:
+        """Return for each phase the levels that no phase before it draws from."""
+        found, seen = {}, set[str]()
+        for phase in self.phases:
+            found[phase.name] = [level for level in self.levels if level in phase.levels and level not in seen]
+            seen |= set(phase.levels)
+        return found
+
+
+def read_curriculum(section: Mapping[str, Any]) -> Curriculum:
+    """Return the curriculum of the config's section `curriculum`, or of its keys `levels` and `phases`."""
+    return Curriculum(section["levels"], [Phase(**phase) for phase in section["phases"]])
+
+
+def wanted_shares(count: int) -> list[float]:
+    """Return the share of the rows that each of `count` levels should have: 30/50/20, or equal ones."""
+    return [0.3, 0.5, 0.2] if count == 3 else [1 / count] * count
+
+
+def wanted_quantiles(count: int) -> list[float]:
+    """Return the quantiles that divide rows into `wanted_shares`."""
+    return [round(value, 6) for value in accumulate(wanted_shares(count)[:-1])]
+
+
+def complete_curriculum(config: dict[str, Any]) -> None:
+    """Fill in what follows from the levels: cumulative phases, one for each, and quantiles where nothing is given."""
+    section, score = config["curriculum"], config["score"]
+    levels = section["levels"]
+    phases = section["phases"] or [{"name": name, "levels": levels[:n]} for n, name in enumerate(levels, 1)]
+    section["phases"] = [asdict(Phase(**phase)) for phase in phases]
+    if score["thresholds"] is None and score["quantiles"] is None:
+        score["quantiles"] = wanted_quantiles(len(levels))
+
+
+def check_curriculum(config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Yield (path in the config, message) for each fault that the schema cannot express. The config is complete."""
+    section = config["curriculum"]
+    levels, phases = section["levels"], section["phases"]
+    names = [phase["name"] for phase in phases]
+    for number, phase in enumerate(phases):
+        path = ["curriculum", "phases", number]
+        if phase["name"] in names[:number]:
+            yield path, f"two phases are called {phase['name']!r}; give each its own name"
+        if phase["name"] in RESERVED:
+            yield path, f"{phase['name']!r} is reserved ({', '.join(RESERVED)}); use another name"
+        yield from _check_levels([*path, "levels"], phase["levels"], levels)
+    for name, arm in section["definitions"].items():
+        yield from _check_arm(name, arm, names, levels)
+    for key in ("thresholds", "quantiles"):
+        if (values := config["score"][key]) is None:
+            continue
+        path = ["score", key]
+        if len(values) != len(levels) - 1:
+            yield path, f"{len(levels)} levels take {len(levels) - 1} values; {values} has {len(values)}"
+        elif any(one > other for one, other in pairwise(values)):
+            yield path, f"{values} must rise"
+
+
+def _check_levels(path: Path, given: Sequence[str], levels: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    for unknown in (level for level in given if level not in levels):
+        yield path, f"no level {unknown!r} in curriculum.levels; there are: {', '.join(levels)}"
+
+
+def _check_arm(
+    name: str, arm: Mapping[str, Any], phases: Sequence[str], levels: Sequence[str]
+) -> Iterator[tuple[Path, str]]:
+    path = ["curriculum", "definitions", name]
+    for key in ("levels", "shares", "pool_shares"):
+        given = arm.get(key)
+        if not isinstance(given, Mapping):
+            continue
+        known = phases if key == "levels" else [*phases, *PLACES]
+        for phase in (phase for phase in given if phase not in known):
+            yield [*path, key], f"no phase {phase!r}; there are: {', '.join(known)}"
+        if key == "levels":
+            for phase, drawn in given.items():
+                yield from _check_levels([*path, key, phase], drawn, levels)
+    shares = by_phase(arm.get("shares") or {}, phases)
+    if shares and set(phases) - set(shares) and sum(shares.values()) >= 1:
+        left = ", ".join(phase for phase in phases if phase not in shares)
+        yield [*path, "shares"], f"they add up to 1 or more, which leaves nothing for {left}"
+
+
+def by_phase(given: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Return values by the phases' own names: `first` and `last` stand for the phases in these places."""
+    places = {"first": names[0], "last": names[-1]}
+    return {places.get(name, name): value for name, value in given.items()}

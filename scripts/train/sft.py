@@ -1,0 +1,53 @@
+"""Supervised fine-tuning on prompt and response: the rows as token ids, the steps, the held-out loss."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from scripts.common.chat import ChatContract
+from scripts.common.errors import GradusError
+from scripts.common.records import Record
+from scripts.train.loss import completion_loss, shares_beginnings
+from scripts.train.packing import IGNORED, collate, encode, on, packs
+
+
+def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContract, max_length: int) -> Dataset:
+    """Return the rows as `input_ids` and `labels`: prompt masked, response and end of turn trained.
+
+    Raises GradusError naming the first rows that are longer than `max_length` tokens: nothing is cut in silence.
+    """
+    rows, long = [], []
+    for record in records:
+        asked, answer = encode(tokenizer, contract, record)
+        if len(asked) + len(answer) > max_length:
+            long.append(f"{record.source} ({len(asked) + len(answer)} tokens)")
+        rows.append({"input_ids": asked + answer, "labels": [IGNORED] * len(asked) + answer})
+    if long:
+        raise GradusError(
+            f"{len(long)} rows are longer than train.max_length ({max_length} tokens): {', '.join(long[:3])} … "
+            "Raise train.max_length (it costs memory), or take the rows out."
+        )
+    return Dataset.from_list(rows)
+
+
+def make_steps(rows: Dataset, sizes: Sequence[int]) -> Dataset:
+    """Return the rows of `make_dataset` as steps of `sizes` rows each, in order."""
+    ends = list(accumulate(sizes))
+    flat = [(row["input_ids"], row["labels"]) for row in rows]
+    steps = [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return Dataset.from_list([{"input_ids": [i for i, _ in step], "labels": [j for _, j in step]} for step in steps])
+
+
+def heldout_loss(model: Any, rows: Dataset, token_budget: int) -> float:
+    """Return the mean loss per completion token, in nats, without a gradient."""
+    model.eval()
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for packed in packs(on(model.device, collate(list(rows))), token_budget, shares_beginnings(model)):
+            total += completion_loss(model, packed).item()
+            count += int((packed.targets != IGNORED).sum())
+    model.train()
+    return total / count
