@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from scripts.common.records import LEVELS
 from scripts.new.defaults import default
-from scripts.new.difficulty import QUANTILES
+from scripts.new.difficulty import LEVELS, QUANTILES
 from scripts.new.looks import Looks
 from scripts.new.plan import Plan, name_all
 from scripts.new.write import Line

@@ -34,6 +34,7 @@ GROUPS = (
 MOST_ROWS = 100_000  # rows that are looked at; the others are only counted
 MOST_LABELS = 50
 LABEL_CHARS = 60
+LEVELS: list[str] = default("curriculum.levels")
 MAX_REJECTED: float = default("data.max_rejected_share")
 PARTS = "-_:/.#"  # what stands between the parts of an id
 
@@ -221,7 +222,7 @@ def bad_common(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         reasons = []
         for row in rows:
             try:
-                common_fields({name: row[name]} if name in row else {})
+                common_fields({name: row[name]} if name in row else {}, LEVELS)
             except Fault as fault:
                 reasons.append(fault.reason)
         if len(reasons) > 0.01 * len(rows):
@@ -344,7 +345,11 @@ def make(rows: Sequence[Row], looks: Looks, shapes: Mapping[str, str]) -> list[d
                 raise Fault("", row.reason)
             fields = renamed(row.value, looks.columns)
             turns = make_fields(
-                {name: value for name, value in fields.items() if name not in looks.ignored}, shapes[row.file], None, []
+                {name: value for name, value in fields.items() if name not in looks.ignored},
+                shapes[row.file],
+                None,
+                [],
+                LEVELS,
             )
         except Fault as fault:
             reason = f"{looks.columns.get(fault.name, fault.name)}: {fault.reason}" if fault.name else fault.reason

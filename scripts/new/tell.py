@@ -4,8 +4,9 @@ from pathlib import Path
 
 import psutil
 
-from scripts.common.records import LEVELS, SPLITS
+from scripts.common.records import SPLITS
 from scripts.new import budget
+from scripts.new.difficulty import LEVELS
 from scripts.new.lines import explain_lengths, explain_task, minutes, percent
 from scripts.new.looks import MAX_REJECTED, MOST_ROWS, describe
 from scripts.new.plan import Plan, name_all

@@ -7,18 +7,17 @@ import random
 import re
 import subprocess
 
-import numpy as np
 import pytest
 import yaml
 from ruamel.yaml import YAML
 
+from scripts.common.difficulty import divide
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.records import Record
 from scripts.config.check import check_config, check_files, load_schema
 from scripts.config.reading import read_config
 from scripts.curriculum.scorers import SCORERS, Known
-from scripts.new import difficulty
 from scripts.new.__main__ import main, new, split_names
 from scripts.new.budget import Machine, count_parameters, make_budget
 from scripts.new.defaults import default
@@ -163,9 +162,9 @@ def test_a_scorer_is_proposed_that_divides_what_the_rules_do_not():
     points = SCORERS["rules"](records, Known(rules=default("score.rules")))
     assert sum(point < 1 for point in points) >= 0.97 * len(records)  # the default would train three phases of the same
     config, report = config_of("rows.jsonl")
-    assert config["score"]["weights"] == {"rules": 0, "length": 1}
+    assert config["score"]["weights"] == {"length": 1}
     assert config["score"]["quantiles"] == [0.3, 0.8]
-    shares = np.bincount(difficulty.assign(SCORERS["length"](records, Known()))) / len(records)
+    shares = divide(SCORERS["length"](records, Known()), config["score"]["quantiles"])
     assert shares == pytest.approx([0.3, 0.5, 0.2], abs=0.05)
     assert [phase["levels"] for phase in config["curriculum"]["phases"]] == [
         ["easy"],
@@ -178,7 +177,7 @@ def test_a_scorer_is_proposed_that_divides_what_the_rules_do_not():
 def test_checks_decide_where_rows_have_them():
     rows = [{**row, "checks": [f"c{k}" for k in range(n % 20)]} for n, row in enumerate(qa())]
     config, _ = config_of(write_rows(rows))
-    assert config["score"]["weights"] == {"rules": 0, "facts": 1}
+    assert config["score"]["weights"] == {"length": 0, "facts": 1}
 
 
 def test_difficulty_that_rows_bring_is_kept():
@@ -201,9 +200,8 @@ def test_rows_that_nothing_divides_are_one_phase():
 def test_the_config_passes_the_check(rows):
     path, _ = new([write_rows(rows)], "my-task")
     config = read_config(path)
-    for section, key in (("data", "columns"), ("curriculum", "phases")):  # until the schema has them
-        if key not in load_schema()["properties"][section]["properties"]:
-            config[section].pop(key, None)
+    if "columns" not in load_schema()["properties"]["data"]["properties"]:  # until the schema has it
+        config["data"].pop("columns", None)
     checked = check_config(config, [path])
     check_files(checked, [path])
     assert checked["base_model"]["name"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
