@@ -3,19 +3,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
-export FILE RUN
+export FILE RUN ROWS
 # a llama.cpp for any x86-64 of the last ten years: no code for this machine only, none for AVX512 or AMX, which crashes
 LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 # of an archive with wheels: make WHEELS=wheels needs no network
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock $(if $(WHEELS),--no-index --find-links $(WHEELS))
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
 
-.PHONY: run setup tools test verify faults trace crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
+.PHONY: run new setup tools test verify faults trace crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
 
 # make CONFIG=config/runs/tiny.yaml runs another config
 run: setup
 	$(if $(CONFIG),@$(BIN)/python -m scripts.config.check "$(CONFIG)")
 	$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
+
+# make new ROWS=rows.csv RUN=my-task writes config/runs/my-task.yaml; ROWS="a.csv b.jsonl" for several files
+new: setup
+	@$(BIN)/python -m scripts.new --run="$$RUN" -- "$$ROWS"
 
 setup: $(VENV)/.ready
 

@@ -111,6 +111,8 @@ def messages(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields
 
     The turns before are its context. A system turn is kept aside as `system`; ingest compares it with the pinned one.
     """
+    if "messages" not in row:
+        raise Fault("messages", "missing")
     turns = row["messages"]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise Fault("messages", "not a list of objects with role and content")

@@ -1,0 +1,61 @@
+"""Which of the cheap scorers divides rows into the levels of a curriculum, and what that makes of the rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.common.curriculum import wanted_quantiles
+from scripts.common.difficulty import propose, to_levels
+from scripts.common.records import Record
+from scripts.curriculum.scorers import SCORERS, Known
+from scripts.new.defaults import default
+
+LEVELS: list[str] = default("curriculum.levels")
+QUANTILES = wanted_quantiles(len(LEVELS))
+CHEAP = ("facts", "length", "readability", "rules")  # scorers that need neither time nor the model
+MOST_SCORED = 5_000  # rows that scorers are tried on
+
+
+@dataclass
+class Division:
+    """How rows are divided. `shares`: {scorer: share of the rows in each level}; `scorer` None: none divides them."""
+
+    scorer: str | None
+    shares: dict[str, list[float]]
+    levels: list[int]  # of each record
+
+
+def divide(records: Sequence[Record], rules: Mapping[str, object]) -> Division | None:
+    """Return how the records are divided; None if all of them bring their difficulty.
+
+    `rules`: the settings of the scorer of that name.
+    """
+    given = [record.difficulty for record in records]
+    if None not in given:
+        return None
+    known = Known(rules=rules)
+    tried = {name: SCORERS[name](records[:MOST_SCORED], known) for name in CHEAP}
+    shares, proposal = propose(tried, len(LEVELS))
+    if proposal is None:
+        return Division(None, shares, [0] * len(records))
+    found = to_levels(np.array(SCORERS[proposal.scorer](records, known)), None, proposal.quantiles).tolist()
+    return Division(
+        proposal.scorer, shares, [one if own is None else own for own, one in zip(given, found, strict=True)]
+    )
+
+
+def choose_phases(levels: Sequence[int], division: Division | None) -> list[list[int]]:
+    """Return the levels of each phase: each adds one that has rows; a single phase if nothing divides the rows."""
+    if division is not None and division.scorer is None:
+        return [list(range(len(LEVELS)))]
+    return [list(range(level + 1)) for level in sorted(set(levels))]
+
+
+def mark_hard(places: Sequence[str], records: Sequence[Record], levels: Sequence[int]) -> list[str]:
+    """Return the splits with `eval-hard` taken out of `test`, as the rule `score` does."""
+    last = len(LEVELS) - 1
+    return [
+        "eval-hard" if place == "test" and level == last and not record.split else place
+        for place, record, level in zip(places, records, levels, strict=True)
+    ]

@@ -1,0 +1,101 @@
+"""How many tokens rows have, by the base's tokenizer if it is on this machine, else estimated from characters."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yaml import YAMLError
+
+from scripts.common.records import Record
+from scripts.config.reading import load_yaml
+
+CHARACTERS = (
+    3  # characters of a token, if there is no tokenizer: English has four or five, so this errs on the safe side
+)
+TEMPLATE = 20  # tokens that a chat template adds to a request
+
+
+@dataclass
+class Lengths:
+    """(request, answer) tokens of each record: with system prompt and template, and with the end of turn."""
+
+    pairs: list[tuple[int, int]]
+    exact: bool
+
+    @property
+    def longest(self) -> int:
+        """Return the tokens of the longest row."""
+        return max(asked + answer for asked, answer in self.pairs)
+
+    @property
+    def longest_answer(self) -> int:
+        """Return the tokens of the longest answer."""
+        return max(answer for _, answer in self.pairs)
+
+    @property
+    def usual(self) -> int:
+        """Return the tokens that 99 of 100 rows do not exceed."""
+        return sorted(asked + answer for asked, answer in self.pairs)[math.ceil(0.99 * len(self.pairs)) - 1]
+
+
+def runs_on(base: Mapping[str, Any], root: Path) -> list[Path]:
+    """Return the results of earlier runs on this base: those whose resolved config names its source."""
+    found = []
+    for file in sorted(root.glob("results/*/config.yaml")):
+        try:
+            config = load_yaml(file)
+        except (OSError, UnicodeDecodeError, YAMLError):
+            continue
+        used = config.get("base_model") if isinstance(config, dict) else None
+        if used and (used == base.get("alias") or (isinstance(used, dict) and used.get("source") == base["source"])):
+            found.append(file.parent)
+    return found
+
+
+def find_tokenizer(base: Mapping[str, Any], root: Path) -> Path | None:
+    """Return a folder with the base's tokenizer: an earlier run's, or one made of the fetched base and kept in .work.
+
+    None if the base has not been fetched.
+    """
+    for run in runs_on(base, root):
+        if (run / "tokenizer" / "tokenizer.json").is_file():
+            return run / "tokenizer"
+    name = re.sub(r"[^A-Za-z0-9.@+-]+", "-", base["source"])
+    kept = root / ".work" / "tokenizers" / name
+    if (kept / "tokenizer.json").is_file():
+        return kept
+    own = base["source"].startswith("path:")
+    fetched = root / base["source"].removeprefix("path:") if own else root / "data" / "raw" / name
+    if not fetched.is_dir():
+        return None
+    from scripts.common.sources import require_sha256
+    from scripts.train.prepare_tokenizer import prepare  # imports transformers: seconds, so its result is kept
+
+    require_sha256(fetched, None if own else base.get("sha256"))
+    prepare(base["source"], fetched, base.get("gguf"), base.get("pad_token"), kept)
+    return kept
+
+
+def measure(records: Sequence[Record], system_prompt: str, tokenizer: Path | None) -> Lengths:
+    """Return the lengths of records, asked with a system prompt."""
+    if tokenizer is None:
+        pairs = [
+            (
+                math.ceil(len(system_prompt + record.asked) / CHARACTERS) + TEMPLATE,
+                math.ceil(len(record.response) / CHARACTERS) + 1,
+            )
+            for record in records
+        ]
+        return Lengths(pairs, exact=False)
+    from scripts.common.tokens import TokenCounter
+    from scripts.data.chat_contract import make_contract
+
+    return Lengths(TokenCounter(tokenizer, make_contract(tokenizer, system_prompt)).count(records), exact=True)
+
+
+def round_up(value: float, step: int) -> int:
+    """Return the next multiple of `step`."""
+    return math.ceil(value / step) * step

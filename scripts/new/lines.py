@@ -1,0 +1,136 @@
+"""The lines that a plan's config needs, each with the reason for it. What the defaults do well has no line."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from scripts.new.defaults import default
+from scripts.new.difficulty import LEVELS, QUANTILES
+from scripts.new.looks import Looks
+from scripts.new.plan import Plan, name_all
+from scripts.new.write import Line
+
+SECTIONS = {
+    "data": "the rows, and how to read them (docs/data.md)",
+    "split": "which rows are held out",
+    "decontaminate": "the gate between training rows and held-out rows",
+    "score": "what counts as difficult (docs/curriculum.md)",
+    "curriculum": "what is trained, in which order",
+    "chat": "how the model is asked: the same in training, evaluation and Ollama",
+    "train": "how it is trained (docs/training.md)",
+    "evaluate": "what is asked of the held-out rows",
+    "report": "what the report shows",
+}
+HELD_OUT = ("test", "eval-hard", "eval-unseen")
+SMALL = 500e6  # parameters
+SMALL_RATE = 0.002  # the learning rate of the worked runs, whose base is a small one
+HARDER = {
+    "facts": "a row with more checks is harder",
+    "length": "a longer row is harder",
+    "readability": "a prompt that is harder to read is harder",
+    "rules": "points for what can be counted",
+}
+
+
+def percent(share: float) -> str:
+    """Return a share for people."""
+    return f"{100 * share:.0f} %"
+
+
+def minutes(value: float) -> str:
+    """Return minutes for people."""
+    return f"about {max(1, round(value))} min"
+
+
+def explain_task(looks: Looks) -> str:
+    """Return why the task is what it is, and what is graded."""
+    if looks.task == "command":
+        return "answers start with `aws`; graded as commands"
+    if looks.task == "extract":
+        return "answers are JSON objects; graded field by field"
+    if looks.task == "classify":
+        return f"{len(looks.labels)} different answers, all short; graded by accuracy and F1"
+    return "answers are free text; graded by `checks` and exact match"
+
+
+def explain_lengths(plan: Plan) -> str:
+    """Return how tokens were counted."""
+    return "by the base's tokenizer" if plan.lengths.exact else "estimated from characters"
+
+
+def data_lines(plan: Plan) -> Iterator[Line]:
+    """Yield the lines of `data`."""
+    looks = plan.looks
+    yield Line("data.task", looks.task, explain_task(looks))
+    yield Line("data.files", looks.files, f"{looks.count:,} rows of shape {name_all(looks.shapes)}")
+    if looks.columns:
+        yield Line("data.columns", looks.columns, "our field: its name in your rows")
+    if looks.ignored:
+        yield Line(
+            "data.ignore_fields", looks.ignored, "columns to drop; an unknown one that is not listed is an error"
+        )
+    if plan.few:
+        yield Line("data.allow_few", True, "with fewer than 100 rows neither training nor evaluation says much")
+
+
+def score_lines(plan: Plan) -> Iterator[Line]:
+    """Yield the lines of `score`; none if rows bring their difficulty, or if nothing divides them."""
+    if plan.division is None or plan.division.scorer is None:
+        return
+    scorer, shares = plan.division.scorer, plan.division.shares
+    # scorers that decide by default no longer do
+    weights = {name: 0 for name, weight in default("score.weights").items() if weight and name != scorer} | {scorer: 1}
+    why = HARDER[scorer]
+    if scorer != "rules":
+        why += f"; points by `rules` would put {percent(max(shares['rules']))} of your rows into one level"
+    yield Line("score.weights", weights, why)
+    mix = " / ".join(percent(share) for share in shares[scorer])
+    yield Line("score.quantiles", QUANTILES, f"so {mix} of the rows are {name_all(LEVELS)}")
+
+
+def phases_line(plan: Plan) -> Line:
+    """Return `curriculum.phases`, the budget."""
+    budget = plan.budget
+    items = []
+    for wanted, rows, pool in zip(plan.phases, budget.rows, plan.pools, strict=True):
+        names = [LEVELS[level] for level in wanted]
+        value: dict[str, Any] = {"name": names[-1] if len(plan.phases) > 1 else "train", "levels": names}
+        value |= {"rows": rows} if rows else {"epochs": budget.epochs}
+        items.append((value, f"{rows:,} of {pool:,} rows" if rows else f"{pool:,} rows"))
+    reason = f"{budget.epochs} passes, since one makes few steps" if budget.epochs > 1 else "every row once a phase"
+    if any(budget.rows):
+        reason = "fewer rows than there are, to keep to --minutes"
+    total = f"{budget.steps:,} steps, {budget.tokens:,} tokens, {minutes(budget.training_minutes)} (estimated)"
+    return Line("curriculum.phases", items, f"{reason}: {total}")
+
+
+def make_lines(plan: Plan) -> Iterator[Line]:
+    """Yield the lines of a config, in the order of the file."""
+    yield Line("run", plan.run, f"everything it makes is in results/{plan.run}/")
+    yield Line("base_model", plan.base["alias"], "the model to fine-tune, from config/bases.yaml")
+    yield from data_lines(plan)
+    for key, (value, why) in plan.split.items():
+        yield Line(f"split.{key}", value, why)
+    if plan.held_out.too_many:
+        share = (
+            f"{plan.held_out.contaminated:,} of {plan.held_out.count:,} held-out rows ask nearly what training rows ask"
+        )
+        yield Line("decontaminate.found", "leave-out", f"{share}; the default stops the run")
+    yield from score_lines(plan)
+    yield phases_line(plan)
+    named = {"classify": "; it names the labels", "extract": "; it names the keys"}.get(plan.looks.task, "")
+    own = plan.looks.system_prompt is not None
+    why = "the system turn of your rows" if own else f"a start, to be edited: say what the model is for{named}"
+    yield Line("chat.system_prompt", plan.system_prompt, why)
+    if 0 < plan.parameters < SMALL:
+        yield Line("train.learning_rate", SMALL_RATE, "as in the worked runs, which have a small base, too")
+    yield Line("train.batch_size", plan.budget.batch_size, f"rows of a step, for {plan.budget.steps:,} steps in all")
+    counted = explain_lengths(plan)
+    longest = f"your longest row has {plan.lengths.longest:,} tokens, {counted}"
+    yield Line("train.max_length", plan.max_length, f"{longest}; the rest is headroom. Also Ollama's context")
+    asked = [name for name in HELD_OUT if plan.budget.splits.get(name)]
+    if asked != list(HELD_OUT):
+        missing = name_all([name for name in HELD_OUT if name not in asked])
+        yield Line("evaluate.splits", asked, f"no rows fall into {missing}")
+    longest = f"your longest answer has {plan.lengths.longest_answer:,} tokens, {counted}"
+    yield Line("evaluate.max_tokens", plan.max_tokens, longest)
+    yield Line("report.title", plan.run.replace("-", " ").replace("_", " ").capitalize(), "its heading")

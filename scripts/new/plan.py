@@ -1,0 +1,156 @@
+"""Everything that is decided for a run: what the rows are, how they are divided, how long that takes."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.common.errors import GradusError
+from scripts.common.records import Record
+from scripts.data.split import FEW
+from scripts.new import difficulty
+from scripts.new.budget import PARAMETERS, Budget, Machine, count_parameters, make_budget, this_machine
+from scripts.new.defaults import default
+from scripts.new.held_out import HeldOut, hold_out
+from scripts.new.lengths import Lengths, find_tokenizer, measure, round_up
+from scripts.new.looks import Looks, look
+
+NAMED_CHARS = 600  # of labels or keys; a system prompt that names more is too long
+HEADROOM = 1.25  # over the longest row, and over the longest answer
+FEW_ROWS = 1_500  # with fewer, a tenth of them says too little about the model
+MANY_ROWS = 10_000  # with more, a tenth of them is more than anybody asks
+VALID_ROWS, TEST_ROWS = 500, 1_000  # that are enough then
+FEW_GROUPS = 20
+
+
+@dataclass
+class Plan:
+    """What is decided. `split`: of the config's section, what differs from its defaults: {key: (value, why)}."""
+
+    run: str
+    base: Mapping[str, Any]
+    parameters: float  # of the base; 0 if its name does not say
+    looks: Looks
+    few: bool
+    system_prompt: str
+    lengths: Lengths
+    split: dict[str, tuple[Any, str]]
+    held_out: HeldOut
+    levels: list[int]
+    division: difficulty.Division | None  # None: the rows bring their difficulty
+    phases: list[list[int]]
+    pools: list[int]  # training rows that each phase draws from
+    max_length: int
+    max_tokens: int
+    budget: Budget
+    machine: Machine
+
+
+def name_all(names: Sequence[str]) -> str:
+    """Return names joined by commas and a final `and`."""
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
+
+
+def write_system_prompt(seen: Looks) -> str:
+    """Return the rows' own system prompt, or one to start from."""
+    if seen.system_prompt is not None:
+        return seen.system_prompt
+    if seen.task == "command":
+        return "You turn a request into one AWS CLI command."
+    if seen.task == "classify":
+        labels = ", ".join(sorted(seen.labels))
+        return f"Name the label that fits the text{f', one of: {labels}' if len(labels) <= NAMED_CHARS else ''}."
+    if seen.task == "extract":
+        keys = seen.keys
+        always = [key for key in keys if keys[key] == len(seen.records)]
+        others = [key for key in keys if key not in always]
+        if not keys or len(name_all(list(keys))) > NAMED_CHARS:
+            return "Turn the text into one JSON object."
+        wanted = f" with the key{'s' * (len(always) > 1)} {name_all(always)}" if always else ""
+        maybe = f"{', and' if always else ' with,'} where the text has them, {name_all(others)}" if others else ""
+        return f"Turn the text into one JSON object{wanted}{maybe}."
+    return "You answer questions."
+
+
+def choose_split(records: Sequence[Record]) -> dict[str, tuple[Any, str]]:
+    """Return what of the section `split` should differ from its defaults, each with the reason."""
+    found: dict[str, tuple[Any, str]] = {}
+    groups = {record.group for record in records if record.group}
+    if groups and len(groups) < FEW_GROUPS:
+        found["by"] = ("row", f"only {len(groups)} groups: with whole ones, test could be tiny or huge")
+        found["unseen_share"] = (0, "too few groups to hold whole ones out")
+    if all(record.split for record in records):
+        return found
+    if len(records) < FEW_ROWS:
+        found["test_share"] = (0.2, f"a tenth of {len(records):,} rows would say little about the model")
+    if len(records) > MANY_ROWS:
+        found["valid_share"] = (
+            share_of(VALID_ROWS, len(records)),
+            f"about {VALID_ROWS} rows; the loss on them is taken after each phase",
+        )
+        found["test_share"] = (
+            share_of(TEST_ROWS, len(records)),
+            f"about {TEST_ROWS:,} rows; evaluate.max_rows are asked",
+        )
+    return found
+
+
+def share_of(part: int, whole: int) -> float:
+    """Return a share of about `part` rows, of one figure."""
+    return float(f"{part / whole:.1g}")
+
+
+def make_plan(
+    files: Sequence[str],
+    run: str,
+    base: Mapping[str, Any],
+    minutes: float = 60,
+    prompt: str | None = None,
+    response: str | None = None,
+    allow_few: bool = False,
+) -> Plan:
+    """Look at the rows and decide. `minutes`: what training may take; `prompt`, `response`: columns the user names.
+
+    Raises GradusError if the rows cannot be used, or if they are too few.
+    """
+    seen = look(files, prompt, response)
+    records = seen.records
+    few = len(records) < FEW
+    if few and not allow_few:
+        raise GradusError(
+            f"{len(records)} rows can be used; with fewer than {FEW} neither training nor evaluation says anything. "
+            "Bring more rows. To try nevertheless: python -m scripts.new … --allow-few, which sets data.allow_few"
+        )
+    system_prompt = write_system_prompt(seen)
+    measured = measure(records, system_prompt, find_tokenizer(base, Path()))
+    max_tokens = round_up(HEADROOM * measured.longest_answer + 2, 4)
+    division = difficulty.divide(records, default("score.rules"))
+    levels = division.levels if division else [record.difficulty or 0 for record in records]
+    phases = difficulty.choose_phases(levels, division)
+    split = choose_split(records)
+    held_out = hold_out(records, default("split") | {key: value for key, (value, _) in split.items()})
+    places = difficulty.mark_hard(held_out.places, records, levels)
+    parameters = count_parameters(base)
+    machine = this_machine(base, Path())
+    planned = make_budget(places, levels, phases, measured, max_tokens, parameters or PARAMETERS, machine, minutes)
+    trained = Counter(level for place, level in zip(places, levels, strict=True) if place == "train")
+    return Plan(
+        run=run,
+        base=base,
+        parameters=parameters,
+        looks=seen,
+        few=few,
+        system_prompt=system_prompt,
+        lengths=measured,
+        split=split,
+        held_out=held_out,
+        levels=levels,
+        division=division,
+        phases=phases,
+        pools=[sum(trained[level] for level in wanted) for wanted in phases],
+        max_length=max(256, round_up(HEADROOM * measured.longest, 64)),
+        max_tokens=max_tokens,
+        budget=planned,
+        machine=machine,
+    )
