@@ -247,7 +247,7 @@ def test_labels_are_audited_by_the_code_that_trains(base, contract, monkeypatch)
 
     from transformers import AutoTokenizer
 
-    from scripts.train import check_labels, train_phase
+    from scripts.train import check_labels, sft
 
     tokenizer = AutoTokenizer.from_pretrained(base)
 
@@ -262,11 +262,11 @@ def test_labels_are_audited_by_the_code_that_trains(base, contract, monkeypatch)
     assert good["trained_tokens"] == sum(len(row.response.encode()) + 1 for row in ROWS)
     padded = dataclasses.replace(contract, pad_token="<|im_end|>", pad_token_id=2)
     assert audit(padded)["labels.padding_trained"] == 3
-    right = train_phase.encode
-    monkeypatch.setattr(train_phase, "encode", lambda *a: (right(*a)[0][:-1], [right(*a)[0][-1], *right(*a)[1]]))
+    right = sft.encode
+    monkeypatch.setattr(sft, "encode", lambda *a: (right(*a)[0][:-1], [right(*a)[0][-1], *right(*a)[1]]))
     assert audit()["labels.prompt_trained"] == 3
     assert audit()["labels.text_differs"] == 3
-    monkeypatch.setattr(train_phase, "encode", lambda *a: (right(*a)[0], right(*a)[1][:-1]))
+    monkeypatch.setattr(sft, "encode", lambda *a: (right(*a)[0], right(*a)[1][:-1]))
     assert audit()["labels.end_untrained"] == 3
 
 
