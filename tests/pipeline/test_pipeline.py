@@ -288,10 +288,12 @@ def test_a_killed_training_goes_on_to_the_same_bytes_with_one_core_or_two(projec
     (copy.folder / "often.yaml").write_text("train: {checkpoint_steps: 1}\n")
     target, configs = "results/tiny/train/curriculum/seed1/easy/trained", ("tiny.yaml", "often.yaml")
     process = copy.start(target, configs=configs)
+    jobs = []
     while not list(copy.folder.glob(".work/train/tiny/curriculum-1-easy/*/step-000002")):
         assert process.poll() is None, process.stdout.read()
-        time.sleep(0.02)
-    jobs = [p for p in psutil.Process(process.pid).children(recursive=True) if "train_phase" in " ".join(p.cmdline())]
+        children = [] if jobs else psutil.Process(process.pid).children(recursive=True)
+        jobs += [child for child in children if "train_phase" in " ".join(child.cmdline())]
+        time.sleep(0.01)
     assert jobs
     for job in jobs:
         job.kill()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.bench.families import FAMILIES, TOLERANCE, prove, table
+from scripts.reproduce.reference import BASE_NAME
 
 
 def read(path):
@@ -41,7 +42,7 @@ def test_the_hugging_face_folder_loads_and_answers(project):
     assert (one.exp() * (one - other)).sum() < 0.01
     card = ModelCard.load(folder / "README.md")
     assert card.data.license == "apache-2.0"
-    assert card.data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert card.data.base_model == BASE_NAME
     assert len(card.data.eval_results) == 15
     for words in ("## Limits", "| test | 4 | exact |", "pypi:awscli==1.46.3", system):
         assert words in card.text
