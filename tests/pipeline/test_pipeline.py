@@ -330,7 +330,7 @@ curriculum:
     - {name: medium, levels: [easy, medium], rows: 8}
     - {name: hard, levels: [easy, medium, hard], rows: 8}
 chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}
-evaluate: {models: [base, mine-1], max_rows: {test: 3}, max_tokens: 8}
+evaluate: {models: [base, mine-1], splits: [test, eval-unseen], max_rows: {test: 3}, max_tokens: 8}
 export: {more_quants: [], imatrix: {enabled: false}}
 fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_task_drop: 1, quant_agreement: 0.7}
 """

@@ -51,7 +51,9 @@ def refused(settings, folder, monkeypatch):
     """Return the message with which a config's check, before Snakemake plans, refuses some settings."""
     monkeypatch.chdir(folder)
     file = folder / "own.yaml"
-    file.write_text(yaml.safe_dump({"run": "own", "base_model": {"source": f"path:{folder}"}, **settings}))
+    file.write_text(
+        yaml.safe_dump({"run": "own", "base_model": {"source": f"path:{folder}"}, **settings}, sort_keys=False)
+    )
     with pytest.raises(GradusError) as caught:
         check_files(check_config(read_config(file), [file.name]), [file.name])
     return str(caught.value)
@@ -68,14 +70,15 @@ def test_other_file_names_are_refused(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("run", ODD_RUNS)
 def test_names_of_runs_that_lead_astray_are_refused(tmp_path, monkeypatch, run):
     settings = {"run": run, "data": {"files": ["rows.jsonl"]}}
-    assert "own.yaml:3: run: " in refused(settings, tmp_path, monkeypatch)
+    assert "own.yaml:1: run: " in refused(settings, tmp_path, monkeypatch)
 
 
 def test_such_names_end_a_run_at_once(fresh):
-    (fresh.folder / "own.yaml").write_text(yaml.safe_dump({"run": ODD_RUNS[0], "data": {"files": [ODD_NAMES[2]]}}))
+    settings = {"run": ODD_RUNS[0], "data": {"files": [ODD_NAMES[2]]}}
+    (fresh.folder / "own.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     code, text = fresh.snakemake("--dry-run", configs=("tiny.yaml", "own.yaml"))
     assert code != 0
-    assert "own.yaml:3: run: " in text
+    assert "own.yaml:1: run: " in text
     assert "Traceback" not in text
     assert not fresh.results.exists()
 

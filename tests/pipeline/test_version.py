@@ -146,20 +146,20 @@ def damage(path):
 
 
 def test_an_old_commit_brings_its_models_back_and_metrics_are_compared(versioned, tmp_path):
-    """Another answer length changes what the models say, and with it the metrics."""
+    """A row less to answer changes the metrics of a split, and no others."""
     copy = clone(versioned.folder, tmp_path / "clone")
     run(copy.folder, TOOLS / "dvc", "pull", "--quiet")
     assert copy.planned() == {}
     first = {name: sha256_file(copy.results / name) for name in ("metrics.json", "ollama/Modelfile", "manifest.json")}
     setting = copy.folder / "tiny.yaml"
-    setting.write_text(setting.read_text().replace("max_tokens: 24", "max_tokens: 6"))
+    setting.write_text(setting.read_text().replace("eval-hard: 4", "eval-hard: 3"))
     record(copy, "Second")
     second = {name: sha256_file(copy.results / name) for name in first}
     assert second["manifest.json"] != first["manifest.json"]
     compared = json.loads(run(copy.folder, TOOLS / "dvc", "metrics", "diff", "--all", "--json", "HEAD~1"))
     rows = compared["results/tiny/metrics.json"]
     assert rows["base.test.exact.n"]["diff"] == 0
-    assert any(row["diff"] for row in rows.values())
+    assert rows["base.eval-hard.exact.n"]["diff"] == -1
     run(copy.folder, "git", "checkout", "--quiet", "HEAD~1")
     run(copy.folder, TOOLS / "dvc", "checkout", "--quiet")
     assert {name: sha256_file(copy.results / name) for name in first} == first
