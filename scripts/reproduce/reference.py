@@ -15,15 +15,17 @@ from pathlib import Path
 import yaml
 
 from scripts.common.errors import GradusError
-from scripts.common.hashing import ROOT
+from scripts.common.hashing import ROOT, sha256_file
 from scripts.common.io import read_json, write_json
 from scripts.common.project import copy_sources, source_fingerprint
+from scripts.reproduce import random_base
 
 CONFIG = "tiny.yaml"  # in the top folder of each copy
 RESULTS = Path("results") / "tiny"
 FOLDER = ROOT / ".work" / "reference"
 BASE_NAME = "random/llama"
-RANDOM_BASE = "data/raw/random-base"  # with what is fetched: a copy of the project needs it as it needs that
+# with what is fetched: a copy of the project needs it as it needs that; another one where another code made it
+RANDOM_BASE = f"data/raw/random-base-{sha256_file(random_base.__file__)[:8]}"
 
 
 def config_of(base: str) -> str:
@@ -32,35 +34,35 @@ def config_of(base: str) -> str:
     if base == "real":
         return text
     config = yaml.safe_load(text)
-    config["base_model"] = {
-        "source": f"path:{RANDOM_BASE}",
-        "gguf": None,
-        "license": "Apache-2.0",
-        "name": "random/llama",
-    }
+    own = {"source": f"path:{RANDOM_BASE}", "gguf": None, "license": "Apache-2.0", "name": BASE_NAME}
+    config["base_model"] = own
+    config["fidelity"]["quant_agreement"] = 0.2  # of tokens that are nearly equally likely, others come first
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def link_fetched(folder: Path, base: str) -> None:
+def link_fetched(folder: Path) -> None:
     """Link into `folder`/data/raw what this copy of the project, or a reference, has fetched; all of it is pinned."""
     places = [ROOT / "data" / "raw", *sorted(FOLDER.glob("*/data/raw"))]
     for fetched in (item for place in places if place.is_dir() for item in sorted(place.iterdir()) if item.is_dir()):
         target = folder / "data" / "raw" / fetched.name
-        if not target.exists() and (base == "random" or fetched.name != Path(RANDOM_BASE).name):
+        stale = fetched.name.startswith("random-base") and fetched.name != Path(RANDOM_BASE).name
+        if not stale and not target.exists():
             shutil.copytree(fetched, target, copy_function=os.link)
 
 
 def lay_out(folder: Path, base: str) -> Path:
     """Make a fresh copy of the project in `folder`, ready to run."""
-    shutil.rmtree(folder, ignore_errors=True)
-    copy_sources(folder)
-    link_fetched(folder, base)
-    (folder / CONFIG).write_text(config_of(base), encoding="utf-8")
-    if base == "random" and not (folder / RANDOM_BASE).is_dir():
+    new = folder.with_name(f"{folder.name}.new")  # what the old one has fetched is linked before that goes
+    shutil.rmtree(new, ignore_errors=True)
+    copy_sources(new)
+    link_fetched(new)
+    (new / CONFIG).write_text(config_of(base), encoding="utf-8")
+    if base == "random" and not (new / RANDOM_BASE).is_dir():
         # in a process of its own: torch's threads would stay with this one
-        code = f"from scripts.reproduce.random_base import *; write_random_base({str(folder / RANDOM_BASE)!r})"
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-    return folder
+        command = [sys.executable, "-m", "scripts.reproduce.random_base", str(new / RANDOM_BASE)]
+        subprocess.run(command, cwd=ROOT, check=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return new.rename(folder)
 
 
 def run(folder: Path, cores: int, *targets: str) -> float:

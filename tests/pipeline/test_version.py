@@ -15,6 +15,7 @@ import yaml
 
 from scripts.common.hashing import ROOT, sha256_file, sha256_folder
 from scripts.common.packages import normalize
+from scripts.reproduce.reference import RANDOM_BASE
 from tests.project import Project
 
 TOOLS = ROOT / ".venv" / "tools" / "bin"
@@ -302,7 +303,7 @@ def test_a_ggufs_line_of_descent_reaches_raw_rows_and_config(project, tmp_path):
         "results/tiny/train/curriculum/seed1/easy/trained  [train_phase",
         "results/tiny/data/converted/awscli.jsonl  [convert",
         "data/raw/pypi-awscli-1.46.3  [",
-        "data/raw/random-base  [",
+        f"{RANDOM_BASE}  [",
         "config results/tiny/config.yaml",
     ):
         assert words in text, words
