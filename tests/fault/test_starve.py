@@ -82,15 +82,15 @@ BROKEN = [
     ("results/tiny/data/masked_records.jsonl", None, "not JSON"),
     ("results/tiny/curriculum/train.jsonl", None, "not JSON"),
     ("results/tiny/data/chat_contract.json", None, "not JSON"),
-    ("results/tiny/export/curriculum-1/bf16.gguf", None, "not a whole GGUF file"),
-    ("results/tiny/export/curriculum-1/importance.gguf", None, "not a whole GGUF file"),
-    ("results/tiny/export/curriculum-1/Q4_K_M.gguf", None, "not a whole GGUF file"),
+    ("results/tiny/export/tuned/bf16.gguf", None, "not a whole GGUF file"),
+    ("results/tiny/export/tuned/importance.gguf", None, "not a whole GGUF file"),
+    ("results/tiny/export/tuned/Q4_K_M.gguf", None, "not a whole GGUF file"),
     ("results/tiny/evaluate/base/Q4_K_M/test.answers.jsonl", None, "not JSON"),
     ("results/tiny/metrics.json", None, "not JSON"),
 ]  # fmt: skip
 
 
-WHOLE = ["results/tiny/curriculum/train.jsonl", "results/tiny/export/curriculum-1/bf16.gguf"]  # run to the end again
+WHOLE = ["results/tiny/curriculum/train.jsonl", "results/tiny/export/tuned/bf16.gguf"]  # run to the end again
 
 
 @pytest.mark.parametrize(("name", "after", "message"), some(BROKEN, lambda case: case[2]))

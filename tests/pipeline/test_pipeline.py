@@ -36,7 +36,7 @@ def hashes(folder):
 
 def test_metrics_have_models_splits_and_n(project):
     metrics = json.loads((project.results / "metrics.json").read_text())
-    assert list(metrics) == ["base", "curriculum-1"]
+    assert list(metrics) == ["base", "tuned"]
     for splits in metrics.values():
         assert list(splits) == ["eval-hard", "eval-unseen", "test"]
         for found in splits.values():
@@ -73,13 +73,11 @@ def test_every_value_of_the_command_is_in_the_prompt(project):
 
 
 def test_tuned_and_base_went_the_same_road(project):
-    for model in ("base", "curriculum-1"):
+    for model in ("base", "tuned"):
         answers = lines(project.results / f"evaluate/{model}/Q4_K_M/test.answers.jsonl")
         assert len(answers) == 4
         assert all(answer["tokens"] <= 24 and answer["prompt_tokens"] > 20 for answer in answers)
-    first, second = (
-        lines(project.results / f"evaluate/{m}/Q4_K_M/test.answers.jsonl") for m in ("base", "curriculum-1")
-    )
+    first, second = (lines(project.results / f"evaluate/{m}/Q4_K_M/test.answers.jsonl") for m in ("base", "tuned"))
     assert [a["id"] for a in first] == [a["id"] for a in second]
     assert [a["text"] for a in first] != [a["text"] for a in second]
 
@@ -149,7 +147,7 @@ def test_the_report_stands_alone_and_shows_what_matters(project):
     assert "gates passed" in text
     assert text.count('class="trained"') > 5
     assert not re.search(r'(?:src|href)="(?!#)', text)
-    for word in ("curriculum-1", "eval-unseen", "tokens/s", "bits a weight", "left out: no command in the example"):
+    for word in ("tuned", "eval-unseen", "tokens/s", "bits a weight", "left out: no command in the example"):
         assert word in text
     assert text.count('class="example"') == 4
 
@@ -159,14 +157,14 @@ def test_the_ollama_folder_is_complete(project):
     text = (folder / "Modelfile").read_text()
     assert "FROM ./model.gguf" in text
     assert "You turn a request into one AWS CLI command." in text
-    assert (folder / "model.gguf").samefile(project.results / "export/curriculum-1/Q4_K_M.gguf")
+    assert (folder / "model.gguf").samefile(project.results / "export/tuned/Q4_K_M.gguf")
 
 
 def test_the_readmes_figures_are_printed(project):
     command = [sys.executable, "-m", "scripts.report.measured", "results/tiny"]
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for words in ("| test (4) | curriculum-1 |", "McNemar", "tokens/s", "| train_phase | 3 |"):
+    for words in ("| test (4) | tuned |", "McNemar", "tokens/s", "| train_phase | 3 |"):
         assert words in done.stdout
 
 
@@ -244,7 +242,9 @@ def test_arms_of_a_run_spend_the_same_and_the_report_proves_it(project, tmp_path
     """The ledgers of all arms that are built in, by the real rule on real rows."""
     copy = project.copy_to(tmp_path / "copy")
     arms = ["curriculum", "growing-random", "shuffled", "uniform", "reversed", "disjoint", "competence", "long-easy"]
-    (copy.folder / "arms.yaml").write_text(f"curriculum: {{arms: [{', '.join(arms)}]}}\n")
+    models = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}}
+    models["others"] = {"trained": {"arms": arms, "seeds": [1]}}
+    (copy.folder / "arms.yaml").write_text(json.dumps({"models": models}))
     targets = [f"results/tiny/curriculum/{arm}/seed1/ledger.json" for arm in arms]
     code, text = copy.snakemake(*targets, configs=("tiny.yaml", "arms.yaml"))
     assert code == 0, text
@@ -323,14 +323,16 @@ split: {by: group, valid_share: 0.1, test_share: 0.3}
 decontaminate: {found: stop, threshold: 0.9}
 score: {weights: {rules: null, length: 1, facts: 1, loss: 1, ifd: 0}, quantiles: [0.3, 0.8]}
 curriculum:
-  arms: [curriculum, mine]
   definitions: {mine: {replay: 0.3, order: difficulty}}
   phases:
     - {name: easy, levels: [easy], rows: 8}
     - {name: medium, levels: [easy, medium], rows: 8}
     - {name: hard, levels: [easy, medium, hard], rows: 8}
 chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}
-evaluate: {models: [base, mine-1], splits: [test, eval-unseen], max_rows: {test: 3}, max_tokens: 8}
+models:
+  base: {}
+  mine-1: {trained: {arm: mine, seed: 1}}
+evaluate: {splits: [test, eval-unseen], max_rows: {test: 3}, max_tokens: 8}
 export: {more_quants: [], imatrix: {enabled: false}}
 fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_task_drop: 1, quant_agreement: 0.7}
 """

@@ -24,7 +24,7 @@ def test_the_hugging_face_folder_loads_and_answers(project):
 
     folder = project.results / "hf"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
-    row = json.loads((project.results / "evaluate/curriculum-1/bf16/test.answers.jsonl").read_text().splitlines()[0])
+    row = json.loads((project.results / "evaluate/tuned/bf16/test.answers.jsonl").read_text().splitlines()[0])
     records = [json.loads(line) for line in (project.results / "curriculum/test.jsonl").read_text().splitlines()]
     prompt = next(r["prompt"] for r in records if r["id"] == row["id"])
     system = "You turn a request into one AWS CLI command."
@@ -46,7 +46,7 @@ def test_the_hugging_face_folder_loads_and_answers(project):
     assert len(card.data.eval_results) == 15
     for words in ("## Limits", "| test | 4 | exact |", "pypi:awscli==1.46.3", system):
         assert words in card.text
-    assert (folder / "model.safetensors").samefile(project.results / "export/curriculum-1/merged/model.safetensors")
+    assert (folder / "model.safetensors").samefile(project.results / "export/tuned/merged/model.safetensors")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

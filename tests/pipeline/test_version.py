@@ -121,7 +121,7 @@ def test_a_fresh_clone_after_dvc_pull_has_nothing_to_rerun(versioned, tmp_path):
     assert "Traceback" not in text
     assert f"its object in DVC's cache, {damaged}, is corrupted. Delete both, then: dvc fetch results/tiny.dvc" in text
     assert "is corrupted" in run(copy.folder, sys.executable, "-m", "scripts.version.dvc", code=1)
-    for file in (damaged, copy.results / "ollama/model.gguf", copy.results / "export/curriculum-1/Q4_K_M.gguf"):
+    for file in (damaged, copy.results / "ollama/model.gguf", copy.results / "export/tuned/Q4_K_M.gguf"):
         file.unlink()
     run(copy.folder, TOOLS / "dvc", "fetch", "--quiet", "results/tiny.dvc")
     run(copy.folder, TOOLS / "dvc", "checkout", "--quiet", "results/tiny.dvc")
@@ -233,10 +233,9 @@ def test_the_manifest_names_every_file_with_its_hash_and_line_of_descent(project
             assert facts["sha256"] == sha256_file(file)
             assert facts["bytes"] == file.stat().st_size
     assert all(facts["rule"] and (facts["code"] or facts["rule"] == "fetch") for facts in made.values())
-    gguf = made["results/tiny/export/curriculum-1/Q4_K_M.gguf"]
+    gguf = made["results/tiny/export/tuned/Q4_K_M.gguf"]
     assert (
-        gguf["inputs"]["results/tiny/export/curriculum-1/bf16.gguf"]
-        == made["results/tiny/export/curriculum-1/bf16.gguf"]["sha256"]
+        gguf["inputs"]["results/tiny/export/tuned/bf16.gguf"] == made["results/tiny/export/tuned/bf16.gguf"]["sha256"]
     )
     assert manifest["config"]["curriculum"]["phases"][0]["rows"] == 16
     assert manifest["packages"]["torch"].startswith("2.")
@@ -259,7 +258,7 @@ def test_the_gguf_carries_the_hashes_of_dataset_template_and_system_prompt(proje
 
     contract = read_contract(project.results / "data/chat_contract.json")
     for quant in ("bf16", "Q4_K_M"):
-        said = metadata(open_gguf(project.results / f"export/curriculum-1/{quant}.gguf"))
+        said = metadata(open_gguf(project.results / f"export/tuned/{quant}.gguf"))
         assert said["gradus.dataset.sha256"] == sha256_file(project.results / "curriculum/train.jsonl")
         assert said["gradus.chat_template.sha256"] == sha256_text(contract.chat_template)
         assert said["gradus.system_prompt.sha256"] == sha256_text(contract.system_prompt)
@@ -299,7 +298,7 @@ def test_a_ggufs_line_of_descent_reaches_raw_rows_and_config(project, tmp_path):
     shutil.copy(project.results / "ollama/model.gguf", copy)
     text = run(project.folder, sys.executable, "-m", "scripts.provenance.trace", copy)
     for words in (
-        "is results/tiny/export/curriculum-1/Q4_K_M.gguf of run tiny",
+        "is results/tiny/export/tuned/Q4_K_M.gguf of run tiny",
         "results/tiny/train/curriculum/seed1/easy/trained  [train_phase",
         "results/tiny/data/converted/awscli.jsonl  [convert",
         "data/raw/pypi-awscli-1.46.3  [",
