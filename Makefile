@@ -55,7 +55,7 @@ verify: setup
 
 # killed, starved of disk, corrupted, and compared with a run that nothing disturbed; FAULTS=some: each kind of fault once
 faults: tools
-	FAULTS=$(or $(FAULTS),all) $(BIN)/python -m pytest tests/fault
+	$(BIN)/python -m pytest tests/fault
 
 # make trace FILE=results/aws-cli/ollama/model.gguf
 trace: setup
