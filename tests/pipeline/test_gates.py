@@ -92,8 +92,6 @@ def test_another_threshold_asks_the_gates_again_and_nothing_else(project):
         "gate": gates,
         "fidelity": 1,
         "report": 1,
-        "ollama": 1,
-        "hf": 1,
         "manifest": 1,
         "crate": 1,
         "all": 1,
