@@ -69,8 +69,10 @@ def run(folder: Path, cores: int, *targets: str) -> float:
     """Run the small pipeline in `folder`, all or some targets; return seconds. Raises GradusError if it fails."""
     began = time.monotonic()
     command = [sys.executable, "-m", "snakemake", *targets, "--cores", str(cores), "--configfile", CONFIG]
+    # the copy lies in a repository, and is no part of it
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
     with open(folder / "run.log", "w", encoding="utf-8") as log:
-        done = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
     if done.returncode:
         raise GradusError(f"the run in {folder} failed; see {folder / 'run.log'}")
     return time.monotonic() - began
