@@ -12,6 +12,7 @@ import sys
 import time
 
 import psutil
+import pytest
 
 PHASES = """
 curriculum:
