@@ -49,13 +49,13 @@ $(VENV)/tools/.ready: envs/tools.in envs/tools.lock
 test: tools
 	$(BIN)/python -m pytest
 
-# the small pipeline twice, in two folders, every byte compared: some ten minutes
+# the small pipeline twice, in two folders, every byte compared; TO=results/tiny/metrics.json: the second time only so far
 verify: setup
-	$(BIN)/python -m scripts.reproduce.verify
+	$(BIN)/python -m scripts.reproduce.verify $(TO)
 
-# killed, starved of disk, corrupted, and compared with the run of `make verify`: some twenty minutes
+# killed, starved of disk, corrupted, and compared with a run that nothing disturbed; FAULTS=some: each kind of fault once
 faults: tools
-	$(BIN)/python -m pytest tests/fault --override-ini addopts= --quiet
+	$(BIN)/python -m pytest tests/fault
 
 # make trace FILE=results/aws-cli/ollama/model.gguf
 trace: setup

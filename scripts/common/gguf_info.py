@@ -1,10 +1,12 @@
 """What a GGUF file says of itself."""
 
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from gguf import GGUFReader
+import numpy as np
+from gguf import GGUFReader, GGUFValueType
 
 from scripts.common.chat import ChatContract
 from scripts.common.errors import GradusError
@@ -12,12 +14,33 @@ from scripts.common.errors import GradusError
 SUPERBLOCK = 256  # weights of a K-quant's block; a tensor whose rows it does not divide gets another type
 
 
-def open_gguf(path: str | Path) -> GGUFReader:
-    """Open a GGUF; raise GradusError if it is none, or cut short."""
+LONG = 1000  # items of a list that is a vocabulary's
+
+
+class QuickReader(GGUFReader):  # type: ignore[misc]
+    """Skips the vocabulary's lists, whose contents are then empty; item by item the library takes seconds for them."""
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list[Any], list[int], list[GGUFValueType]]:
+        if GGUFValueType(raw_type) is not GGUFValueType.ARRAY or self.byte_order == "S":
+            return super()._get_field_parts(orig_offs, raw_type)
+        kind, count = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
+        item, end = GGUFValueType(kind[0]), orig_offs + 12
+        if count[0] < LONG or item is GGUFValueType.ARRAY:
+            return super()._get_field_parts(orig_offs, raw_type)
+        if item is GGUFValueType.STRING:
+            for _ in range(int(count[0])):
+                end += 8 + struct.unpack_from("<Q", self.data, end)[0]
+        else:
+            end += int(count[0]) * np.dtype(self.gguf_scalar_to_np[item]).itemsize
+        return end - orig_offs, [kind, count], [], [GGUFValueType.ARRAY, item]
+
+
+def open_gguf(path: str | Path, whole: bool = False) -> GGUFReader:
+    """Open a GGUF, without its vocabulary's lists unless `whole`; raise GradusError if it is none, or cut short."""
     try:
-        reader = GGUFReader(path)
+        reader = (GGUFReader if whole else QuickReader)(path)
         stored = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error) as error:
         raise GradusError(f"{path}: not a whole GGUF file ({error}); delete it and run again") from None
     if stored > Path(path).stat().st_size or not reader.tensors:
         raise GradusError(f"{path}: not a whole GGUF file, it is cut short; delete it and run again")

@@ -76,7 +76,7 @@ def fingerprints(contract: ChatContract, rows: str | Path | None) -> dict[str, s
 
 def add_metadata(source: Path, target: Path, values: Mapping[str, str]) -> None:
     """Write a copy of a GGUF with more texts in its metadata: the converter takes none but its own."""
-    reader = open_gguf(source)
+    reader = open_gguf(source, whole=True)
     writer = GGUFWriter(target, metadata(reader)["general.architecture"])
     new = {key: MetadataDetails(GGUFValueType.STRING, value) for key, value in values.items()}
     copy_with_new_metadata(reader, writer, new, [])

@@ -1,68 +1,41 @@
-"""The run of `make verify`, that nothing disturbed, as the measure; and folders to disturb others in."""
+"""Folders to do harm in, and the table of what was done.
 
-import json
+`make faults` does everything; with FAULTS=some it does a part of it that covers each kind once, drawn by FAULT_SEED.
+"""
+
 import os
-import shutil
-import subprocess
-import sys
+import random
 
 import pytest
 
-from scripts.reproduce import verify
 from scripts.reproduce.compare_runs import compare_bits
+from tests.project import Project
 
 ROWS = []  # of the table that `make faults` prints
+ALL = os.environ.get("FAULTS", "all") == "all"
+SEED = int(os.environ.get("FAULT_SEED", "20261122"))
 
 
-class Folder:
-    """A copy of the project that faults are done to."""
-
-    def __init__(self, path):
-        self.path = path
-        self.results = path / "results" / "tiny"
-
-    def command(self, *arguments, cores=2):
-        more = ["--cores", str(cores), "--configfile", verify.CONFIG]
-        return [sys.executable, "-m", "snakemake", *arguments, *more]
-
-    def snakemake(self, *arguments):
-        """Run snakemake to its end; return (exit code, everything that it printed)."""
-        done = subprocess.run(self.command(*arguments), cwd=self.path, text=True, capture_output=True, check=False)
-        return done.returncode, done.stdout + done.stderr
-
-    def manifest(self):
-        return json.loads((self.results / "manifest.json").read_text())
-
-    def replace(self, name, content):
-        """Give a file another content; other copies of the project, whose hard link it is, keep theirs."""
-        (self.path / name).unlink()
-        (self.path / name).write_bytes(content)
-
-
-@pytest.fixture(scope="session")
-def reference():
-    """The undisturbed run, made now unless `make verify` has made it of the same sources."""
-    place = verify.verified()
-    if not place:
-        place = verify.lay_out(verify.FOLDER / "first")
-        verify.run(place, os.cpu_count())
-    return Folder(place)
+def some(cases, kind):
+    """Return all cases, or of a part one of each kind; `kind`: the function that says which a case is of."""
+    if ALL:
+        return cases
+    kinds = {}
+    for case in cases:
+        kinds.setdefault(kind(case), []).append(case)
+    return [random.Random(SEED).choice(alike) for alike in kinds.values()]
 
 
 @pytest.fixture
 def laid_out(tmp_path):
     """A fresh copy, nothing run."""
-    return Folder(verify.lay_out(tmp_path / "project"))
+    return Project.fresh(tmp_path / "project")
 
 
 @pytest.fixture
 def finished(reference, tmp_path):
     """A copy of the undisturbed run."""
-    path = tmp_path / "project"
-    shutil.copytree(reference.path, path, copy_function=os.link)
-    shutil.rmtree(path / ".snakemake")
-    shutil.copytree(reference.path / ".snakemake", path / ".snakemake")
-    return Folder(path)
+    return reference.copy_to(tmp_path / "project")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from scripts.common.errors import GradusError
 from scripts.common.gguf_info import metadata, open_gguf, read_gguf
 from scripts.export.quantize import quantize
 from scripts.fidelity.gates import GATES
+from scripts.reproduce.reference import BASE_NAME
 
 
 def read(path):
@@ -33,8 +34,8 @@ def test_every_gate_was_measured_and_passed(project):
             assert isinstance(row["value"], int | float)
     assert {row["check"] for row in rows} >= {
         "base/gguf",
-        "curriculum-1/gguf",
-        "curriculum-1/merge",
+        "tuned/gguf",
+        "tuned/merge",
         "labels",
         "serving",
     }
@@ -42,15 +43,15 @@ def test_every_gate_was_measured_and_passed(project):
 
 def test_the_measurements_are_of_this_run(project):
     """Numbers that could not come from doing nothing."""
-    merge = read(project.results / "fidelity/curriculum-1/merge.json")
-    assert merge["tensors"]["targeted"] == 210
+    merge = read(project.results / "fidelity/tuned/merge.json")
+    assert merge["tensors"]["targeted"] == 2 * 7
     assert 0 < merge["live_against_merged"]["mean_kl"] < merge["trained_against_merged"]["mean_kl"]
-    quants = read(project.results / "fidelity/curriculum-1/quantization.json")["quants"]
+    quants = read(project.results / "fidelity/tuned/quantization.json")["quants"]
     assert list(quants) == ["Q4_K_M", "Q4_K_M-no-imatrix", "Q8_0", "bf16"]
     assert quants["bf16"]["max_kl"] == 0
     assert 0 < quants["Q8_0"]["mean_kl"] < quants["Q4_K_M"]["mean_kl"]
     assert quants["Q8_0"]["bits_per_weight"] > quants["Q4_K_M"]["bits_per_weight"]
-    assert len(quants["Q4_K_M"]["fallbacks"]) == 181  # 180 by llama.cpp's count, and the embeddings
+    assert len(quants["Q4_K_M"]["fallbacks"]) == 2 * 6 + 1  # in a layer all but ffn_down, and the embeddings
     assert not quants["Q8_0"]["fallbacks"]
     speeds = read(project.results / "fidelity/speed.json")["quants"]
     assert all(min(speed.values()) > 1 for speed in speeds.values())
@@ -65,8 +66,8 @@ def test_a_gguf_tells_where_it_comes_from(project):
     file = project.results / "ollama/model.gguf"
     done = subprocess.run([*dump, str(file)], capture_output=True, text=True, check=True)
     said = {key: field.get("value") for key, field in json.loads(done.stdout)["metadata"].items()}
-    assert said["general.name"] == "tiny curriculum-1"
-    assert said["general.base_model.0.name"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert said["general.name"] == "tiny tuned"
+    assert said["general.base_model.0.name"] == BASE_NAME
     assert said["general.license"] == "apache-2.0"
     assert said["general.dataset.0.name"] == "pypi:awscli==1.46.3"
     assert said["general.quantized_by"] == "Gradus"
@@ -75,12 +76,12 @@ def test_a_gguf_tells_where_it_comes_from(project):
 
 
 def test_the_importance_matrix_changes_what_is_served(project):
-    export = project.results / "export/curriculum-1"
+    export = project.results / "export/tuned"
     weighed, plain = (open_gguf(export / f"{name}.gguf") for name in ("Q4_K_M", "Q4_K_M-no-imatrix"))
     assert "quantize.imatrix.file" not in metadata(plain)
     assert [t.tensor_type for t in weighed.tensors] == [t.tensor_type for t in plain.tensors]
     differing = sum((a.data != b.data).any() for a, b in zip(weighed.tensors, plain.tensors, strict=True))
-    assert differing >= 150  # of 211 that are quantized; Q8_0 takes no weights
+    assert differing >= 10  # of 15 that are quantized; Q8_0 takes no weights
 
 
 def test_another_threshold_asks_the_gates_again_and_nothing_else(project):
@@ -91,8 +92,6 @@ def test_another_threshold_asks_the_gates_again_and_nothing_else(project):
         "gate": gates,
         "fidelity": 1,
         "report": 1,
-        "ollama": 1,
-        "hf": 1,
         "manifest": 1,
         "crate": 1,
         "all": 1,
@@ -107,9 +106,7 @@ def test_a_failed_gate_stops_the_run_and_names_the_step(project):
     again, more = project.snakemake()
     assert again == 0, more
     assert code != 0
-    assert re.search(
-        r"Gradus: step convert_gguf failed gate gguf.mean_kl \((base|curriculum-1)/gguf\): mean KL of", text
-    )
+    assert re.search(r"Gradus: step convert_gguf failed gate gguf.mean_kl \((base|tuned)/gguf\): mean KL of", text)
     assert "at most 0 is demanded" in text
     assert "Traceback" not in text
     assert listed["passed"] is False
@@ -143,7 +140,7 @@ def test_what_leaves_the_machine_happens_on_demand_only(project, monkeypatch):
 
 
 def test_a_gguf_that_is_cut_short_is_refused_everywhere(project, tmp_path):
-    whole = project.results / "export/curriculum-1/bf16.gguf"
+    whole = project.results / "export/tuned/bf16.gguf"
     data = whole.read_bytes()
     for size in (0, 3, 1000, 2_000_000, len(data) // 2, len(data) - 1):
         cut = tmp_path / "cut.gguf"
@@ -156,18 +153,18 @@ def test_a_gguf_that_is_cut_short_is_refused_everywhere(project, tmp_path):
 
 
 def test_a_full_disk_while_quantising_leaves_what_was_there(project, tmp_path):
-    """On a real file system of 40 MB, which 145 MB do not fit."""
+    """On a real file system of 4 MB, which 12 MB do not fit."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("mounting a small disk takes root")
     try:
         (disk / "Q8_0.gguf").write_bytes(b"from before")
         with pytest.raises(GradusError, match="could not quantize it as Q8_0 .*Is the disk full"):
-            quantize(project.results / "export/curriculum-1/bf16.gguf", "Q8_0", None, None, disk / "Q8_0.gguf")
+            quantize(project.results / "export/tuned/bf16.gguf", "Q8_0", None, None, disk / "Q8_0.gguf")
         assert (disk / "Q8_0.gguf").read_bytes() == b"from before"
         assert [file.name for file in disk.iterdir()] == ["Q8_0.gguf"]
     finally:
@@ -175,12 +172,13 @@ def test_a_full_disk_while_quantising_leaves_what_was_there(project, tmp_path):
 
 
 def test_the_same_adapter_in_two_bases_is_two_models(project):
-    """merge.base, and the suffixes that compare both."""
-    (project.folder / "both.yaml").write_text("evaluate: {models: [base, curriculum-1, curriculum-1-nf4]}\n")
+    trained = "{trained: {arm: curriculum, seed: 1}, merged_into: %s}"
+    models = f"base: {{}}, tuned: {trained % 'bf16'}, tuned-nf4: {trained % 'nf4'}"
+    (project.folder / "both.yaml").write_text(f"models: {{{models}}}\n")
     planned = project.planned(configs=("tiny.yaml", "both.yaml"))
     assert planned["merge"] == planned["check_merge"] == planned["convert_gguf"] == 1
     assert "train_phase" not in planned
-    (project.folder / "nf4.yaml").write_text("merge: {base: nf4-dequantized}\n")
+    (project.folder / "nf4.yaml").write_text(f"models: {{base: {{}}, tuned: {trained % 'nf4'}}}\n")
     planned = project.planned(configs=("tiny.yaml", "nf4.yaml"))
     assert planned["merge"] == 1
     assert "train_phase" not in planned

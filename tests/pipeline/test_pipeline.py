@@ -1,4 +1,4 @@
-"""The real DAG on real rows with the real model, a few steps of each phase, through to an answered GGUF."""
+"""The real DAG on real rows with a model of random weights, a few steps of each phase, through to an answered GGUF."""
 
 import csv
 import gzip
@@ -37,7 +37,7 @@ def hashes(folder):
 
 def test_metrics_have_models_splits_and_n(project):
     metrics = json.loads((project.results / "metrics.json").read_text())
-    assert list(metrics) == ["base", "curriculum-1"]
+    assert list(metrics) == ["base", "tuned"]
     for splits in metrics.values():
         assert list(splits) == ["eval-hard", "eval-unseen", "test"]
         for found in splits.values():
@@ -74,13 +74,11 @@ def test_every_value_of_the_command_is_in_the_prompt(project):
 
 
 def test_tuned_and_base_went_the_same_road(project):
-    for model in ("base", "curriculum-1"):
+    for model in ("base", "tuned"):
         answers = lines(project.results / f"evaluate/{model}/Q4_K_M/test.answers.jsonl")
         assert len(answers) == 4
         assert all(answer["tokens"] <= 24 and answer["prompt_tokens"] > 20 for answer in answers)
-    first, second = (
-        lines(project.results / f"evaluate/{m}/Q4_K_M/test.answers.jsonl") for m in ("base", "curriculum-1")
-    )
+    first, second = (lines(project.results / f"evaluate/{m}/Q4_K_M/test.answers.jsonl") for m in ("base", "tuned"))
     assert [a["id"] for a in first] == [a["id"] for a in second]
     assert [a["text"] for a in first] != [a["text"] for a in second]
 
@@ -113,16 +111,20 @@ def tokenize_all(gguf, prompts):
     return [decoder.tokenize(prompt) for prompt in prompts]
 
 
-def test_decoding_together_is_decoding_alone(project):
+def test_decoding_together_is_decoding_alone(project, tmp_path):
     """Sequences of a wave do not see each other; llama-cpp-python's own class says the same."""
     from scripts.common.chat import read_contract
     from scripts.common.isolate import run_isolated
     from scripts.common.records import Record
     from scripts.evaluate.answer import render_prompts
+    from scripts.export.convert_gguf import convert
 
     contract = read_contract(project.results / "data/chat_contract.json")
-    # in bf16: a quantized model rounds its activations, too, and two equally likely tokens can change places
-    gguf = str(project.results / "export/base/bf16.gguf")
+    # in fp32: where it rounds more, two nearly equally likely tokens can change places, and random weights have many
+    origin = dict.fromkeys(("name", "base_model", "base_source", "license", "data_license", "description"), "random")
+    origin |= {"finetune": None, "datasets": [], "quantized_by": "Gradus", "tags": ["test"]}
+    gguf = str(tmp_path / "f32.gguf")
+    convert(project.results / "base", origin, None, gguf, "f32")
     asked = ["list users", "say hello", "What is two and two? Answer briefly."]
     prompts = render_prompts(gguf, contract, [Record(prompt, "", "qa") for prompt in asked])
     together, alone, library = run_isolated("decoding", decode_three_ways, gguf, prompts)
@@ -150,7 +152,7 @@ def test_the_report_stands_alone_and_shows_what_matters(project):
     assert "gates passed" in text
     assert text.count('class="trained"') > 5
     assert not re.search(r'(?:src|href)="(?!#)', text)
-    for word in ("curriculum-1", "eval-unseen", "tokens/s", "bits a weight", "left out: no command in the example"):
+    for word in ("tuned", "eval-unseen", "tokens/s", "bits a weight", "left out: no command in the example"):
         assert word in text
     assert text.count('class="example"') == 4
 
@@ -160,14 +162,14 @@ def test_the_ollama_folder_is_complete(project):
     text = (folder / "Modelfile").read_text()
     assert "FROM ./model.gguf" in text
     assert "You turn a request into one AWS CLI command." in text
-    assert (folder / "model.gguf").samefile(project.results / "export/curriculum-1/Q4_K_M.gguf")
+    assert (folder / "model.gguf").samefile(project.results / "export/tuned/Q4_K_M.gguf")
 
 
 def test_the_readmes_figures_are_printed(project):
     command = [sys.executable, "-m", "scripts.report.measured", "results/tiny"]
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for words in ("| test (4) | curriculum-1 |", "McNemar", "tokens/s", "| train_phase | 3 |"):
+    for words in ("| test (4) | tuned |", "McNemar", "tokens/s", "| train_phase | 3 |"):
         assert words in done.stdout
 
 
@@ -245,7 +247,9 @@ def test_arms_of_a_run_spend_the_same_and_the_report_proves_it(project, tmp_path
     """The ledgers of all arms that are built in, by the real rule on real rows."""
     copy = project.copy_to(tmp_path / "copy")
     arms = ["curriculum", "growing-random", "shuffled", "uniform", "reversed", "disjoint", "competence", "long-easy"]
-    (copy.folder / "arms.yaml").write_text(f"curriculum: {{arms: [{', '.join(arms)}]}}\n")
+    models = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}}
+    models["others"] = {"trained": {"arms": arms, "seeds": [1]}}
+    (copy.folder / "arms.yaml").write_text(json.dumps({"models": models}))
     targets = [f"results/tiny/curriculum/{arm}/seed1/ledger.json" for arm in arms]
     code, text = copy.snakemake(*targets, configs=("tiny.yaml", "arms.yaml"))
     assert code == 0, text
@@ -283,16 +287,24 @@ def test_raw_rows_do_not_stay_unmasked(project):
     assert (project.results / "data/dataset.jsonl").exists()
 
 
+def trains(process):
+    try:
+        return "train_phase" in " ".join(process.cmdline())
+    except psutil.Error:  # has ended meanwhile
+        return False
+
+
 def test_a_killed_training_goes_on_to_the_same_bytes_with_one_core_or_two(project, tmp_path):
     """Snakemake throws a failed job's outputs away; the checkpoints stay, and the next run goes on from them."""
     copy = project.copy_to(tmp_path / "copy")
     (copy.folder / "often.yaml").write_text("train: {checkpoint_steps: 1}\n")
     target, configs = "results/tiny/train/curriculum/seed1/easy/trained", ("tiny.yaml", "often.yaml")
     process = copy.start(target, configs=configs)
+    jobs = []
     while not list(copy.folder.glob(".work/train/tiny/curriculum-1-easy/*/step-000002")):
         assert process.poll() is None, process.stdout.read()
-        time.sleep(0.02)
-    jobs = [p for p in psutil.Process(process.pid).children(recursive=True) if "train_phase" in " ".join(p.cmdline())]
+        jobs = jobs or [child for child in psutil.Process(process.pid).children(recursive=True) if trains(child)]
+        time.sleep(0.01)
     assert jobs
     for job in jobs:
         job.kill()
@@ -322,14 +334,16 @@ split: {by: group, valid_share: 0.1, test_share: 0.3}
 decontaminate: {found: stop, threshold: 0.9}
 score: {weights: {rules: null, length: 1, facts: 1, loss: 1, ifd: 0}, quantiles: [0.3, 0.8]}
 curriculum:
-  arms: [curriculum, mine]
   definitions: {mine: {replay: 0.3, order: difficulty}}
   phases:
     - {name: easy, levels: [easy], rows: 8}
     - {name: medium, levels: [easy, medium], rows: 8}
     - {name: hard, levels: [easy, medium, hard], rows: 8}
 chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}
-evaluate: {models: [base, mine-1], max_rows: {test: 3}, max_tokens: 8}
+models:
+  base: {}
+  mine-1: {trained: {arm: mine, seed: 1}}
+evaluate: {splits: [test, eval-unseen], max_rows: {test: 3}, max_tokens: 8}
 export: {more_quants: [], imatrix: {enabled: false}}
 fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_task_drop: 1, quant_agreement: 0.7}
 """
@@ -393,19 +407,13 @@ def test_rows_of_ones_own_go_the_whole_way(project, fresh):
     assert re.search(r"Tokens: \d+ to \d+, that is \d\.\d\d % apart", report)
 
 
-BAD_ROWS = [
-    ('{"prompt": "a", "response": "b"\n', "rows.jsonl:2: not JSON"),
-    ('{"prompt": "a", "response": ""}\n', "rows.jsonl:2: response: empty"),
-]
-
-
-@pytest.mark.parametrize(("line", "message"), BAD_ROWS)
-def test_a_bad_row_ends_the_run_before_training(fresh, line, message):
-    (fresh.folder / "rows.jsonl").write_text('{"prompt": "q", "response": "r"}\n' + line)
+def test_a_bad_row_ends_the_run_before_training(fresh):
+    """The many kinds of bad rows: tests/unit/test_hostile.py."""
+    (fresh.folder / "rows.jsonl").write_text('{"prompt": "q", "response": "r"}\n{"prompt": "a", "response": ""}\n')
     (fresh.folder / "rows.yaml").write_text("data: {files: [rows.jsonl]}\n")
     code, text = fresh.snakemake("--until", "ingest", configs=("tiny.yaml", "rows.yaml"))
     assert code != 0
-    assert message in text
+    assert "rows.jsonl:2: response: empty" in text
     assert "Traceback" not in text
     assert not (fresh.results / "data/records.jsonl").exists()
 
@@ -427,26 +435,20 @@ def test_held_out_rows_that_training_asks_too_end_the_run_with_the_pairs(fresh):
     assert len(lines(fresh.results / "data/contradictions.jsonl")) == 20
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("data:\n  files: [nowhere.jsonl]\n", "bad.yaml:2: nowhere.jsonl: no such file or folder"),
-        ("trian: {threads: 1}", "bad.yaml:1: trian: no such key; did you mean train?"),
-        ("train:\n  learning_rate: 7\n", "bad.yaml:2: train.learning_rate: 7 is greater than the maximum of 0.1"),
-    ],
-)
-def test_a_bad_config_ends_the_run_at_once_and_touches_nothing(project, setting, message):
+def test_a_bad_config_ends_the_run_at_once_and_touches_nothing(project):
+    """What is said of the many kinds of faults: tests/unit/test_config.py."""
     before = hashes(project.results)
-    (project.folder / "bad.yaml").write_text(setting + "\n")
+    (project.folder / "bad.yaml").write_text("trian: {threads: 1}\ntrain:\n  learning_rate: 7\n")
     code, text = project.snakemake(configs=("tiny.yaml", "bad.yaml"))
     assert code != 0
-    assert message in text
+    assert "bad.yaml:1: trian: no such key; did you mean train?" in text
+    assert "bad.yaml:3: train.learning_rate: 7 is greater than the maximum of 0.1" in text
     assert "Traceback" not in text
     assert hashes(project.results) == before
 
 
 def test_a_download_with_another_sha256_is_not_kept(fresh):
-    shutil.rmtree(fresh.folder / "data", ignore_errors=True)
+    shutil.rmtree(fresh.folder / "data/raw/pypi-awscli-1.46.3", ignore_errors=True)
     (fresh.folder / "bad.yaml").write_text(f"data: {{package: {{sha256: '{'f' * 64}'}}}}\n")
     code, text = fresh.snakemake("data/raw/pypi-awscli-1.46.3", configs=("tiny.yaml", "bad.yaml"))
     assert code != 0

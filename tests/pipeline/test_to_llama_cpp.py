@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.bench.families import FAMILIES, TOLERANCE, prove, table
+from scripts.reproduce.reference import BASE_NAME
 
 
 def read(path):
@@ -23,7 +24,7 @@ def test_the_hugging_face_folder_loads_and_answers(project):
 
     folder = project.results / "hf"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
-    row = json.loads((project.results / "evaluate/curriculum-1/bf16/test.answers.jsonl").read_text().splitlines()[0])
+    row = json.loads((project.results / "evaluate/tuned/bf16/test.answers.jsonl").read_text().splitlines()[0])
     records = [json.loads(line) for line in (project.results / "curriculum/test.jsonl").read_text().splitlines()]
     prompt = next(r["prompt"] for r in records if r["id"] == row["id"])
     system = "You turn a request into one AWS CLI command."
@@ -41,11 +42,11 @@ def test_the_hugging_face_folder_loads_and_answers(project):
     assert (one.exp() * (one - other)).sum() < 0.01
     card = ModelCard.load(folder / "README.md")
     assert card.data.license == "apache-2.0"
-    assert card.data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert card.data.base_model == BASE_NAME
     assert len(card.data.eval_results) == 15
     for words in ("## Limits", "| test | 4 | exact |", "pypi:awscli==1.46.3", system):
         assert words in card.text
-    assert (folder / "model.safetensors").samefile(project.results / "export/curriculum-1/merged/model.safetensors")
+    assert (folder / "model.safetensors").samefile(project.results / "export/tuned/merged/model.safetensors")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

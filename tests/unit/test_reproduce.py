@@ -16,6 +16,7 @@ from scripts.common.hashing import ROOT
 from scripts.common.machine import fingerprint
 from scripts.common.packages import differing_from_lock, normalize
 from scripts.reproduce.compare_runs import compare_bits, compare_metrics
+from scripts.reproduce.verify import made
 from scripts.version.restore import set_dates
 from scripts.version.version import describe_run, merge_runs
 
@@ -39,6 +40,19 @@ def test_another_byte_and_a_missing_file_are_named():
     found = compare_bits(manifest(rows_jsonl="1", a_gguf="2"), manifest(rows_jsonl="9"))
     assert not found["equal"]
     assert found["differing"] == {"results/r/rows.jsonl": ["1", "9"], "results/r/a.gguf": ["2", None]}
+
+
+def test_a_second_run_is_compared_with_the_first_ones_manifest(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, text in ((one, "1"), (two, "2")):
+        folder.mkdir()
+        (folder / "same").write_text("same")
+        (folder / "other").write_text(text)
+    (one / "not-made-again").write_text("")
+    names = ["same", "other", "not-made-again"]
+    found = compare_bits(made(one, names, {}), made(two, names, {}))
+    assert set(found["differing"]) == {"other", "not-made-again"}
+    assert made(two, names, {})["artifacts"].keys() == {"same", "other"}
 
 
 def test_a_folders_files_are_compared_one_by_one():
