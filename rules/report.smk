@@ -23,6 +23,7 @@ rule figures:
         "../envs/gradus.yaml"
     params:
         levels=config["curriculum"]["levels"],
+        models=[model.describe() for model in MODELS.values()],
         code=code_fingerprint("report/figures"),
     message:
         "Drawing the figures"

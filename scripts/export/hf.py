@@ -1,7 +1,7 @@
 """Make the folder that transformers, vLLM and the Hub take: checkpoint, tokenizer, generation config, adapter, model
 card.
 
-In: the merged checkpoint, the last phase's folder, the base, figures, ledger, the chat contract. Out: the folder, loaded
+In: the merged checkpoint, the last phase's folder, the base, figures, ledger, chat contract. Out: the folder, loaded
 once by transformers, PEFT and huggingface_hub before it is put in its place.
 """
 
