@@ -19,8 +19,10 @@ from scripts.report.layout import Metrics, Models, asked_splits, quant_label, ro
 
 Training = tuple[str, str]  # arm, seed
 FEW = 4  # trainings; of more, only the smoothed loss is drawn
-STYLES = ["-", "--", ":", "-."]  # of lines, where arms are more than colors
-BARS = 12  # bars of a metric that a panel of the usual width can show
+STYLES = ["-", "--", ":", "-."]  # of lines, where there are more arms than colors
+HATCHES = ["", "///", "...", "xxx"]  # of bars, likewise
+BARS = 6  # of a metric, that a panel of the usual width can show
+LABELS = 6  # of a legend inside a figure
 
 
 def draw_difficulty(mix: Mapping[str, Mapping[str, int]], levels: Sequence[str]) -> Figure:
@@ -52,6 +54,7 @@ def draw_loss(histories: Mapping[Training, Sequence[tuple[str, list[Mapping[str,
     figure, axes = pyplot.subplots(figsize=(7, 3))
     arms = list(dict.fromkeys(arm for arm, _ in histories))
     labeled: set[str] = set()
+    marked, size, width = False, *((6, 1.5) if len(histories) <= FEW else (3, 0.8))
     for (arm, _), phases in histories.items():
         start, number, by_phase = 0, arms.index(arm), level_colors(len(phases))
         for level, (phase, lines) in enumerate(phases):
@@ -62,23 +65,31 @@ def draw_loss(histories: Mapping[Training, Sequence[tuple[str, list[Mapping[str,
             if len(histories) <= FEW:
                 axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
             label = phase if len(histories) == 1 else arm_label(arm, histories)
-            axes.plot(steps, smooth(losses, 20), style, color=colour, label=None if label in labeled else label)
+            axes.plot(
+                steps,
+                smooth(losses, 20),
+                style,
+                color=colour,
+                linewidth=width,
+                label=None if label in labeled else label,
+            )
             labeled.add(label)
             held_out = [
                 (start + at, line["heldout_loss"]) for at, line in enumerate(lines, 1) if "heldout_loss" in line
             ]
             if held_out:
-                label = None if "held-out" in labeled else "held-out"
-                axes.plot(*zip(*held_out, strict=True), "o", color=colour, markeredgecolor="black", label=label)
-                labeled.add("held-out")
+                axes.plot(*zip(*held_out, strict=True), "o", color=colour, markeredgecolor="black", markersize=size)
+                marked = True
             start += len(losses)
             if len(histories) <= FEW:
                 axes.axvline(start + 0.5, color="#bbbbbb", linewidth=0.6)
+    if marked:
+        axes.plot([], [], "o", color="white", markeredgecolor="black", label="held-out")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("loss per completion token (nats)")
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(labeled) <= BARS:
+    if len(labeled) <= LABELS:
         axes.legend(frameon=False)
     else:
         axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8)
@@ -138,6 +149,9 @@ def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]
                 width,
                 label=bar["label"],
                 color="#b0b0b0" if number == 0 else COLOURS[(number + 2) % len(COLOURS)],
+                hatch=HATCHES[max(0, number - 1) // len(COLOURS) % len(HATCHES)],
+                edgecolor="white",
+                linewidth=0,
                 yerr=list(zip(*errors, strict=True)),
                 error_kw={"linewidth": 0.8},
             )

@@ -367,7 +367,7 @@ def test_deploying_asks_ollama_to_create_the_model_in_the_folder(monkeypatch, tm
 
 
 def test_what_a_merge_into_nf4_does_to_the_task_is_told_by_split_and_metric():
-    from scripts.report.report import merge_deltas
+    from scripts.report.sections.fidelity import merge_deltas
 
     def found(value):
         return {"test": {"exact": {"value": value, "n": 4}}, "eval-unseen": {"exact": {"value": None, "n": 0}}}
