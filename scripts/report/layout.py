@@ -31,7 +31,7 @@ def asked_splits(metrics: Metrics, splits: Sequence[str]) -> list[str]:
 
 def quant_label(quant: str) -> str:
     """Return the name of a quant for people."""
-    return quant.removesuffix("-plain") + (" without imatrix" if quant.endswith("-plain") else "")
+    return quant.removesuffix("-no-imatrix") + (" without imatrix" if quant.endswith("-no-imatrix") else "")
 
 
 def training_name(arm: str, seed: str | int) -> str:

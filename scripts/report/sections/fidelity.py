@@ -34,6 +34,7 @@ def gates(listed: Sequence[Mapping[str, Any]], models: Models) -> dict[str, Any]
     results = Counter(gate["passed"] for gate in listed)
     return {
         "rows": rows,
+        "shared": any(row["models"] > 1 for row in rows),
         "count": len(listed),
         "passed": results[True],
         "failed": results[False],
