@@ -198,7 +198,7 @@ def test_details_of_empty_splits_are_left_out():
 
 def test_stopping_and_speed_leave_out_what_was_not_asked():
     models = models_of(ONE)
-    shares = [{"model": "base", "quant": "Q8_0-plain", "split": "test", "n": n, "share": None} for n in (0, 2)]
+    shares = [{"model": "base", "quant": "Q8_0-no-imatrix", "split": "test", "n": n, "share": None} for n in (0, 2)]
     (block,) = stopping({"stopping": {"shares": shares}}, models)
     assert [(row["n"], row["quant"]) for row in block["rows"]] == [(2, "Q8_0 without imatrix")]
     (block,) = answering([{"model": "tuned", "rows": rows} for rows in (0, 3)], models)
