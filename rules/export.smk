@@ -159,7 +159,7 @@ rule hf:
         base=merge_base(SERVED),
         contract="results/{run}/data/chat_contract.json",
         summaries=training_files("summary.json", [SERVED.training]),
-        ledger=ledgers([SERVED.training])[0],
+        ledger=ledger(SERVED.training),
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
         quantization=served("results/{run}/fidelity/{model}/quantization.json"),

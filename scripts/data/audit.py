@@ -214,7 +214,7 @@ if job := find_job(globals()):
             "audit": found,
             "run": job.params.run,
             "splits": shares(found["splits"]),
-            "mix": shares({level: found["difficulty"]["mix"].get(level, 0) for level in LEVELS}),
+            "mix": shares(found["difficulty"]["mix"]),
             "figures": pictures,
         }
         write_page(job.input.template, page, job.output.page)

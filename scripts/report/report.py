@@ -13,7 +13,6 @@ from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import LEVELS
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
@@ -53,7 +52,7 @@ def training_of(folder: Path) -> tuple[str, str]:
 def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the template prints, by section. `files`: what read_files returns; `params`: those of the rule."""
     config, models = params["config"], params["models"]
-    splits, levels, phases = config["evaluate"]["splits"], LEVELS, LEVELS
+    splits, levels = config["evaluate"]["splits"], config["curriculum"]["levels"]
     metrics, comparison = files["metrics"], files["comparison"]
     names = [model["name"] for model in models]
     asked = [(model, split) for model in names for split in splits]
@@ -82,7 +81,9 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "base": {**files["base"], "license": config["base_model"]["license"]},
         "system_prompt": files["contract"]["system_prompt"],
         "difficulty": difficulty(files["score"], files["validity"], models),
-        "arms": arms(dict(zip(files["ledger_of"], files["ledgers"], strict=True)), levels, phases),
+        "arms": arms(
+            dict(zip(files["ledger_of"], files["ledgers"], strict=True)), levels, config["curriculum"]["phases"]
+        ),
         "training": training(summaries),
         "details": details_of(models, metrics, details),
         "gates": gates(files["fidelity"]["gates"], models),
