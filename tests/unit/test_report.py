@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment, meta
 
 from scripts.common.html import write_page
 from scripts.common.models import resolve
-from scripts.export.card import describe_seeds, figures, training_figures
+from scripts.export.card import describe_seeds, figures, training_figures, write_card
 from scripts.report.figures import bars_of, draw_loss, draw_metrics
 from scripts.report.layout import asked_splits, in_groups
 from scripts.report.measured import quality
@@ -299,3 +300,30 @@ def test_every_number_has_its_filter(tmp_path):
     )
     write_page(template, {}, tmp_path / "page")
     assert (tmp_path / "page").read_text() == "12.3 % 50 % – +5.0 – 1.23 – 1.2e-05 135 M"
+
+
+def test_the_card_prints_every_value(tmp_path):
+    template = Path("scripts/export/model_card.md.j2")
+    models = models_of(ONE)
+    about = {
+        **{"run": "mine", "title": "Title", "description": "d.", "fidelity": "f", "base_name": "some/base"},
+        **{"base_link": None, "base_license": "Apache-2.0", "system_prompt": "Be brief.", "tags": ["gradus"]},
+        **{"data_source": "rows.jsonl", "data_license": "CC0-1.0", "split_note": "s.", "max_length": 512},
+        **{"max_tokens": 96, "lora": {"rank": 8, "alpha": 16}, "learning_rate": 0.002, "nf4": True},
+        **{"merged_into": "bf16", "quant": "Q4_K_M", "seeds": 1, "first_trained": False},
+        **training_figures([SUMMARY], LEDGER),
+        **{"first": "base", "first_name": "base, which is untuned,", "model": "tuned"},
+        **{
+            "seeds_note": describe_seeds(1),
+            "flips": {"right_to_wrong": 0, "wrong_to_right": 1, "n": 10, "split": "test"},
+        },
+    }
+    names = meta.find_undeclared_variables(Environment().parse(template.read_text()))
+    assert names <= {*about, "results", "card_data"}
+    write_card(tmp_path / "README.md", template, about, figures(metrics_of(models), comparison_of(models), "tuned"))
+    text = (tmp_path / "README.md").read_text()
+    assert "rows.jsonl (CC0-1.0): 7 distinct rows trained on" in text
+    assert "1 phase, 2 steps, 100 tokens" in text
+    assert "as Q4_K_M; base, which is untuned, was asked the same way. They are of one training with one seed" in text
+    assert "| eval-hard | 10 | exact | 0.0 % | 10.0 % | 10.0 % to 60.0 % |" in text
+    assert "eval-unseen" not in text
