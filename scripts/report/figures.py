@@ -109,7 +109,7 @@ def bars_of(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) -> 
     """
     bars: dict[tuple[str, ...], list[str]] = {}
     for model in models:
-        key = (model["group"], model["training"]["arm"]) if model["group"] else (model["name"],)
+        key: tuple[str, ...] = (model["group"], model["training"]["arm"]) if model["group"] else (model["name"],)
         bars.setdefault(key, []).append(model["name"])
     drawn = []
     for key, names in bars.items():

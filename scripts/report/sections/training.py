@@ -18,7 +18,7 @@ def arms(ledgers: Mapping[Training, Mapping[str, Any]], levels: Sequence[str], p
         counts = [ledger[phase]["by_difficulty"].get(level, 0) for level in levels]
         return {"training": name, "phase": phase, **ledger[phase], "levels": counts}
 
-    trainings = [
+    trainings: list[dict[str, Any]] = [
         {
             "total": row(training_name(*training), ledger, "all"),
             "phases": [row(training_name(*training), ledger, phase) for phase in phases],
@@ -48,7 +48,9 @@ def training(summaries: Mapping[Training, Sequence[Mapping[str, Any]]]) -> dict[
     trainings = []
     for key, phases in summaries.items():
         tokens, seconds = sum(p["tokens"] for p in phases), sum(p["seconds"]["steps"] for p in phases)
+        name = training_name(*key)
         total = {
+            "training": name,
             "phase": "all",
             "rows": sum(p["rows"] for p in phases),
             "steps": sum(p["steps"] for p in phases),
@@ -57,9 +59,8 @@ def training(summaries: Mapping[Training, Sequence[Mapping[str, Any]]]) -> dict[
             "seconds": round(sum(p["seconds"]["all"] for p in phases), 1),
             "tokens_per_s": round(tokens / seconds, 1) if seconds else None,
         }
-        rows = [{**p, "seconds": p["seconds"]["all"]} for p in phases]
-        name = {"training": training_name(*key)}
-        trainings.append({"total": {**name, **total}, "phases": [{**name, **row} for row in rows]})
+        rows = [{**p, "training": name, "seconds": p["seconds"]["all"]} for p in phases]
+        trainings.append({"total": total, "phases": rows})
     every = [phase for phases in summaries.values() for phase in phases]
     return {
         "trainings": trainings,
