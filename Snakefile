@@ -37,7 +37,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, MODELS)),
     quant=r"[A-Z0-9_]+(-no-imatrix)?|bf16|direct",
     split="test|eval-hard|eval-unseen",
-    check="|".join(map(re.escape, checks())),
+    check="|".join(map(re.escape, check_names())),
 
 
 include: "rules/data.smk"

@@ -159,6 +159,7 @@ rule hf:
         base=merge_base(SERVED),
         contract="results/{run}/data/chat_contract.json",
         summaries=training_files("summary.json", [SERVED.training]),
+        ledger=ledger(SERVED.training),
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
         quantization=served("results/{run}/fidelity/{model}/quantization.json"),
@@ -175,7 +176,11 @@ rule hf:
         mem_mb=3000,
     params:
         model=SERVED.name,
-        about=lambda w: describe_served(config, SERVED),
+        about=lambda w: {
+            **describe_served(config, SERVED),
+            "seeds": resolved.seeds_of(SERVED, MODELS),
+            "first_trained": COMPARED_WITH.trained,
+        },
         threads=config["train"]["threads"],
         code=code_fingerprint("export/hf"),
     message:

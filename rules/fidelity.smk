@@ -245,7 +245,7 @@ rule gate:
         "../envs/gradus.yaml"
     params:
         folder=lambda w: f"results/{w.run}/fidelity",
-        checks=checks(),
+        checks=check_names(),
         thresholds=config["fidelity"],
         code=code_fingerprint("fidelity/gate"),
     message:
@@ -257,7 +257,7 @@ rule gate:
 rule fidelity:
     """List every gate: value, threshold, passed or not."""
     input:
-        facts=facts(),
+        facts=check_files(),
     output:
         fidelity="results/{run}/fidelity.json",
     log:
@@ -266,7 +266,7 @@ rule fidelity:
     conda:
         "../envs/gradus.yaml"
     params:
-        checks=checks(),
+        checks=check_names(),
         thresholds=config["fidelity"],
         code=code_fingerprint("fidelity/fidelity"),
     message:

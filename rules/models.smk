@@ -66,6 +66,11 @@ def training_files(kind, trainings=None):
     ]
 
 
+def ledger(training):
+    """What a training was shown, phase by phase: its exposure ledger."""
+    return f"results/{{run}}/curriculum/{training.folder}/ledger.json"
+
+
 def last_phase(model):
     """The folder of the last phase of a model's training."""
     return training_files("trained", [model.training])[-1]

@@ -23,6 +23,7 @@ rule figures:
         "../envs/gradus.yaml"
     params:
         levels=config["curriculum"]["levels"],
+        models=[model.describe() for model in MODELS.values()],
         code=code_fingerprint("report/figures"),
     message:
         "Drawing the figures"
@@ -45,7 +46,7 @@ rule report:
         validity="results/{run}/validity.json",
         ledgers=ledgers(),
         fidelity="results/{run}/fidelity.json",
-        checked=facts(),
+        checked=check_files(),
         speed="results/{run}/fidelity/speed.json",
         summaries=training_files("summary.json"),
         details=evaluated("details.json"),
@@ -78,7 +79,7 @@ rule report:
             "export": {"quant": config["export"]["quant"]},
             "fidelity": {"probe_tokens": config["fidelity"]["probe_tokens"]},
         },
-        checks=checks(),
+        checks=check_names(),
         models=[model.describe() for model in MODELS.values()],
         served=SERVED.name,
         merge_pairs=[

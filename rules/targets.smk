@@ -1,7 +1,7 @@
 """What a run is to make: lists of files, for `rule all`, the gates and the records. No rules."""
 
 
-def checks():
+def check_names():
     """Every check of fidelity, in the order of the steps that it judges."""
     return [
         "labels",
@@ -13,15 +13,15 @@ def checks():
     ]
 
 
-def facts():
-    """What every check measured."""
-    return [f"results/{{run}}/fidelity/{check}.json" for check in checks()]
+def check_files():
+    """The file of what each check measured."""
+    return [f"results/{{run}}/fidelity/{check}.json" for check in check_names()]
 
 
 def passed():
     """The notes that every check's gates passed. What leaves the run waits for them, but is not made of them: a check
     that is repeated, as when Go was installed meanwhile, does not make it again."""
-    return ancient([f"results/{{run}}/fidelity/{check}.passed" for check in checks()])
+    return ancient([f"results/{{run}}/fidelity/{check}.passed" for check in check_names()])
 
 
 def answered():

@@ -3,4 +3,4 @@
 
 def ledgers():
     """Every training's exposure ledger."""
-    return [f"results/{{run}}/curriculum/{training.folder}/ledger.json" for training in TRAININGS]
+    return [ledger(training) for training in TRAININGS]

@@ -16,9 +16,29 @@ def inline_svg(path: str | Path) -> Markup:
     return Markup(text[text.index("<svg") :])
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | None, places: int = 1) -> str:
     """Return a share as a percentage, a dash if there is none."""
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{100 * value:.{places}f} %"
+
+
+def decimals(value: float | None, places: int, sign: bool = False) -> str:
+    """Return a number with so many decimal places, a dash if there is none; `sign`: a plus sign, too."""
+    return "–" if value is None else f"{value:{'+' if sign else ''}.{places}f}"
+
+
+def points(value: float | None) -> str:
+    """Return a difference of two shares in percentage points, signed."""
+    return decimals(None if value is None else 100 * value, 1, sign=True)
+
+
+def general(value: float | None) -> str:
+    """Return a number in as few digits as it takes, six at most."""
+    return "–" if value is None else f"{value:g}"
+
+
+def millions(count: int) -> str:
+    """Return a count in millions."""
+    return f"{count / 1e6:.0f} M"
 
 
 def megabytes(count: int) -> str:
@@ -32,6 +52,6 @@ def write_page(template: str | Path, values: Mapping[str, Any], output: str | Pa
     environment = Environment(
         loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(percent=percent, megabytes=megabytes)
+    environment.filters.update({f.__name__: f for f in (percent, points, decimals, general, millions, megabytes)})
     with atomic_open(output) as handle:
         handle.write(environment.get_template(template.name).render(**values))

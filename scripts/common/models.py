@@ -119,6 +119,14 @@ def trainings(models: Mapping[str, Model]) -> list[Training]:
     return list(dict.fromkeys(model.training for model in models.values() if model.training))
 
 
+def seeds_of(model: Model, models: Mapping[str, Model]) -> int:
+    """Return with how many seeds the model's arm was trained: those of its group, or its own alone."""
+    if not (model.training and model.group):
+        return 1
+    alike = [other.training for other in models.values() if other.group == model.group and other.training]
+    return len({training.seed for training in alike if training.arm == model.training.arm})
+
+
 def own_checks(models: Iterable[Model]) -> list[str]:
     """Return the names, `<model>/<check>`, of the checks that each model gets, in the order of the steps they judge."""
     listed = list(models)

@@ -131,6 +131,12 @@ def audit(
     return facts, tally
 
 
+def shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return {name, count, share of all} of each count."""
+    total = max(1, sum(counts.values()))
+    return [{"name": name, "count": count, "share": count / total} for name, count in counts.items()]
+
+
 def draw_lengths(tally: Tally) -> Figure:
     """Return histograms of prompt and response lengths in tokens."""
     figure, panels = pyplot.subplots(1, 2, figsize=(8, 2.4))
@@ -204,4 +210,11 @@ if job := find_job(globals()):
             save(figure, path)
             pictures[name] = inline_svg(path)
         write_json(job.output.facts, found)
-        write_page(job.input.template, {"audit": found, "run": job.params.run, "figures": pictures}, job.output.page)
+        page = {
+            "audit": found,
+            "run": job.params.run,
+            "splits": shares(found["splits"]),
+            "mix": shares(found["difficulty"]["mix"]),
+            "figures": pictures,
+        }
+        write_page(job.input.template, page, job.output.page)

@@ -27,12 +27,14 @@ def compare_rows(first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str
 
     `only_first` and `only_other` count rows that one model has right and the other not; `p` is the exact
     two-sided McNemar test on them (McNemar 1947): how likely so unequal a division is if both were equally good.
+    Without rows there is neither interval nor p.
     """
     pairs = {row["id"]: row[metric] for row in first if metric in row}
     both = [(pairs[row["id"]], row[metric]) for row in other if row["id"] in pairs and metric in row]
     lost = sum(a == 1 and b < 1 for a, b in both)
     won = sum(a < 1 and b == 1 for a, b in both)
     hits = sum(b == 1 for _, b in both)
+    p = float(f"{binomtest(won, won + lost).pvalue:.3g}") if won + lost else 1.0
     return {
         "n": len(both),
         "right": hits,
@@ -40,7 +42,7 @@ def compare_rows(first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str
         "first_right": sum(a == 1 for a, _ in both),
         "only_first": lost,
         "only_other": won,
-        "p": float(f"{binomtest(won, won + lost).pvalue:.3g}") if won + lost else 1.0,
+        "p": p if both else None,
     }
 
 

@@ -1,7 +1,7 @@
 """Make the folder that transformers, vLLM and the Hub take: checkpoint, tokenizer, generation config, adapter, model
 card.
 
-In: the merged checkpoint, the last phase's folder, the base, figures, the chat contract. Out: the folder, loaded
+In: the merged checkpoint, the last phase's folder, the base, figures, ledger, chat contract. Out: the folder, loaded
 once by transformers, PEFT and huggingface_hub before it is put in its place.
 """
 
@@ -11,64 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
-from scripts.common.html import percent
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.export.card import describe_seeds, figures, training_figures, write_card
 from scripts.export.ollama import link
-
-
-def figures(metrics: Mapping[str, Any], comparison: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
-    """Return one row a split and metric: split, n, metric, base, value, raw, interval."""
-    first = comparison["first"]
-    rows = []
-    for split, found in metrics[model].items():
-        for name, metric in found.items():
-            bounds = comparison["models"].get(model, {}).get(split, {}).get(name, {}).get("interval")
-            rows.append(
-                {
-                    "split": split,
-                    "n": metric["n"],
-                    "metric": name,
-                    "base": percent(metrics[first][split][name]["value"]),
-                    "value": percent(metric["value"]),
-                    "raw": metric["value"],
-                    "interval": f"{percent(bounds[0])} to {percent(bounds[1])}" if bounds else "–",
-                }
-            )
-    return rows
-
-
-def write_card(path: Path, template: str | Path, about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the model card: a YAML header that the Hub reads, and text for people."""
-    run = about["run"]
-    data = ModelCardData(
-        license=str(about["base_license"]).lower(),
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        base_model=about["base_name"],
-        tags=about["tags"],
-        model_name=run,
-        eval_results=[
-            EvalResult(
-                task_type="text-generation",
-                dataset_type=run,
-                dataset_name=f"{run}, {row['split']} (n = {row['n']})",
-                dataset_split=row["split"],
-                metric_type=row["metric"],
-                metric_value=row["raw"],
-            )
-            for row in rows
-            if row["raw"] is not None
-        ],
-    )
-    ModelCard.from_template(data, template_path=str(template), results=rows, **about).save(path)
 
 
 def check(folder: Path, base: str | Path, contract: ChatContract) -> None:
@@ -131,17 +84,14 @@ if job := find_job(globals()):
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)
         model_name, about = job.params.model, dict(job.params.about)
-        phases = [read_json(path) for path in job.input.summaries]
         comparison = read_json(job.input.comparison)
         quantization = read_json(job.input.quantization)
         about.update(
-            phases=phases,
+            **training_figures([read_json(path) for path in job.input.summaries], read_json(job.input.ledger)),
             first=comparison["first"],
+            first_name=comparison["first"] if about["first_trained"] else f"{comparison['first']}, which is untuned,",
+            seeds_note=describe_seeds(about["seeds"]),
             model=model_name,
-            device=phases[-1]["device"],
-            rows=phases[-1]["rows"],
-            steps=sum(phase["steps"] for phase in phases),
-            tokens=sum(phase["tokens"] for phase in phases),
             flips={**quantization["quants"][quantization["served"]], "split": quantization["split"]},
         )
         make_folder(

@@ -14,16 +14,16 @@ from scripts.common.logs import logging_to
 
 def shares(paths: list[str]) -> list[dict[str, Any]]:
     """Return {model, quant, split, n, stopped, share} of each answers file …/<model>/<quant>/<split>.answers.jsonl."""
-    found = []
+    rows = []
     for path in map(Path, paths):
         ended = [row["stopped"] for row in read_jsonl(path)]
         share = round(sum(ended) / len(ended), 6) if ended else None
         model, quant = path.parts[-3:-1]
         split = path.name.removesuffix(".answers.jsonl")
-        found.append(
+        rows.append(
             {"model": model, "quant": quant, "split": split, "n": len(ended), "stopped": sum(ended), "share": share}
         )
-    return found
+    return rows
 
 
 def least(rows: list[dict[str, Any]], models: list[str], quant: str, split: str) -> float | None:

@@ -1,6 +1,6 @@
 """Write fidelity.json: every gate with value, threshold and whether it passed.
 
-In: the facts of every check. Out: {passed, gates: [{name, check, step, value, threshold, bound, passed, …}]}.
+In: what every check measured. Out: {passed, gates: [{name, check, step, value, threshold, bound, passed, …}]}.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from scripts.common.logs import logging_to
 from scripts.fidelity.gates import judge
 
 
-def collect(facts: Mapping[str, str | Path], thresholds: Mapping[str, float]) -> dict[str, Any]:
-    """Return all gates of {check: facts file}. `passed` says whether none failed; what was not measured fails
-    nothing.
+def collect(files: Mapping[str, str | Path], thresholds: Mapping[str, float]) -> dict[str, Any]:
+    """Return all gates of {check: its file}. `passed` says whether none failed; a gate that was not measured did
+    not fail.
     """
-    rows = [row for check, path in facts.items() for row in judge(check, read_json(path), thresholds)]
+    rows = [row for check, path in files.items() for row in judge(check, read_json(path), thresholds)]
     return {"passed": all(row["passed"] is not False for row in rows), "gates": rows}
 
 

@@ -1,7 +1,7 @@
 """The gates of fidelity: what is demanded of each hand-over, in one table.
 
 A check writes `{"values": {gate: value}, …}`; the threshold is applied afterwards, so that another threshold
-measures nothing anew. A value of null was not measured; the check says why under "skipped".
+measures nothing again. A value of null was not measured; the check says why under "skipped".
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,14 +44,18 @@ GATES = {
     "merge.others_changed": Gate("merge", True, 0, "other tensors that changed", SAME),
     "merge.ties_broken": Gate("merge", True, 0, "tied embeddings that no longer are", SAME),
     "merge.mean_kl": Gate(
-        "merge", True, "merge_mean_kl", "mean KL of base + live adapter against merged", "merge.base: bf16, run again"
+        "merge",
+        True,
+        "merge_mean_kl",
+        "mean KL of base + live adapter against merged",
+        "merge into bf16 (merged_into: bf16) and run again",
     ),
     "merge.max_kl": Gate(
         "merge",
         True,
         "merge_max_kl",
         "largest KL of a token, live adapter against merged",
-        "merge.base: bf16, run again",
+        "merge into bf16 (merged_into: bf16) and run again",
     ),
     "gguf.token_mismatches": Gate("convert_gguf", True, 0, "probe texts tokenized otherwise by llama.cpp", SAME),
     "gguf.bos_difference": Gate("convert_gguf", True, 0, "difference in the number of BOS tokens", SAME),

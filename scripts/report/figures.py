@@ -1,9 +1,9 @@
 """Draw the report's figures as SVG, the same bytes each time.
 
-In: difficulty counts, loss histories in the order of training, metrics, comparison, quantisations. Out: four SVG files.
+In: difficulty counts, loss histories in the order of training, metrics, comparison, quantization. Out: four SVG files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,14 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.plots import COLOURS, level_colors, save
 from scripts.common.records import SPLITS
+from scripts.report.layout import Metrics, Models, asked_splits, quant_label, row_count
+
+Training = tuple[str, str]  # arm, seed
+FEW = 4  # trainings; of more, only the smoothed loss is drawn
+STYLES = ["-", "--", ":", "-."]  # of lines, where there are more arms than colors
+HATCHES = ["", "///", "...", "xxx"]  # of bars, likewise
+BARS = 6  # of a metric, that a panel of the usual width can show
+LABELS = 6  # of a legend inside a figure
 
 
 def draw_difficulty(mix: Mapping[str, Mapping[str, int]], levels: Sequence[str]) -> Figure:
@@ -38,89 +46,141 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     return [sum(values[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(values))]
 
 
-def draw_loss(histories: Mapping[str, Sequence[tuple[str, list[Mapping[str, float]]]]]) -> Figure:
-    """Return training and held-out loss over optimizer steps; {training: [(phase, history's lines), …]}."""
+def draw_loss(histories: Mapping[Training, Sequence[tuple[str, list[Mapping[str, float]]]]]) -> Figure:
+    """Return training and held-out loss over optimizer steps, of {training: [(phase, history's lines), …]}.
+
+    One training has a color for each phase, several have one for each arm.
+    """
     figure, axes = pyplot.subplots(figsize=(7, 3))
-    marks = []
-    for number, (name, phases) in enumerate(histories.items()):
-        start = 0
-        by_phase = level_colors(len(phases)) if len(histories) == 1 else [COLOURS[number % len(COLOURS)]] * len(phases)
+    arms = list(dict.fromkeys(arm for arm, _ in histories))
+    labeled: set[str] = set()
+    marked, size, width = False, *((6, 1.5) if len(histories) <= FEW else (3, 0.8))
+    for (arm, _), phases in histories.items():
+        start, number, by_phase = 0, arms.index(arm), level_colors(len(phases))
         for level, (phase, lines) in enumerate(phases):
             losses = [line["loss"] for line in lines]
-            colour = by_phase[level]
+            colour = by_phase[level] if len(histories) == 1 else COLOURS[number % len(COLOURS)]
+            style = "-" if len(histories) == 1 else STYLES[number // len(COLOURS) % len(STYLES)]
             steps = range(start + 1, start + len(losses) + 1)
-            axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
-            label = phase if len(histories) == 1 else name if level == 0 else None
-            axes.plot(steps, smooth(losses, 20), color=colour, label=label)
+            if len(histories) <= FEW:
+                axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
+            label = phase if len(histories) == 1 else arm_label(arm, histories)
+            axes.plot(
+                steps,
+                smooth(losses, 20),
+                style,
+                color=colour,
+                linewidth=width,
+                label=None if label in labeled else label,
+            )
+            labeled.add(label)
             held_out = [
                 (start + at, line["heldout_loss"]) for at, line in enumerate(lines, 1) if "heldout_loss" in line
             ]
-            places, values = [place for place, _ in held_out], [value for _, value in held_out]
-            marks = axes.plot(places, values, "o", color=colour, markeredgecolor="black")
+            if held_out:
+                axes.plot(*zip(*held_out, strict=True), "o", color=colour, markeredgecolor="black", markersize=size)
+                marked = True
             start += len(losses)
-            axes.axvline(start + 0.5, color="#bbbbbb", linewidth=0.6)
-    if marks and places:
-        marks[0].set_label("held-out")
+            if len(histories) <= FEW:
+                axes.axvline(start + 0.5, color="#bbbbbb", linewidth=0.6)
+    if marked:
+        axes.plot([], [], "o", color="white", markeredgecolor="black", label="held-out")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("loss per completion token (nats)")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    if len(labeled) <= LABELS:
+        axes.legend(frameon=False)
+    else:
+        axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8)
     return figure
 
 
-def draw_metrics(metrics: Mapping[str, Any], comparison: Mapping[str, Any]) -> Figure:
-    """Return grouped bars, one panel a split: every metric of every model, with 95 % intervals where they are known."""
-    models = list(metrics)
-    splits = [split for split in SPLITS if split in metrics[models[0]]]
-    figure, panels = pyplot.subplots(1, len(splits), figsize=(3.4 * len(splits), 3), sharey=True, squeeze=False)
-    for axes, split in zip(panels[0], splits, strict=True):
-        names = list(metrics[models[0]][split])
-        for number, model in enumerate(models):
-            values = [metrics[model][split][name]["value"] or 0 for name in names]
-            places = [i + (number - (len(models) - 1) / 2) * 0.8 / len(models) for i in range(len(names))]
-            ranges = [
-                comparison["models"].get(model, {}).get(split, {}).get(name, {}).get("interval") for name in names
-            ]
-            errors = [
-                (max(0, v - r[0]), max(0, r[1] - v)) if r else (0, 0) for v, r in zip(values, ranges, strict=True)
-            ]
+def arm_label(arm: str, trainings: Iterable[Training]) -> str:
+    """Return an arm's name, with the number of its seeds where there are several."""
+    seeds = sum(name == arm for name, _ in trainings)
+    return arm if seeds == 1 else f"{arm} ({seeds} seeds)"
+
+
+def bars_of(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is drawn of each split and metric, as {label, values: {(split, metric): (value, low, high)}}: a bar
+    for each model with its 95 % interval, where that is known; of a group one for each arm, the mean over its seeds
+    with the lowest and the highest.
+    """
+    bars: dict[tuple[str, ...], list[str]] = {}
+    for model in models:
+        key: tuple[str, ...] = (model["group"], model["training"]["arm"]) if model["group"] else (model["name"],)
+        bars.setdefault(key, []).append(model["name"])
+    drawn = []
+    for key, names in bars.items():
+        values = {}
+        for split, by_metric in metrics[names[0]].items():
+            for metric in by_metric:
+                found = [metrics[name][split][metric]["value"] for name in names]
+                known = [value for value in found if value is not None] or [0.0]
+                pair = comparison["models"].get(names[0], {}).get(split, {}).get(metric, {})
+                low, high = (pair.get("interval") if len(names) == 1 else None) or (min(known), max(known))
+                values[split, metric] = (sum(known) / len(known), low, high)
+        label = " ".join(key) + (f" ({len(names)} seeds)" if len(names) > 1 else "")
+        drawn.append({"label": label, "values": values})
+    return drawn
+
+
+def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) -> Figure:
+    """Return grouped bars, one panel for each split that was asked: every metric of every model, or of every arm of a
+    group of models. Panels with many bars are wider and stand one below the other.
+    """
+    bars = bars_of(models, metrics, comparison)
+    reference = metrics[models[0]["name"]]
+    splits = asked_splits(metrics, SPLITS)
+    many = len(bars) > BARS
+    rows, columns = (max(1, len(splits)), 1) if many else (1, max(1, len(splits)))
+    size = (10, 3 * rows) if many else (3.4 * columns, 3)
+    figure, panels = pyplot.subplots(rows, columns, figsize=size, sharex=many, sharey=True, squeeze=False)
+    for axes, split in zip(panels.flat, splits, strict=False):
+        names = list(reference[split])
+        width = 0.8 / len(bars)
+        for number, bar in enumerate(bars):
+            drawn = [bar["values"][split, name] for name in names]
+            errors = [(max(0, value - low), max(0, high - value)) for value, low, high in drawn]
             axes.bar(
-                places,
-                values,
-                0.8 / len(models),
-                label=model,
-                color="#b0b0b0" if number == 0 else COLOURS[2 + number],
+                [i + (number - (len(bars) - 1) / 2) * width for i in range(len(names))],
+                [value for value, _, _ in drawn],
+                width,
+                label=bar["label"],
+                color="#b0b0b0" if number == 0 else COLOURS[(number + 2) % len(COLOURS)],
+                hatch=HATCHES[max(0, number - 1) // len(COLOURS) % len(HATCHES)],
+                edgecolor="white",
+                linewidth=0,
                 yerr=list(zip(*errors, strict=True)),
                 error_kw={"linewidth": 0.8},
             )
-        axes.set_title(f"{split} (n = {max(found['n'] for found in metrics[models[0]][split].values())})", fontsize=10)
+        axes.set_title(f"{split} (n = {row_count(reference[split])})", fontsize=10)
         axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylim(0, 1)
-    panels[0][0].legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1.1), ncols=len(models))
+    if splits:
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1.1), "ncols": min(len(bars), 4)}
+        panels[0][0].legend(frameon=False, fontsize=8 if many else None, **place)
     return figure
 
 
-def draw_quants(facts: Mapping[str, Any]) -> Figure:
-    """Return size against loss: one point a quant, mean KL against bf16 over megabytes."""
+def draw_quants(quantization: Mapping[str, Any]) -> Figure:
+    """Return size against loss: one point for each quant, mean KL against bf16 over megabytes."""
     figure, axes = pyplot.subplots(figsize=(7, 3))
-    for number, (quant, found) in enumerate((q, f) for q, f in facts["quants"].items() if q != "bf16"):
-        served = quant == facts["served"]
-        axes.plot(found["bytes"] / 1e6, found["mean_kl"], "o", color=COLOURS[2 if served else 3], ms=9 if served else 6)
-        name = quant.removesuffix("-no-imatrix") + (" without imatrix" if quant.endswith("-no-imatrix") else "")
-        below = number % 2 == 1
+    bf16 = quantization["quants"]["bf16"]["bytes"] / 1e6
+    for number, (quant, row) in enumerate((q, r) for q, r in quantization["quants"].items() if q != "bf16"):
+        served, place = quant == quantization["served"], (row["bytes"] / 1e6, row["mean_kl"])
+        axes.plot(*place, "o", color=COLOURS[2 if served else 3], ms=9 if served else 6)
         axes.annotate(
-            name + (" (served)" if served else ""),
-            (found["bytes"] / 1e6, found["mean_kl"]),
+            quant_label(quant) + (" (served)" if served else ""),
+            place,
             textcoords="offset points",
-            xytext=(8, -11 if below else 6),
+            xytext=(8, -11 if number % 2 == 1 else 6),
             fontsize=9,
         )
-    axes.axvline(facts["quants"]["bf16"]["bytes"] / 1e6, color="#bbbbbb", linewidth=0.8, linestyle="--")
-    axes.annotate(
-        "bf16 ", (facts["quants"]["bf16"]["bytes"] / 1e6, 0), ha="right", xytext=(0, 6), textcoords="offset points"
-    )
+    axes.axvline(bf16, color="#bbbbbb", linewidth=0.8, linestyle="--")
+    axes.annotate("bf16 ", (bf16, 0), ha="right", xytext=(0, 6), textcoords="offset points")
     axes.axhline(0, color="#bbbbbb", linewidth=0.8)
     axes.set_xlabel("size (MB)")
     axes.set_ylabel("mean KL against bf16 (nats)")
@@ -130,18 +190,19 @@ def draw_quants(facts: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def group_histories(paths: Sequence[str]) -> dict[str, list[tuple[str, list[Mapping[str, float]]]]]:
-    """Return {"arm-seed": [(phase, lines), …]} of files …/train/<arm>/seed<seed>/<phase>/history.jsonl."""
-    groups: dict[str, list[tuple[str, list[Mapping[str, float]]]]] = {}
+def group_histories(paths: Sequence[str]) -> dict[Training, list[tuple[str, list[Mapping[str, float]]]]]:
+    """Return {(arm, seed): [(phase, lines), …]} of files …/train/<arm>/seed<seed>/<phase>/history.jsonl."""
+    histories: dict[Training, list[tuple[str, list[Mapping[str, float]]]]] = {}
     for path in paths:
         arm, seed, phase = Path(path).parts[-4:-1]
-        groups.setdefault(f"{arm}-{seed.removeprefix('seed')}", []).append((phase, list(read_jsonl(path))))
-    return groups
+        histories.setdefault((arm, seed.removeprefix("seed")), []).append((phase, list(read_jsonl(path))))
+    return histories
 
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         save(draw_difficulty(read_json(job.input.score)["mix"], job.params.levels), job.output.difficulty)
         save(draw_loss(group_histories(job.input.histories)), job.output.loss)
-        save(draw_metrics(read_json(job.input.metrics), read_json(job.input.comparison)), job.output.metrics)
+        metrics, comparison = read_json(job.input.metrics), read_json(job.input.comparison)
+        save(draw_metrics(job.params.models, metrics, comparison), job.output.metrics)
         save(draw_quants(read_json(job.input.quantization)), job.output.quants)

@@ -12,28 +12,31 @@ from typing import Any
 
 from scripts.common.html import percent
 from scripts.common.io import read_json
+from scripts.common.records import SPLITS
+from scripts.report.layout import asked_splits, quant_label, row_count
 
 
 def quality(run: Path) -> list[str]:
-    """Return the table of models, splits and metrics; for right answers and operations, the interval and test."""
-    metrics, versus = read_json(run / "metrics.json"), read_json(run / "comparison.json")
-    splits = [split for split in ("test", "eval-hard", "eval-unseen") if split in metrics[versus["first"]]]
-    names = list(metrics[versus["first"]][splits[0]])
+    """Return the table of models, metrics and the splits that were asked; below it the interval and the test of every
+    metric of zeros and ones.
+    """
+    metrics, comparison = read_json(run / "metrics.json"), read_json(run / "comparison.json")
+    first, splits = comparison["first"], asked_splits(metrics, SPLITS)
+    names = list(dict.fromkeys(name for split in splits for name in metrics[first][split]))
     lines = [f"| split (n) | model | {' | '.join(names)} |", "|---|---|" + "--:|" * len(names)]
     for split in splits:
-        for model, found in metrics.items():
-            values = " | ".join(percent(found[split][name]["value"]) for name in names)
-            lines.append(f"| {split} ({max(metric['n'] for metric in found[split].values())}) | {model} | {values} |")
+        for model, by_split in metrics.items():
+            values = " | ".join(percent(by_split[split][name]["value"]) for name in names)
+            lines.append(f"| {split} ({row_count(by_split[split])}) | {model} | {values} |")
     lines.append("")
-    for model, found in versus["models"].items():
+    for model, by_split in comparison["models"].items():
         for split in splits:
-            for name in ("exact", "operation", "accuracy", "valid_schema"):
-                c = found[split].get(name)
-                if c and c["n"]:
-                    low, high = c["interval"]
+            for name, pair in by_split[split].items():
+                if pair["n"]:
+                    low, high = pair["interval"]
                     lines.append(
-                        f"- {split}, {name}: {versus['first']} {c['first_right']}, {model} {c['right']} of {c['n']} "
-                        f"(95 % interval {100 * low:.1f} % to {100 * high:.1f} %; McNemar p = {c['p']})"
+                        f"- {split}, {name}: {first} {pair['first_right']}, {model} {pair['right']} of {pair['n']} "
+                        f"(95 % interval {100 * low:.1f} % to {100 * high:.1f} %; McNemar p = {pair['p']})"
                     )
     return lines
 
@@ -47,7 +50,7 @@ def speed(run: Path) -> list[str]:
         lines.append(
             f"- training {s['phase']}: {s['rows']} rows, {s['tokens']} tokens in {s['seconds']['steps']} s, "
             f"{s['tokens_per_s']} tokens/s{loss}; start-up: imports {s['seconds']['imports']} s, "
-            f"tokenisation {s['seconds']['tokenisation']} s, model {s['seconds']['model']} s"
+            f"tokenization {s['seconds']['tokenisation']} s, model {s['seconds']['model']} s"
         )
     for path in sorted(run.glob("evaluate/*/*/*.speed.json")):
         s = read_json(path)
@@ -60,7 +63,7 @@ def speed(run: Path) -> list[str]:
 
 
 def fidelity(run: Path) -> list[str]:
-    """Return what became of the model on its way to the served file: gates, merge, quants, serving."""
+    """Return what happened to the model on its way to the served file: gates, merge, quants, serving."""
     if not (run / "fidelity.json").is_file():
         return []
     gates = read_json(run / "fidelity.json")["gates"]
@@ -69,18 +72,18 @@ def fidelity(run: Path) -> list[str]:
     lines = [f"- gates: {passed} of {len(gates)} passed" + (f", {skipped} not measured" if skipped else "")]
     models = sorted({gate["check"].rpartition("/")[0] for gate in gates} - {""})
     for path in (path for model in models if (path := run / "fidelity" / model / "merge.json").is_file()):
-        facts = read_json(path)
-        live, seen = facts["live_against_merged"], facts["trained_against_merged"]
+        measured = read_json(path)
+        live, seen = measured["live_against_merged"], measured["trained_against_merged"]
         lines.append(
             f"- merge of {path.parts[-2]}, {live['tokens']} tokens: mean KL {live['mean_kl']:.6f} (largest "
             f"{live['max_kl']:.4f}) from base + live adapter, {seen['mean_kl']:.4f} (largest {seen['max_kl']:.2f}) "
             "from the weights it was trained with"
         )
     for path in (run / "fidelity" / model / "gguf.json" for model in models):
-        facts = read_json(path)
+        measured = read_json(path)
         lines.append(
-            f"- GGUF of {path.parts[-2]}: mean KL {facts['transformers_against_llama_cpp']['mean_kl']:.6f} from "
-            f"transformers; of {facts['texts']} texts, {len(facts['differing'])} tokenized otherwise"
+            f"- GGUF of {path.parts[-2]}: mean KL {measured['transformers_against_llama_cpp']['mean_kl']:.6f} from "
+            f"transformers; {len(measured['differing'])} of {measured['texts']} texts tokenized differently"
         )
     serving, template = (read_json(run / "fidelity" / f"{name}.json") for name in ("serving", "template"))
     lines.append(
@@ -96,15 +99,15 @@ def fidelity(run: Path) -> list[str]:
     return lines
 
 
-def quants(model: str, facts: Mapping[str, Any], speeds: Mapping[str, Any]) -> list[str]:
+def quants(model: str, measured: Mapping[str, Any], speeds: Mapping[str, Any]) -> list[str]:
     """Return the table of a model's quants."""
-    headline = f"{facts['metric']}, {facts['split']} ({facts['quants'][facts['served']]['n']})"
+    headline = f"{measured['metric']}, {measured['split']} ({measured['quants'][measured['served']]['n']})"
     columns = [f"quant of {model}", "MB", "bits a weight", "perplexity", "mean KL", "same first choice", headline]
     columns += ["right → wrong", "wrong → right", "stopped", "prompt tokens/s", "answer tokens/s"]
     lines = [f"| {' | '.join(columns)} |", "|---|" + "--:|" * 11]
-    for quant, q in facts["quants"].items():
+    for quant, q in measured["quants"].items():
         cells = [
-            quant.replace("-no-imatrix", " without imatrix") + (" (served)" if quant == facts["served"] else ""),
+            quant_label(quant) + (" (served)" if quant == measured["served"] else ""),
             *(f"{q['bytes'] / 1e6:.0f}", str(q["bits_per_weight"]), f"{q['perplexity']:.4f}", f"{q['mean_kl']:.5f}"),
             *(percent(q["top1_agreement"]), percent(q["value"]), str(q["right_to_wrong"]), str(q["wrong_to_right"])),
             *(percent(q["stopped"]), *(f"{value:.0f}" for value in speeds[quant].values())),

@@ -1,10 +1,10 @@
 """Write the report.
 
-In: counts, summaries, metrics, comparison, answers, figures, GGUFs and the template. Out: one HTML
-file, figures inline.
+In: what every stage counted and measured, answers, figures, GGUFs, the template. Out: one HTML file, figures inline.
+What the page says is computed here and in sections/, a function for each section; the template only prints it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,95 +13,99 @@ from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.report.sections.data import difficulty, went_in
+from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
+from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
+from scripts.report.sections.speed import answering, sizes
+from scripts.report.sections.training import arms, training
+
+ONE = ("ingest", "split", "score", "audit", "validity", "fidelity", "speed", "metrics", "comparison", "contract")
+MANY = ("ledgers", "checked", "summaries", "details", "speeds")
+ROWS = ("answers", "grades")
 
 
-def side_by_side(
-    records: Sequence[Mapping[str, Any]],
-    answers: Mapping[str, Sequence[Mapping[str, Any]]],
-    grades: Mapping[str, Sequence[Mapping[str, Any]]],
-    count: int,
-    headline: str,
-) -> list[dict[str, Any]]:
-    """Return the first `count` asked records with every model's answer and whether it is right by the headline metric.
-
-    The order is that of the ids, which are hashes: nobody chose these rows.
-    """
-    by_id = {record["id"]: record for record in records}
-    marks = {model: {row["id"]: row for row in rows} for model, rows in grades.items()}
-    shown = []
-    for number, first in enumerate(next(iter(answers.values()))[:count]):
-        record = by_id[first["id"]]
-        said = [
-            {"model": model, "text": rows[number]["text"], "right": marks[model][first["id"]].get(headline) == 1}
-            for model, rows in answers.items()
-        ]
-        shown.append({"prompt": record["prompt"], "response": record["response"], "answers": said})
-    return shown
+def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the rule's input files say, by the names of the inputs."""
+    return {
+        **{name: read_json(inputs[name]) for name in ONE},
+        **{name: [read_json(path) for path in inputs[name]] for name in MANY},
+        **{name: [list(read_jsonl(path)) for path in inputs[name]] for name in ROWS},
+        "records": list(read_jsonl(inputs["records"])),
+        "converted": read_json(inputs["converted"]) if inputs.get("converted") else None,
+        "base": read_json(Path(inputs["base"]) / "base.json"),
+        "ggufs": [
+            {"model": Path(path).parts[-2], "path": "/".join(Path(path).parts[-2:]), **read_gguf(path)}
+            for path in inputs["ggufs"]
+        ],
+        "figures": {Path(path).stem: inline_svg(path) for path in inputs["figures"]},
+        # …/<arm>/seed<seed>/ledger.json, …/<arm>/seed<seed>/<phase>/summary.json
+        "ledger_of": [training_of(Path(path).parent) for path in inputs["ledgers"]],
+        "summary_of": [training_of(Path(path).parent.parent) for path in inputs["summaries"]],
+    }
 
 
-def merge_deltas(metrics: Mapping[str, Any], pairs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Return {split, metric, n, bf16, nf4, delta} of each pair of models that differ in what they are merged into."""
-    rows = []
-    for plain, rounded in pairs:
-        for split, found in metrics[plain].items():
-            for name, metric in found.items():
-                other = metrics[rounded][split][name]["value"]
-                if metric["value"] is not None:
-                    one = {"models": f"{plain}, {rounded}", "split": split, "metric": name, "n": metric["n"]}
-                    rows.append({**one, "bf16": metric["value"], "nf4": other, "delta": other - metric["value"]})
-    return rows
+def training_of(folder: Path) -> tuple[str, str]:
+    """Return arm and seed of a training's folder, …/<arm>/seed<seed>."""
+    return folder.parent.name, folder.name.removeprefix("seed")
+
+
+def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the template prints, by section. `files`: what read_files returns; `params`: those of the rule."""
+    config, models = params["config"], params["models"]
+    splits, levels = config["evaluate"]["splits"], config["curriculum"]["levels"]
+    metrics, comparison = files["metrics"], files["comparison"]
+    names = [model["name"] for model in models]
+    asked = [(model, split) for model in names for split in splits]
+    details = dict(zip(asked, files["details"], strict=True))
+    checked = dict(zip(params["checks"], files["checked"], strict=True))
+    summaries: dict[tuple[str, str], list[Any]] = {}
+    for key, summary in zip(files["summary_of"], files["summaries"], strict=True):
+        summaries.setdefault(key, []).append(summary)
+    speeds = [
+        {"model": model, "split": split, **found} for (model, split), found in zip(asked, files["speeds"], strict=True)
+    ]
+    shown = examples(
+        models,
+        files["records"],
+        dict(zip(names, files["answers"], strict=True)),
+        dict(zip(names, files["grades"], strict=True)),
+        config["report"]["examples"],
+        comparison["headline"],
+    )
+    return {
+        "config": config,
+        "figures": files["figures"],
+        "lead": lead(models, metrics, comparison, splits),
+        "models": side_by_side(models, metrics, comparison, details, files["score"], splits, levels),
+        "data": went_in(files["converted"], files["ingest"], files["audit"], files["split"], config["data"]["package"]),
+        "base": {**files["base"], "license": config["base_model"]["license"]},
+        "system_prompt": files["contract"]["system_prompt"],
+        "difficulty": difficulty(files["score"], files["validity"], models),
+        "arms": arms(
+            dict(zip(files["ledger_of"], files["ledgers"], strict=True)), levels, config["curriculum"]["phases"]
+        ),
+        "training": training(summaries),
+        "details": details_of(models, metrics, details),
+        "gates": gates(files["fidelity"]["gates"], models),
+        "merges": merges(checked, models),
+        "merge_deltas": merge_deltas(metrics, params["merge_pairs"]),
+        "quants": quants(params["served"], checked[f"{params['served']}/quantization"], files["speed"]),
+        "stopping": stopping(checked, models),
+        "labels": checked["labels"],
+        "template": checked["template"],
+        "serving": checked["serving"],
+        "examples": {
+            "split": splits[0],
+            "headline": comparison["headline"],
+            "count": len(shown),
+            "rows": shown,
+        },
+        "sizes": sizes(files["ggufs"], models),
+        "answering": answering(speeds, models),
+    }
 
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        settings = job.params.config
-        models = [model["name"] for model in job.params.models]
-        splits = settings["evaluate"]["splits"]
-        pairs = [(model, split) for model in models for split in splits]
-        write_page(
-            job.input.template,
-            {
-                "config": settings,
-                "converted": read_json(job.input.converted) if job.input.get("converted") else None,
-                "ingest": read_json(job.input.ingest),
-                "audit": read_json(job.input.audit),
-                "validity": read_json(job.input.validity),
-                "ledgers": {
-                    "-".join(Path(path).parts[-3:-1]).replace("seed", ""): read_json(path) for path in job.input.ledgers
-                },
-                "fidelity": read_json(job.input.fidelity),
-                "checked": dict(zip(job.params.checks, map(read_json, job.input.checked), strict=True)),
-                "quant_speed": read_json(job.input.speed),
-                "served": job.params.served,
-                "models": {model["name"]: model for model in job.params.models},
-                "merge_deltas": merge_deltas(read_json(job.input.metrics), job.params.merge_pairs),
-                "details": {
-                    f"{model}, {split}": read_json(path)
-                    for (model, split), path in zip(pairs, job.input.details, strict=True)
-                },
-                "split": read_json(job.input.split),
-                "score": read_json(job.input.score),
-                "base": read_json(Path(job.input.base) / "base.json"),
-                "contract": read_json(job.input.contract),
-                "phases": [
-                    {"training": "-".join(Path(path).parts[-4:-2]).replace("seed", ""), **read_json(path)}
-                    for path in job.input.summaries
-                ],
-                "metrics": read_json(job.input.metrics),
-                "comparison": read_json(job.input.comparison),
-                "speeds": [
-                    {"model": model, "split": split, **read_json(path)}
-                    for (model, split), path in zip(pairs, job.input.speeds, strict=True)
-                ],
-                "examples": side_by_side(
-                    list(read_jsonl(job.input.records)),
-                    {m: list(read_jsonl(p)) for m, p in zip(models, job.input.answers, strict=True)},
-                    {m: list(read_jsonl(p)) for m, p in zip(models, job.input.grades, strict=True)},
-                    settings["report"]["examples"],
-                    read_json(job.input.comparison)["headline"],
-                ),
-                "ggufs": [{"path": "/".join(Path(path).parts[-2:]), **read_gguf(path)} for path in job.input.ggufs],
-                "figures": {Path(path).stem: inline_svg(path) for path in job.input.figures},
-            },
-            job.output.report,
-        )
+        files = read_files(dict(job.input.items()))
+        write_page(job.input.template, page(files, dict(job.params.items())), job.output.report)

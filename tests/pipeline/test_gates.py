@@ -101,13 +101,14 @@ def test_another_threshold_asks_the_gates_again_and_nothing_else(project):
 def test_a_failed_gate_stops_the_run_and_names_the_step(project):
     (project.folder / "strict.yaml").write_text("fidelity: {gguf_mean_kl: 0}\n")
     code, text = project.snakemake(configs=("tiny.yaml", "strict.yaml"))
-    listed = read(project.results / "fidelity.json")
+    listed = read(project.results / "fidelity/failed.json")
     served = (project.results / "ollama/model.gguf").is_file()
     again, more = project.snakemake()
     assert again == 0, more
     assert code != 0
     assert re.search(r"Gradus: step convert_gguf failed gate gguf.mean_kl \((base|tuned)/gguf\): mean KL of", text)
     assert "at most 0 is demanded" in text
+    assert "results/tiny/fidelity/failed.json" in text
     assert "Traceback" not in text
     assert listed["passed"] is False
     assert {row["name"] for row in listed["gates"] if row["passed"] is False} == {"gguf.mean_kl"}

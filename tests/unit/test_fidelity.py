@@ -15,6 +15,7 @@ from scripts.fidelity.check_merge import check_merge, compare_tensors
 from scripts.fidelity.check_stopping import least, shares
 from scripts.fidelity.divergence import Divergence, probes
 from scripts.fidelity.fidelity import collect
+from scripts.fidelity.gate import hold
 from scripts.fidelity.gates import GATES, explain, judge
 from scripts.fidelity.quantization import flips, side_by_side
 
@@ -79,6 +80,28 @@ def test_a_gate_says_value_threshold_step_and_what_to_do(tmp_path):
     assert {key for row in listed["gates"] for key in row} >= {"name", "value", "threshold", "passed", "step"}
     file.write_text(json.dumps({"values": {"quant.mean_kl": 0.5, "quant.task_drop": None}, "skipped": "no rows"}))
     assert collect({"x": file}, THRESHOLDS)["passed"] is True
+
+
+def test_a_failed_gate_leaves_the_list_of_all_gates_in_a_file_of_its_own(tmp_path):
+    def measured(check, gate, value):
+        (tmp_path / f"{check}.json").write_text(json.dumps({"values": {gate: value}}))
+
+    checks = ["labels", "template", "stopping"]
+    measured("labels", "labels.prompt_trained", 0)
+    measured("template", "template.system_differs", 1)
+    assert hold("labels", tmp_path, checks, THRESHOLDS) == ["labels.prompt_trained"]
+    assert not (tmp_path / "failed.json").exists()
+    with pytest.raises(GradusError, match="step modelfile failed gate template.system_differs") as error:
+        hold("template", tmp_path, checks, THRESHOLDS)
+    assert str(tmp_path / "failed.json") in str(error.value)
+    listed = json.loads((tmp_path / "failed.json").read_text())
+    assert [row["passed"] for row in listed["gates"]] == [True, False]
+    assert {path.name for path in tmp_path.iterdir()} == {"labels.json", "template.json", "failed.json"}
+    hold("labels", tmp_path, checks, THRESHOLDS)
+    assert (tmp_path / "failed.json").exists()  # another check still fails
+    measured("template", "template.system_differs", 0)
+    hold("template", tmp_path, checks, THRESHOLDS)
+    assert not (tmp_path / "failed.json").exists()
 
 
 def test_flips_are_counted_both_ways():
@@ -344,7 +367,7 @@ def test_deploying_asks_ollama_to_create_the_model_in_the_folder(monkeypatch, tm
 
 
 def test_what_a_merge_into_nf4_does_to_the_task_is_told_by_split_and_metric():
-    from scripts.report.report import merge_deltas
+    from scripts.report.sections.fidelity import merge_deltas
 
     def found(value):
         return {"test": {"exact": {"value": value, "n": 4}}, "eval-unseen": {"exact": {"value": None, "n": 0}}}

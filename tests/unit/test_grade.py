@@ -114,6 +114,11 @@ def test_paired_comparison():
     assert found["p"] == pytest.approx(2 * (1 + 19) / 2**19, rel=0.01)
 
 
+def test_no_rows_no_p():
+    found = compare_rows([], [], "exact")
+    assert (found["n"], found["interval"], found["p"]) == (0, None, None)
+
+
 def test_wilson_interval_of_a_published_example():
     # 15 of 148: 0.0624 to 0.1605 (Newcombe 1998, table I, method 3)
     assert interval(15, 148) == pytest.approx([0.0624, 0.1605], abs=1e-4)

@@ -3,7 +3,17 @@
 import pytest
 
 from scripts.common.errors import GradusError
-from scripts.common.models import Model, Training, compared_with, merge_pairs, own_checks, resolve, served, trainings
+from scripts.common.models import (
+    Model,
+    Training,
+    compared_with,
+    merge_pairs,
+    own_checks,
+    resolve,
+    seeds_of,
+    served,
+    trainings,
+)
 
 ENTRIES = {
     "base": {},
@@ -37,6 +47,13 @@ def test_models_of_the_same_training_share_it():
         Training("growing-random", 1),
         Training("growing-random", 2),
     ]
+
+
+def test_seeds_are_counted_in_the_model_s_own_group_and_arm():
+    models = resolve(ENTRIES)
+    assert seeds_of(models["order-curriculum-2"], models) == 2
+    assert seeds_of(models["tuned"], models) == 1  # no group, though another model has the same arm
+    assert seeds_of(models["base"], models) == 1
 
 
 def test_names_say_nothing_about_a_model():

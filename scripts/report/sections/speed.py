@@ -1,0 +1,25 @@
+"""Section on sizes and speed: the files, and how fast the models answered."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.report.layout import Models, in_groups
+
+
+def sizes(ggufs: Sequence[Mapping[str, Any]], models: Models) -> list[dict[str, Any]]:
+    """Return, in groups, each GGUF's path, size and the share of its parameters that each type holds.
+
+    `ggufs`: {model, path, bytes, bits_per_weight, parameters_by_type}.
+    """
+    rows = []
+    for gguf in ggufs:
+        total = sum(gguf["parameters_by_type"].values())
+        types = [{"type": kind, "share": count / total} for kind, count in gguf["parameters_by_type"].items()]
+        kept = {key: gguf[key] for key in ("model", "path", "bytes", "bits_per_weight")}
+        rows.append({**kept, "types": types})
+    return in_groups(rows, models)
+
+
+def answering(speeds: Sequence[Mapping[str, Any]], models: Models) -> list[dict[str, Any]]:
+    """Return, in groups, how fast each model answered each split that was asked; `speeds`: {model, split, rows, …}."""
+    return in_groups([speed for speed in speeds if speed["rows"]], models)

@@ -1,0 +1,329 @@
+"""What the report and the model card say, of plain data: no run, no weights."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from jinja2 import Environment, meta
+
+from scripts.common.html import write_page
+from scripts.common.models import resolve
+from scripts.export.card import describe_seeds, figures, training_figures, write_card
+from scripts.report.figures import bars_of, draw_loss, draw_metrics
+from scripts.report.layout import asked_splits, in_groups
+from scripts.report.measured import quality
+from scripts.report.sections.data import difficulty, went_in
+from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
+from scripts.report.sections.fidelity import fallbacks, gates, stopping
+from scripts.report.sections.speed import answering, sizes
+from scripts.report.sections.training import arms, training
+
+SPLITS = ["test", "eval-hard", "eval-unseen"]
+LEVELS = ["low", "high"]
+ONE = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}}
+MANY = {**ONE, "order": {"trained": {"arms": [f"arm{n}" for n in range(8)], "seeds": [1, 2, 3, 4, 5]}}}
+
+
+def models_of(entries):
+    return [model.describe() for model in resolve(entries).values()]
+
+
+def metrics_of(models, empty=("eval-unseen",)):
+    def split(name, number):
+        n = 0 if name in empty else 10
+        return {"exact": {"n": n, "value": number % 10 / 10 if n else None}}
+
+    return {model["name"]: {name: split(name, number) for name in SPLITS} for number, model in enumerate(models)}
+
+
+def comparison_of(models, empty=("eval-unseen",)):
+    def pair(split):
+        if split in empty:
+            none = {"n": 0, "right": 0, "first_right": 0, "only_first": 0, "only_other": 0, "interval": None, "p": None}
+            return {"exact": none}
+        some = {"n": 10, "right": 3, "first_right": 1, "only_first": 0, "only_other": 2, "p": 0.5}
+        return {"exact": {**some, "interval": [0.1, 0.6]}}
+
+    against = {model["name"]: {split: pair(split) for split in SPLITS} for model in models if model["name"] != "base"}
+    return {"first": "base", "headline": "exact", "models": against}
+
+
+SCORE = {
+    "mix": {"train": {"low": 5}, "test": {"low": 10}, "eval-hard": {"high": 10}},
+    "rows_whose_group_is_trained": {"test": 2},
+    "weights": {"rules": 1},
+}
+LEDGER = {
+    phase: {"steps": 2, "tokens": tokens, "rows": 9, "distinct_rows": 7, "by_difficulty": {"low": 6, "high": 1}}
+    for phase, tokens in (("one", 100), ("all", 200))
+}
+SUMMARY = {
+    "phase": "one",
+    "rows": 9,
+    "steps": 2,
+    "tokens": 100,
+    "heldout_loss": 1.5,
+    "heldout_rows": 4,
+    "seconds": {"all": 7.0, "steps": 5.0},
+    "tokens_per_s": 20.0,
+    "device": "cpu",
+}
+
+
+def test_a_split_without_rows_stands_in_no_table_and_is_explained_once():
+    models = models_of(ONE)
+    page = side_by_side(models, metrics_of(models), comparison_of(models), {}, SCORE, SPLITS, LEVELS)
+    assert [table["split"] for table in page["splits"]] == ["test", "eval-hard"]
+    (empty,) = page["empty"]
+    assert empty["split"] == "eval-unseen"
+    assert "split.unseen_share" in empty["reason"]
+    assert page["hardest"] == "high"
+    page = side_by_side(
+        models, metrics_of(models, SPLITS[1:]), comparison_of(models, SPLITS[1:]), {}, SCORE, SPLITS, LEVELS
+    )
+    assert [empty["reason"] for empty in page["empty"]][0] == "no row of test has the hardest level (high)"
+    assert page["hardest"] is None
+
+
+def test_the_printed_tables_leave_it_out_too_and_take_any_metric(tmp_path):
+    models = models_of(ONE)
+    metrics, comparison = metrics_of(models), comparison_of(models)
+    for table in (metrics["base"], metrics["tuned"], comparison["models"]["tuned"]):
+        for split in table.values():
+            split["mine"] = split.pop("exact")
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "comparison.json").write_text(json.dumps(comparison))
+    text = "\n".join(quality(tmp_path))
+    assert "| test (10) | tuned | 10.0 % |" in text
+    assert "- eval-hard, mine: base 1, tuned 3 of 10 (95 % interval 10.0 % to 60.0 %; McNemar p = 0.5)" in text
+    assert "eval-unseen" not in text
+
+
+def test_the_lead_calls_a_model_untuned_only_if_it_is():
+    models = models_of(ONE)
+    assert lead(models, metrics_of(models), comparison_of(models), SPLITS)["untuned"] is True
+    trained = [{**model, "trained": True} for model in models]
+    assert lead(trained, metrics_of(models), comparison_of(models), SPLITS)["untuned"] is False
+
+
+def test_the_lead_is_of_the_first_split_that_has_rows():
+    models = models_of(ONE)
+    metrics, comparison = metrics_of(models, ["test"]), comparison_of(models, ["test"])
+    told = lead(models, metrics, comparison, SPLITS)
+    assert told["split"] == "eval-hard"
+    assert told["models"][0]["paired"]["right"] == 3
+    nothing = lead(models, metrics_of(models, SPLITS), comparison_of(models, SPLITS), SPLITS)
+    assert nothing["split"] is None
+
+
+def test_a_group_leads_with_the_range_of_each_arm_s_seeds():
+    models = models_of(MANY)
+    (group,) = lead(models, metrics_of(models), comparison_of(models), SPLITS)["groups"]
+    assert (group["group"], group["count"], len(group["arms"])) == ("order", 40, 8)
+    assert group["arms"][0] == {"arm": "arm0", "seeds": 5, "low": 0.2, "high": 0.6}
+
+
+def test_rows_are_grouped_in_the_order_of_the_models():
+    models = models_of({"base": {}, "a": {"trained": {"arms": ["x"], "seeds": [1]}}, "tuned": ONE["tuned"]})
+    blocks = in_groups([{"model": name} for name in ("a-x-1", "tuned", "base")], models)
+    assert [(block["group"], [row["model"] for row in block["rows"]]) for block in blocks] == [
+        (None, ["tuned", "base"]),
+        ("a", ["a-x-1"]),
+    ]
+
+
+def test_gates_that_a_whole_group_passes_share_a_row_with_the_worst_value():
+    models = models_of({**ONE, "order": {"trained": {"arms": ["x"], "seeds": [1, 2, 3]}}})
+    listed = [
+        {"name": "merge.mean_kl", "check": f"order-x-{n}/merge", "bound": "at most", "value": n / 10, "passed": n < 3}
+        for n in (1, 2, 3)
+    ]
+    listed.append({"name": "labels.x", "check": "labels", "bound": "at most", "value": None, "passed": None})
+    found = gates(listed, models)
+    assert [(row["model"], row["value"], row["passed"]) for row in found["rows"]] == [
+        ("order (2 models)", 0.2, True),
+        ("order-x-3", 0.3, False),
+        (None, None, None),
+    ]
+    assert (found["count"], found["passed"], found["failed"], found["skipped"]) == (4, 2, 1, 1)
+
+
+def test_what_arms_were_shown_and_how_far_they_are_apart():
+    more = {**LEDGER, "all": {**LEDGER["all"], "tokens": 201}}
+    alone = arms({("curriculum", "1"): LEDGER}, LEVELS, ["one"])
+    assert alone["spread"] is None
+    assert alone["trainings"][0]["phases"][0]["levels"] == [6, 1]
+    both = arms({("curriculum", "1"): LEDGER, ("shuffled", "1"): more}, LEVELS, ["one"])
+    assert both["spread"]["percent"] == pytest.approx(0.5)
+    assert not both["fold"]
+
+
+def test_a_training_is_summed_over_its_phases():
+    last = {**SUMMARY, "phase": "two", "heldout_loss": None}
+    found = training({("curriculum", "1"): [SUMMARY, last]})
+    total = found["trainings"][0]["total"]
+    assert (total["rows"], total["tokens"], total["seconds"], total["tokens_per_s"]) == (18, 200, 14.0, 20.0)
+    assert total["heldout_loss"] is None
+    assert found["devices"] == ["cpu"]
+
+
+def test_difficulty_has_a_column_for_a_group_from_lowest_to_highest():
+    models = models_of({**ONE, "order": {"trained": {"arms": ["x"], "seeds": [1, 2]}}})
+    rho = {"rho": 0.2, "low": 0.1, "high": 0.3}
+    failures = {"base": None, "tuned": rho, "order-x-1": rho, "order-x-2": {**rho, "rho": -0.1}}
+    validity = {
+        "rows": 30,
+        "scorers": {"length": {"failures": failures, "length": None}},
+        "agreement": {"length": {"facts": 0.5}, "facts": {"length": 0.5}},
+        "warnings": [],
+    }
+    found = difficulty(SCORE, validity, models)
+    assert found["columns"] == ["base", "tuned", "order (2 models)"]
+    assert found["scorers"][0]["failures"] == ["–", "0.2 (0.1 to 0.3)", "-0.1 to 0.2"]
+    assert found["agreement"][0]["cells"] == ["·", "0.5"]
+
+
+def test_details_of_empty_splits_are_left_out():
+    models = models_of(ONE)
+    matrix, fields = {"labels": ["a"], "matrix": [[3, 1]]}, {"zip": {"wanted": 4, "right": 3, "invented": 0}}
+    details = {
+        ("base", "test"): matrix,
+        ("tuned", "test"): {"fields": fields, "unknown_fields_invented": 2},
+        ("tuned", "eval-unseen"): {"labels": [], "matrix": []},
+    }
+    (block,) = details_of(models, metrics_of(models), details)
+    assert [row["kind"] for row in block["rows"]] == ["matrix", "fields"]
+    assert block["rows"][1]["fields"][0]["share"] == 0.75
+
+
+def test_stopping_and_speed_leave_out_what_was_not_asked():
+    models = models_of(ONE)
+    shares = [{"model": "base", "quant": "Q8_0-no-imatrix", "split": "test", "n": n, "share": None} for n in (0, 2)]
+    (block,) = stopping({"stopping": {"shares": shares}}, models)
+    assert [(row["n"], row["quant"]) for row in block["rows"]] == [(2, "Q8_0 without imatrix")]
+    (block,) = answering([{"model": "tuned", "rows": rows} for rows in (0, 3)], models)
+    assert [row["rows"] for row in block["rows"]] == [3]
+
+
+def test_files_fallbacks_and_rows_are_counted():
+    gguf = {"model": "base", "path": "x", "bytes": 1, "bits_per_weight": 4, "parameters_by_type": {"F32": 1, "Q8_0": 3}}
+    (block,) = sizes([gguf], models_of(ONE))
+    assert [kind["share"] for kind in block["rows"][0]["types"]] == [0.25, 0.75]
+    assert fallbacks({"a": "Q8_0", "b": "Q5_0", "c": "Q8_0"})["by_type"] == [
+        {"type": "Q5_0", "count": 1},
+        {"type": "Q8_0", "count": 2},
+    ]
+    assert fallbacks({}) is None
+    audit = {
+        "masked": {"touched": 1},
+        "duplicates": {"left_out": {"same": 2}},
+        "contamination": {"left_out": 3},
+        "findings": [{"what": "few"}],
+    }
+    found = went_in(None, {"records": 9, "reasons": {}}, audit, {"left_out": 4}, {})
+    assert {"label": "left out: same", "value": 2} in found["rows"]
+    assert found["findings"] == ["few"]
+
+
+def test_answers_of_a_group_are_counted_right():
+    models = models_of({**ONE, "order": {"trained": {"arms": ["x"], "seeds": [1, 2]}}})
+    names = [model["name"] for model in models]
+    (shown,) = examples(
+        models,
+        [{"id": "1", "prompt": "q", "response": "r"}],
+        {name: [{"id": "1", "text": name}] for name in names},
+        {name: [{"id": "1", "exact": float(name == "order-x-2")}] for name in names},
+        5,
+        "exact",
+    )
+    assert [(block["group"], block["count"], block["right"]) for block in shown["blocks"]] == [
+        (None, 2, 0),
+        ("order", 2, 1),
+    ]
+
+
+@pytest.mark.parametrize("entries", [ONE, MANY])
+def test_figures_can_be_drawn_of_two_models_and_of_forty(entries):
+    models = models_of(entries)
+    metrics, comparison = metrics_of(models), comparison_of(models)
+    bars = bars_of(models, metrics, comparison)
+    assert len(bars) == (2 if entries is ONE else 10)
+    assert bars[1]["values"]["test", "exact"] == (0.1, 0.1, 0.6)
+    if entries is MANY:
+        assert bars[2]["values"]["test", "exact"] == (pytest.approx(0.4), 0.2, 0.6)  # seeds 0.2, 0.3, … 0.6
+        assert bars[2]["label"] == "order arm0 (5 seeds)"
+    figure = draw_metrics(models, metrics, comparison)
+    assert [axes.get_title() for axes in figure.axes] == ["test (n = 10)", "eval-hard (n = 10)"]
+    lines = [{"loss": 2.0}, {"loss": 1.0, "heldout_loss": 1.5}]
+    trainings = {(m["training"]["arm"], str(m["training"]["seed"])): [("one", lines)] for m in models if m["trained"]}
+    labels = [text.get_text() for text in draw_loss(trainings).axes[0].get_legend().get_texts()]
+    if entries is ONE:
+        assert labels == ["one", "held-out"]
+    else:
+        assert labels[:2] == ["curriculum", "arm0 (5 seeds)"]
+        assert len(labels) == 10
+
+
+def test_no_figure_fails_where_nothing_was_asked():
+    models = models_of(ONE)
+    assert asked_splits(metrics_of(models, SPLITS), SPLITS) == []
+    draw_metrics(models, metrics_of(models, SPLITS), comparison_of(models, SPLITS))
+
+
+def test_the_card_counts_a_row_once_and_says_what_its_figures_are_of():
+    told = training_figures([SUMMARY, {**SUMMARY, "heldout_loss": None}], LEDGER)
+    assert (told["rows"], told["phase_count"], told["tokens"]) == (7, 2, 200)
+    assert [phase["heldout_loss"] for phase in told["phases"]] == ["1.500", "–"]
+    assert "one seed" in describe_seeds(1)
+    assert "3 seeds" in describe_seeds(3)
+    models = models_of(ONE)
+    rows = figures(metrics_of(models), comparison_of(models), "tuned")
+    assert [(row["split"], row["interval"]) for row in rows] == [
+        ("test", "10.0 % to 60.0 %"),
+        ("eval-hard", "10.0 % to 60.0 %"),
+    ]
+
+
+def test_templates_compute_nothing():
+    forbidden = re.compile(r"\|\s*(sum|map|selectattr|rejectattr|groupby|length|count|format|min|max|round)\b")
+    for template in ("scripts/report/report.html.j2", "scripts/data/audit.html.j2", "scripts/export/model_card.md.j2"):
+        expressions = re.findall(r"\{[{%].*?[%}]\}", Path(template).read_text())
+        assert not [e for e in expressions if forbidden.search(e) or re.search(r" [*/+] ", re.sub('".*?"', "", e))]
+
+
+def test_every_number_has_its_filter(tmp_path):
+    template = tmp_path / "page.j2"
+    template.write_text(
+        "{{ 0.123 | percent }} {{ 0.5 | percent(0) }} {{ none | percent }} {{ 0.05 | points }} {{ none | points }} "
+        "{{ 1.23456 | decimals(2) }} {{ none | decimals(2) }} {{ 0.000012 | general }} {{ 134515008 | millions }}"
+    )
+    write_page(template, {}, tmp_path / "page")
+    assert (tmp_path / "page").read_text() == "12.3 % 50 % – +5.0 – 1.23 – 1.2e-05 135 M"
+
+
+def test_the_card_prints_every_value(tmp_path):
+    template = Path("scripts/export/model_card.md.j2")
+    models = models_of(ONE)
+    about = {
+        **{"run": "mine", "title": "Title", "description": "d.", "fidelity": "f", "base_name": "some/base"},
+        **{"base_link": None, "base_license": "Apache-2.0", "system_prompt": "Be brief.", "tags": ["gradus"]},
+        **{"data_source": "rows.jsonl", "data_license": "CC0-1.0", "split_note": "s.", "max_length": 512},
+        **{"max_tokens": 96, "lora": {"rank": 8, "alpha": 16}, "learning_rate": 0.002, "nf4": True},
+        **{"merged_into": "bf16", "quant": "Q4_K_M", "seeds": 1, "first_trained": False},
+        **training_figures([SUMMARY], LEDGER),
+        **{"first": "base", "first_name": "base, which is untuned,", "model": "tuned"},
+        **{
+            "seeds_note": describe_seeds(1),
+            "flips": {"right_to_wrong": 0, "wrong_to_right": 1, "n": 10, "split": "test"},
+        },
+    }
+    names = meta.find_undeclared_variables(Environment().parse(template.read_text()))
+    assert names <= {*about, "results", "card_data"}
+    write_card(tmp_path / "README.md", template, about, figures(metrics_of(models), comparison_of(models), "tuned"))
+    text = (tmp_path / "README.md").read_text()
+    assert "rows.jsonl (CC0-1.0): 7 distinct rows trained on" in text
+    assert "1 phase, 2 steps, 100 tokens" in text
+    assert "as Q4_K_M; base, which is untuned, was asked the same way. They are of one training with one seed" in text
+    assert "| eval-hard | 10 | exact | 0.0 % | 10.0 % | 10.0 % to 60.0 % |" in text
+    assert "eval-unseen" not in text
