@@ -3,7 +3,7 @@
 import struct
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gguf import GGUFReader, GGUFValueType
@@ -29,7 +29,7 @@ class QuickReader(GGUFReader):  # type: ignore[misc]
             return super()._get_field_parts(orig_offs, raw_type)
         if item is GGUFValueType.STRING:
             for _ in range(int(count[0])):
-                end += 8 + struct.unpack_from("<Q", self.data, end)[0]
+                end += 8 + struct.unpack_from("<Q", cast(Any, self.data), end)[0]
         else:
             end += int(count[0]) * np.dtype(self.gguf_scalar_to_np[item]).itemsize
         return end - orig_offs, [kind, count], [], [GGUFValueType.ARRAY, item]

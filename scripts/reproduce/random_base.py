@@ -8,11 +8,12 @@ the converter knows the tokenizer, and as in the real model some rows of weights
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from scripts.common.io import atomic_path
 from scripts.config.bases import find_base
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 192,  # as 576, no multiple of 256
     "intermediate_size": 512,
     "num_hidden_layers": 2,
@@ -41,7 +42,7 @@ def write_random_base(output: str | Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(part, trust_remote_code=False)
         ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
         torch.manual_seed(1)
-        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SHAPE, **ids))
+        model: Any = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SHAPE, **ids))
         model.to(torch.bfloat16).save_pretrained(part)
 
 
