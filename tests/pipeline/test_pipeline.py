@@ -299,6 +299,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes_with_one_core_or_two(projec
     copy = project.copy_to(tmp_path / "copy")
     (copy.folder / "often.yaml").write_text("train: {checkpoint_steps: 1}\n")
     target, configs = "results/tiny/train/curriculum/seed1/easy/trained", ("tiny.yaml", "often.yaml")
+    shutil.rmtree(copy.folder / target)
     process = copy.start(target, configs=configs)
     jobs = []
     while not list(copy.folder.glob(".work/train/tiny/curriculum-1-easy/*/step-000002")):
