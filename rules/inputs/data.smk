@@ -29,12 +29,10 @@ def task_file(wildcards):
 
 
 def converter_code():
-    """The fingerprint of rule convert: a converter of ours counts with all that it imports."""
+    """The fingerprint of converting, which covers the converter and all that it imports."""
     converter = config["data"]["package"]["converter"]
-    ours = (
-        [] if converter is None or is_own(converter) else [code_fingerprint(f"data/converters/{converter}")]
-    )
-    return [code_fingerprint("data/convert"), *ours]
+    ours = [] if converter is None or is_own(converter) else [f"data/converters/{converter}.py"]
+    return code_fingerprint("data/convert", *ours)
 
 
 def cheap_scores(wildcards):
