@@ -98,9 +98,13 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
     config = json.loads(json.dumps(config))  # plain values, and a copy of our own
     if isinstance(config.get("base_model"), str):
         try:
-            config["base_model"] = find_base(config["base_model"])
+            base = find_base(config["base_model"])
         except GradusError as error:
             raise refusal([f"{where(['base_model'], files)}: base_model: {error}"]) from None
+        suited = base.pop("train", {})
+        config["base_model"] = base
+        if isinstance(given := config.setdefault("train", {}), dict):
+            config["train"] = {**suited, **given}
     faults = [line for error in Validator(load_schema()).iter_errors(config) for line in _explain(error, files)]
     if not faults:
         complete_curriculum(config)

@@ -21,8 +21,6 @@ SECTIONS = {
     "report": "what the report shows",
 }
 HELD_OUT = ("test", "eval-hard", "eval-unseen")
-SMALL = 500e6  # parameters
-SMALL_RATE = 0.002  # the learning rate of the worked runs, whose base is a small one
 HARDER = {
     "facts": "a row with more checks is harder",
     "length": "a longer row is harder",
@@ -121,8 +119,6 @@ def make_lines(plan: Plan) -> Iterator[Line]:
     own = plan.looks.system_prompt is not None
     why = "the system turn of your rows" if own else f"a start, to be edited: say what the model is for{named}"
     yield Line("chat.system_prompt", plan.system_prompt, why)
-    if 0 < plan.parameters < SMALL:
-        yield Line("train.learning_rate", SMALL_RATE, "as in the worked runs, which have a small base, too")
     yield Line("train.batch_size", plan.budget.batch_size, f"rows of a step, for {plan.budget.steps:,} steps in all")
     counted = explain_lengths(plan)
     longest = f"your longest row has {plan.lengths.longest:,} tokens, {counted}"

@@ -26,6 +26,16 @@ def test_defaults_are_filled_in(tmp_path):
     assert config["score"]["rules"]["words_per_point"] == 40
 
 
+def test_a_base_by_name_brings_what_suits_it_and_a_config_overrides_that(tmp_path):
+    text = GOOD.replace("base_model:\n  source: path:base\n", "base_model: smollm2-135m\n")
+    config = check(tmp_path, text)
+    assert config["base_model"]["license"] == "Apache-2.0"
+    assert config["train"]["learning_rate"] == 0.002
+    assert "train" not in config["base_model"]
+    assert check(tmp_path, text + "train: {learning_rate: 0.001}\n")["train"]["learning_rate"] == 0.001
+    assert check(tmp_path, GOOD)["train"]["learning_rate"] == 0.0002
+
+
 def test_the_default_config_is_good():
     config = check_config(yaml.safe_load(DEFAULT.read_text()), [DEFAULT])
     assert config["run"] == "aws-cli"
