@@ -12,7 +12,10 @@ import sys
 import time
 
 import psutil
+import pyarrow.parquet
 import pytest
+
+from tests.hub import Hub
 
 PHASES = """
 curriculum:
@@ -327,8 +330,13 @@ run: own
 base_model: {source: "path:%s", name: my/base, license: MIT}
 data:
   task: qa
-  files: [rows.csv, {path: talks.jsonl, role: train}, {path: held-out.jsonl.gz, role: eval}]
-  package: {source: null}
+  files:
+    - rows.csv
+    - shades.parquet
+    - {path: talks.jsonl, role: train}
+    - {path: held-out.jsonl.gz, role: eval}
+    - {path: "hf:datasets/some/rows@%s/data/train.jsonl", role: train}
+  columns: {prompt: question, response: reply}
   allow_few: true
 deduplicate: {by: prompt}
 split: {by: group, valid_share: 0.1, test_share: 0.3}
@@ -350,10 +358,51 @@ fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_
 """
 
 
-def test_rows_of_ones_own_go_the_whole_way(project, fresh):
-    """Three files of three kinds, shapes and roles, no package, no groups (so eval-unseen is empty), another task, a local
-    base, scorers that ask the base, an arm of one's own, a prompt with quotes and braces, a mail address."""
-    (fresh.folder / "own.yaml").write_text(OWN % (project.results / "base"))
+def test_rows_of_ones_own_go_the_whole_way(project, fresh, monkeypatch):
+    """CSV, Parquet, JSONL and the Hub, in several shapes and roles, with other column names, no groups (so eval-unseen is
+    empty), another task, a local base, scorers that ask the base, an arm of one's own, a prompt with quotes and braces, a
+    mail address."""
+    shared = [{"question": f"Is {color} a color?", "reply": "It is."} for color in ("teal", "ochre", "cyan", "plum")]
+    with Hub() as hub:
+        files = {"data/train.jsonl": "".join(json.dumps(row) + "\n" for row in shared).encode()}
+        commit = hub.add("datasets", "some/rows", files)
+        for name, value in hub.environment.items():
+            monkeypatch.setenv(name, value)
+        code, text = run_own(project, fresh, commit)
+    assert code == 0, text
+    results = fresh.folder / "results/own"
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert metrics["mine-1"]["eval-unseen"]["exact"] == {"n": 0, "value": None}
+    assert metrics["mine-1"]["test"]["stopped"]["n"] == 3
+    assert metrics["mine-1"]["test"]["checks_present"]["n"] <= 3  # rows without checks do not count
+    train = lines(results / "curriculum/train.jsonl")
+    turns = [row for row in train if row["source"].startswith("talks.jsonl")]
+    assert [row["prompt"] for row in turns].count("Thanks!") == 4
+    assert turns[1]["context"][1]["content"] == "ann of sales, <EMAIL_ADDRESS_1>"
+    assert "some-company" not in "".join(p.read_text() for p in results.rglob("*.json*"))
+    everywhere = [
+        row for name in ("train", "valid", "test", "eval-hard") for row in lines(results / f"curriculum/{name}.jsonl")
+    ]
+    assert sum(row["prompt"].startswith("What shade") for row in everywhere) == 6
+    assert sum(row["prompt"].endswith("a color?") for row in train) == 4
+    held_out = [row for row in everywhere if row["source"].startswith("held-out")]
+    assert [row["split"] in ("test", "eval-hard") for row in held_out] == [True] * 5
+    scores = lines(results / "curriculum/scores.jsonl")
+    assert set(scores[0]["scores"]) >= {"length", "facts", "loss"}
+    assert 'SYSTEM """Say "yes", {{ briefly }} <b>."""' in (results / "ollama/Modelfile").read_text()
+    assert json.loads((results / "fidelity.json").read_text())["passed"] is True
+    report = (results / "report.html").read_text()
+    assert "Say &#34;yes&#34;, {{ briefly }} &lt;b&gt;." in report
+    assert fresh.planned(configs=("own.yaml",)) == {}
+
+
+def run_own(project, fresh, commit):
+    """Write the rows and the config, and run it."""
+    (fresh.folder / "own.yaml").write_text(OWN % (project.results / "base", commit))
+    shades = [
+        {"question": f"What shade is {name} {'really ' * n}?", "reply": "dark"} for n, name in enumerate("abcdef")
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(shades), fresh.folder / "shades.parquet")
     words = ["red", "green", "blue", "black", "white", "grey", "pink", "brown"]
     with open(fresh.folder / "rows.csv", "w", newline="", encoding="utf-8") as handle:
         table = csv.writer(handle)
@@ -379,33 +428,7 @@ def test_rows_of_ones_own_go_the_whole_way(project, fresh):
             handle.write(
                 json.dumps({"prompt": f"What becomes of {'violet ' * (n + 1)}?", "response": "nothing"}) + "\n"
             )
-    code, text = fresh.snakemake(configs=("own.yaml",))
-    assert code == 0, text
-    results = fresh.folder / "results/own"
-    metrics = json.loads((results / "metrics.json").read_text())
-    assert metrics["mine-1"]["eval-unseen"]["exact"] == {"n": 0, "value": None}
-    assert metrics["mine-1"]["test"]["stopped"]["n"] == 3
-    assert metrics["mine-1"]["test"]["checks_present"]["n"] <= 3  # rows without checks do not count
-    train = lines(results / "curriculum/train.jsonl")
-    turns = [row for row in train if row["source"].startswith("talks.jsonl")]
-    assert [row["prompt"] for row in turns].count("Thanks!") == 4
-    assert turns[1]["context"][1]["content"] == "ann of sales, <EMAIL_ADDRESS_1>"
-    assert "some-company" not in "".join(p.read_text() for p in results.rglob("*.json*"))
-    assert (
-        sum(
-            r["source"].startswith("held-out")
-            for s in ("test", "eval-hard")
-            for r in lines(results / f"curriculum/{s}.jsonl")
-        )
-        == 5
-    )
-    scores = lines(results / "curriculum/scores.jsonl")
-    assert set(scores[0]["scores"]) >= {"length", "facts", "loss"}
-    assert 'SYSTEM """Say "yes", {{ briefly }} <b>."""' in (results / "ollama/Modelfile").read_text()
-    assert json.loads((results / "fidelity.json").read_text())["passed"] is True
-    report = (results / "report.html").read_text()
-    assert "Say &#34;yes&#34;, {{ briefly }} &lt;b&gt;." in report
-    assert re.search(r"Tokens: \d+ to \d+, that is \d\.\d\d % apart", report)
+    return fresh.snakemake(configs=("own.yaml",))
 
 
 def test_a_bad_row_ends_the_run_before_training(fresh):
