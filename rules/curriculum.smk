@@ -7,7 +7,7 @@ include: "inputs/curriculum.smk"
 rule score:
     """Give each record its difficulty."""
     input:
-        unpack(base_losses),
+        unpack(looked_up),
         records="results/{run}/data/dataset.jsonl",
         given="results/{run}/data/split.given.json",
     output:

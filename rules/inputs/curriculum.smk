@@ -5,10 +5,21 @@ from scripts.common.records import SPLITS as EVERY_SPLIT
 SAMPLE = 500  # rows of a split that scorers of weight 0 look at, at least; more where more are asked
 
 
-def base_losses(wildcards):
-    """The base's losses, if a scorer needs them."""
-    needed = any(config["score"]["weights"][name] is not None for name in ("loss", "ifd"))
-    return {"losses": f"results/{wildcards.run}/train/base_loss.jsonl"} if needed else {}
+# scorers that look something up: the name of the input of rule score, and the file that another rule makes
+LOOKED_UP = {
+    "loss": ("losses", "train/base_loss.jsonl"),
+    "ifd": ("losses", "train/base_loss.jsonl"),
+}
+
+
+def looked_up(wildcards):
+    """The files that the scorers in use look something up in."""
+    files = [
+        LOOKED_UP[name]
+        for name, weight in config["score"]["weights"].items()
+        if weight is not None and name in LOOKED_UP
+    ]
+    return {name: f"results/{wildcards.run}/{file}" for name, file in files}
 
 
 def sample_sizes():

@@ -37,4 +37,4 @@ def converter_code():
 
 def cheap_scores(wildcards):
     """What the score rule counted, for the audit; not if that takes the model's weights."""
-    return {} if base_losses(wildcards) else {"scores": f"results/{wildcards.run}/curriculum/score.json"}
+    return {} if looked_up(wildcards) else {"scores": f"results/{wildcards.run}/curriculum/score.json"}
