@@ -9,7 +9,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "envs" / "requirements.lock"
 # modules that are not called as their package is
-PACKAGES = {"google": "protobuf", "llama_cpp": "llama-cpp-python", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+PACKAGES = {
+    "google": "protobuf",
+    "llama_cpp": "llama-cpp-python",
+    "ruamel": "ruamel-yaml",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 
 
 def normalize(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from scripts.common.errors import GradusError
 from scripts.common.strict_json import strict_json
+from scripts.data.shapes import COMMON, SHAPES
 
 Row = dict[str, Any]
 Lines = Iterator[tuple[int, Row | None, str]]
@@ -155,15 +156,23 @@ READERS: dict[str, tuple[Callable[[Path], Lines], Callable[[Row], Row]]] = {
 }
 
 
+def _fields_of(names: set[str]) -> set[str]:
+    """Return the fields of the shape that rows with these names have; none if they have no known shape."""
+    shape = next((SHAPES[name] for name in SHAPES if set(SHAPES[name][0]) <= names), None)
+    return {*shape[0], *shape[1], *COMMON} if shape else set()
+
+
 def rename(lines: Lines, columns: Mapping[str, str], path: Path) -> Lines:
     """Yield rows with fields under our names. `columns`: our name of a field, and its name in the rows.
 
-    A file that has a field under our name keeps it. Raises GradusError if the first rows have it under neither name, or
-    under both.
+    A file that has a field under our name keeps it, and a file of another shape needs no fields but its own. Raises
+    GradusError if the first rows have a field under neither name, or under both.
     """
     first = list(islice(lines, FIRST_ROWS))
     there = dict.fromkeys(name for _, row, _ in first if row is not None for name in row)
-    if missing := [theirs for ours, theirs in columns.items() if there and not {ours, theirs} & set(there)]:
+    wanted = _fields_of({ours for ours, theirs in columns.items() if theirs in there} | set(there))
+    absent = {ours: theirs for ours, theirs in columns.items() if there and not {ours, theirs} & set(there)}
+    if missing := [theirs for ours, theirs in absent.items() if not wanted or ours in wanted]:
         raise GradusError(
             f"{path}: data.columns: no column {missing[0]!r} in the first rows; there are: {', '.join(there)}"
         )

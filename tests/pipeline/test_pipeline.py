@@ -448,7 +448,7 @@ def test_held_out_rows_that_training_asks_too_end_the_run_with_the_pairs(fresh):
         file = fresh.folder / f"{name}.jsonl"
         file.write_text("".join(json.dumps({**row, "response": row["response"] + changed}) + "\n" for row in rows))
     (fresh.folder / "leak.yaml").write_text(
-        "data: {allow_few: true, files: [{path: train.jsonl, role: train}, {path: eval.jsonl, role: eval}]}\n"
+        "data: {task: qa, allow_few: true, files: [{path: train.jsonl, role: train}, {path: eval.jsonl, role: eval}]}\n"
         "decontaminate: {found: stop}\n"
     )
     code, text = fresh.snakemake("results/tiny/data/dataset.jsonl", configs=("tiny.yaml", "leak.yaml"))

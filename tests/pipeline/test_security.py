@@ -36,7 +36,7 @@ def test_file_names_that_a_shell_or_snakemake_would_act_on_survive(fresh):
     for number, name in enumerate(NAMES):
         rows = [{"prompt": f"What is {number} and {n}?", "response": f"{number + n}"} for n in range(3)]
         (fresh.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (fresh.folder / "own.yaml").write_text(yaml.safe_dump({"data": {"files": NAMES, "allow_few": True}}))
+    (fresh.folder / "own.yaml").write_text(yaml.safe_dump({"data": {"task": "qa", "files": NAMES, "allow_few": True}}))
     code, text = fresh.snakemake("results/tiny/data/ingest.json", configs=("tiny.yaml", "own.yaml"))
     assert code == 0, text
     read = json.loads((fresh.results / "data/ingest.json").read_text())

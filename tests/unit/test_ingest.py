@@ -363,3 +363,11 @@ def test_difficulty_is_a_level_by_name_or_number(tmp_path):
     assert [r.difficulty for r in Ingest([Source(str(table))], "qa", "auto", 0.0, levels).records()] == [1, 0]
     with pytest.raises(GradusError, match="difficulty: not 0 to 1, and not one of plain, tricky"):
         list(Ingest([Source(str(write(tmp_path, row(1, difficulty=2))))], "qa", "auto", 0.0, levels).records())
+
+
+def test_a_file_of_another_shape_needs_only_its_own_columns(tmp_path):
+    columns = {"prompt": "question", "response": "answer"}
+    chat, table = write(tmp_path, talk("a", "b"), name="a.jsonl"), write(tmp_path, {"question": "q", "answer": "r"})
+    assert [record.prompt for record in read(chat, table, columns=columns)[0]] == ["a", "q"]
+    with pytest.raises(GradusError, match="no column 'topic'"):
+        read(chat, columns={**columns, "group": "topic"})

@@ -75,7 +75,7 @@ def test_ingest_rejects_what_the_base_or_the_files_own_check_rejects(tmp_path):
     rows.write_text(
         '{"prompt": "a", "response": "no object"}\n{"prompt": "b", "response": "{\\"a\\": 1, \\"b\\": 2}"}\n{"prompt": "c", "response": "{}"}\n'
     )
-    ingest = Ingest([Source(str(rows))], "my_task", "auto", 1.0, check=load_check(file))
+    ingest = Ingest([Source(str(rows))], "my_task", "auto", 1.0, ["easy", "hard"], check=load_check(file))
     assert [record.prompt for record in ingest.records()] == ["c"]
     assert [item["reason"].split(",")[0] for item in ingest.rejected] == ["not a JSON object", "too many"]
 
@@ -188,7 +188,7 @@ def check(tmp_path, data):
     check_files(config, [file])
 
 
-PACKAGE = "package:\n  source: pypi:awscli==1.0\n  converter: "
+PACKAGE = "package:\n  source: pypi:awscli==1.0\n  sha256: ''\n  converter: "
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ PACKAGE = "package:\n  source: pypi:awscli==1.0\n  converter: "
         ("files: [%s]\ntask: %s/empty.py\n", 6, "empty.py defines no TASK or METRICS; see docs/data.md"),
         ("files: [%s]\ntask: %s/broken.py\n", 6, "broken.py:1: not Python"),
         ("files: [%s]\ntask: %s/base.py\n", 6, "BASE: no task 'qaa'; did you mean qa?"),
-        ("package:\n  source: pypi:awscli==1.0\n", None, "data.package.converter: required where data.package.source"),
-        (PACKAGE + "awscl\n", 7, "no converter 'awscl'; did you mean awscli?"),
-        (PACKAGE + "%s/empty.py\n", 7, "empty.py defines no convert"),
-        (PACKAGE + "%s/gone.py\n", 7, "gone.py: no such file"),
-        (PACKAGE + "awscli\n  options: {servces: []}\n", 8, "data.package.options.servces: no such option; did you mean services?"),
-        (PACKAGE + "awscli\n  options:\n    answer: both\n", 9, "'both' is not of type Literal['command', 'service']"),
-        (PACKAGE + "usaddress\n  options: {files: labeled}\n", 8, "'labeled' is not of type list[str]"),
+        ("package:\n  source: pypi:awscli==1.0\n  sha256: ''\n", None, "data.package.converter: required where data.package.source"),
+        (PACKAGE + "awscl\n", 8, "no converter 'awscl'; did you mean awscli?"),
+        (PACKAGE + "%s/empty.py\n", 8, "empty.py defines no convert"),
+        (PACKAGE + "%s/gone.py\n", 8, "gone.py: no such file"),
+        (PACKAGE + "awscli\n  options: {servces: []}\n", 9, "data.package.options.servces: no such option; did you mean services?"),
+        (PACKAGE + "awscli\n  options:\n    answer: both\n", 10, "'both' is not of type Literal['command', 'service']"),
+        (PACKAGE + "usaddress\n  options: {files: labeled}\n", 9, "'labeled' is not of type list[str]"),
     ],
 )  # fmt: skip
 def test_the_config_is_checked_against_them_at_start(tmp_path, data, line, words):
@@ -222,7 +222,7 @@ def test_good_ones_pass(tmp_path):
     file, converter = write(tmp_path, HOOKS), write(tmp_path, CONVERTER, "my_converter.py")
     check(
         tmp_path,
-        f"task: {file}\npackage: {{source: 'pypi:a==1', converter: {converter}, options: {{name: a, limit: 1}}}}\n",
+        f"task: {file}\npackage: {{source: 'pypi:a==1', sha256: '', converter: {converter}, options: {{name: a, limit: 1}}}}\n",
     )
 
 

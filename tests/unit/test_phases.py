@@ -32,7 +32,7 @@ def test_figures_draw_any_number_of_levels_and_phases(count):
     bars = draw_difficulty({"train": dict.fromkeys(names, 3), "test": {names[0]: 1}}, names)
     assert [text.get_text() for text in bars.axes[0].get_legend().get_texts()] == names
     history = [{"loss": 2.0}, {"loss": 1.0, "heldout_loss": 1.5}]
-    curves = draw_loss({"curriculum-1": [(name, history) for name in names]})
+    curves = draw_loss({("curriculum", "1"): [(name, history) for name in names]})
     assert [text.get_text() for text in curves.axes[0].get_legend().get_texts()] == [*names, "held-out"]
 
 
