@@ -218,7 +218,7 @@ def test_a_base_that_is_not_whole_is_refused(base, tmp_path):
     check_folder(sharded)
     gone = sorted(sharded.glob("*.safetensors"))[1]
     gone.unlink()
-    with pytest.raises(GradusError, match=f"names weights that are not there: {gone.name}"):
+    with pytest.raises(GradusError, match=f"names weights that are missing: {gone.name}"):
         check_folder(sharded)
     lacking = tmp_path / "lacking"
     shutil.copytree(base, lacking)
