@@ -189,7 +189,7 @@ def test_a_merge_that_touched_something_else_is_seen(trained, tmp_path, fault):
 def test_an_adapter_for_another_base_is_refused(trained, tmp_path):
     shutil.copytree(trained / "trained", tmp_path / "trained")
     (tmp_path / "trained/base.json").write_text(json.dumps({"source": "path:here", "sha256": "b" * 64}))
-    with pytest.raises(GradusError, match=r"another base \(sha256 'bbb.* and not 'aaa"):
+    with pytest.raises(GradusError, match=r"another base \(sha256 'bbb.* instead of 'aaa"):
         merge(trained / "base", tmp_path / "trained", tmp_path / "merged")
     (tmp_path / "trained/base.json").unlink()
     with pytest.raises(GradusError, match="no base.json"):
@@ -201,7 +201,7 @@ def test_nothing_is_merged_into_packed_weights(trained, tmp_path):
     shutil.copytree(trained / "base", tmp_path / "base")
     config = json.loads((tmp_path / "base/config.json").read_text())
     (tmp_path / "base/config.json").write_text(json.dumps({**config, "quantization_config": {"load_in_4bit": True}}))
-    with pytest.raises(GradusError, match="unquantised weights only"):
+    with pytest.raises(GradusError, match="unquantized weights only"):
         merge(tmp_path / "base", trained / "trained", tmp_path / "merged")
 
 
