@@ -72,7 +72,7 @@ def test_a_gate_says_value_threshold_step_and_what_to_do(tmp_path):
     assert rows[2]["skipped"] == "no rows"
     text = explain([rows[0]])
     assert text.startswith("step quantize failed gate quant.mean_kl (curriculum-1/quantization)")
-    assert "is 0.7, at most 0.5 is demanded; take a larger export.quant" in text
+    assert "is 0.7, at most 0.5 is required; use a larger export.quant" in text
     file = tmp_path / "facts.json"
     file.write_text(json.dumps(facts))
     listed = collect({"curriculum-1/quantization": file}, THRESHOLDS)
@@ -318,7 +318,7 @@ def test_a_server_that_cannot_load_the_file_is_an_error_with_its_last_words(tmp_
     from scripts.fidelity.check_serving import serving
 
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 64)
-    with pytest.raises(GradusError, match="the server does not come up: "), serving(tmp_path / "broken.gguf", 64, 1):
+    with pytest.raises(GradusError, match="the server did not start: "), serving(tmp_path / "broken.gguf", 64, 1):
         pass
 
 
