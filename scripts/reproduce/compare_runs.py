@@ -54,7 +54,7 @@ def compare_bits(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, An
     """
     if reasons := list(differing_fingerprints(one, two)):
         raise GradusError(
-            "the runs cannot be compared bit by bit: they were made under different conditions:\n  "
+            "the runs cannot be compared bit by bit because they were made under different conditions:\n  "
             + "\n  ".join(reasons)
             + "\nTo compare their metrics instead, use --tolerance 0.05"
         )
