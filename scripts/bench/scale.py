@@ -1,9 +1,9 @@
-"""`python -m scripts.bench.scale [rows …]`: how long ingest to audit takes, and how much memory, as rows grow.
+"""`python -m scripts.bench.scale [rows …]`: measure time and memory from ingest to audit as the number of rows grows.
 
-Makes so many rows (10,000, 100,000 and 1,000,000 if none are named), runs the real rules on them and prints a table;
-results/bench/scale.json has every rule's seconds and peak memory. The rows are made up: sentences of random words
-with Zipf's frequencies, 60 to 600 characters; a tenth nearly copy an earlier row, one in a hundred is an exact
-duplicate, one in fifty holds an e-mail address, one in ten thousand cannot be read.
+Generates the given numbers of rows (default: 10,000, 100,000 and 1,000,000), runs the real rules on them and prints a
+table; results/bench/scale.json has every rule's seconds and peak memory. The rows are synthetic: sentences of random
+words with Zipf frequencies, 60 to 600 characters; one in ten is nearly a copy of an earlier row, one in a hundred is an
+exact duplicate, one in fifty contains an email address, and one in ten thousand cannot be read.
 """
 
 import csv
@@ -32,28 +32,26 @@ score: {{thresholds: [1, 2]}}
 
 
 def make_rows(count: int, seed: int = 1) -> Iterator[str]:
-    """Yield `count` lines of JSONL, always the same."""
-    lots = random.Random(seed)
-    words = ["".join(lots.choices("etaoinshrdlucmfwypvbgkqjxz", k=lots.randrange(2, 11))) for _ in range(WORDS)]
+    """Yield `count` lines of JSONL, the same ones every time."""
+    rng = random.Random(seed)
+    words = ["".join(rng.choices("etaoinshrdlucmfwypvbgkqjxz", k=rng.randrange(2, 11))) for _ in range(WORDS)]
     weights = list(accumulate(1 / (rank + 10) for rank in range(WORDS)))
     earlier: list[dict[str, Any]] = []
     for number in range(count):
-        kind = lots.random()
+        kind = rng.random()
         if kind < 0.0001:
             yield '{"prompt": "cut off\n'
             continue
         if kind < 0.11 and earlier:
-            row = dict(lots.choice(earlier))
+            row = dict(rng.choice(earlier))
             if kind >= 0.01:
-                row["prompt"] += f" {lots.choice(words)}"
+                row["prompt"] += f" {rng.choice(words)}"
                 row["response"] += f" {number}"
         else:
-            prompt, response = (
-                " ".join(lots.choices(words, cum_weights=weights, k=lots.randrange(8, 60))) for _ in "ab"
-            )
-            row = {"prompt": prompt, "response": response, "group": f"group {lots.randrange(max(10, count // 20))}"}
+            prompt, response = (" ".join(rng.choices(words, cum_weights=weights, k=rng.randrange(8, 60))) for _ in "ab")
+            row = {"prompt": prompt, "response": response, "group": f"group {rng.randrange(max(10, count // 20))}"}
             if kind > 0.98:
-                row["prompt"] += f" {lots.choice(words)}{number}@some-company.org"
+                row["prompt"] += f" {rng.choice(words)}{number}@some-company.org"
         if len(earlier) < 1000:
             earlier.append(row)
         else:
@@ -62,10 +60,10 @@ def make_rows(count: int, seed: int = 1) -> Iterator[str]:
 
 
 def run(count: int) -> dict[str, Any]:
-    """Take `count` rows from ingest to audit; return minutes in all, and seconds and peak memory (GiB) of each rule."""
+    """Run `count` rows from ingest to audit; return total minutes, and seconds and peak memory (GiB) of each rule."""
     folder = ROOT / ".work" / "scale"
     with atomic_open(folder / f"{count}.jsonl") as handle:
-        for line in tqdm(make_rows(count), total=count, desc="making rows", unit="row", mininterval=1):
+        for line in tqdm(make_rows(count), total=count, desc="generating rows", unit="row", mininterval=1):
             handle.write(line)
     (folder / f"{count}.yaml").write_text(CONFIG.format(count=count), encoding="utf-8")
     results = ROOT / "results" / f"scale-{count}"
@@ -87,16 +85,16 @@ def run(count: int) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> None:
     """Measure and print."""
-    found = {}
+    measured = {}
     for count in [int(argument) for argument in arguments] or [10_000, 100_000, 1_000_000]:
-        found[count] = run(count)
-        write_json(ROOT / "results" / "bench" / "scale.json", {str(key): value for key, value in found.items()})
-    names = list(next(iter(found.values()))["rules"])
+        measured[count] = run(count)
+        write_json(ROOT / "results" / "bench" / "scale.json", {str(key): value for key, value in measured.items()})
+    names = list(next(iter(measured.values()))["rules"])
     print(f"| rows | minutes | peak memory of a rule (GiB) | {' | '.join(f'{name} (s)' for name in names)} |")
     print("|--:|" + "--:|" * (2 + len(names)))
-    for count, each in found.items():
-        seconds = " | ".join(f"{each['rules'][name]['seconds']:g}" for name in names)
-        print(f"| {count:,} | {each['minutes']:.1f} | {each['peak_gib']:.2f} | {seconds} |")
+    for count, row in measured.items():
+        seconds = " | ".join(f"{row['rules'][name]['seconds']:g}" for name in names)
+        print(f"| {count:,} | {row['minutes']:.1f} | {row['peak_gib']:.2f} | {seconds} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m scripts.bench.show`: what `make bench` measured, as the Markdown tables of docs/training.md."""
+"""`python -m scripts.bench.show`: print what `make bench` measured, as the Markdown tables in docs/training.md."""
 
 from scripts.common.io import read_json
 
@@ -10,16 +10,16 @@ def main() -> None:
     against, job = compared["ours_against"], compared["job"]
     print(f"{job['rows']} rows, {job['tokens']} tokens, {job['threads']} threads, held-out loss over ", end="")
     print(f"{job['heldout_completion_tokens']} completion tokens\n")
-    print("| way | tokens/s | peak memory (GiB) | held-out loss | seconds in steps | seconds in all |")
+    print("| way | tokens/s | peak memory (GiB) | held-out loss | seconds in steps | total seconds |")
     print("|---|--:|--:|--:|--:|--:|")
     for way, m in sorted(measured.items(), key=lambda item: item[1]["tokens_per_s"]):
         figures = f"{m['tokens_per_s']} | {m['peak_gib']} | {m['heldout_loss']:.3f} | {m['seconds_steps']:.0f}"
         print(f"| {way} | {figures} | {m['seconds_all']:.0f} |")
-    for way, found in against.items():
-        verdict = "no worse" if found["no_worse"] else "WORSE"
+    for way, facts in against.items():
+        verdict = "no worse" if facts["no_worse"] else "WORSE"
         print(
-            f"\nours is {found['times_as_fast']} times as fast as {way} (by the slower of its two runs); held-out loss "
-            f"{found['heldout_loss_difference']:+.3f} ({verdict}, tolerance {job['tolerance']})"
+            f"\nours is {facts['times_as_fast']} times as fast as {way} (by the slower of its two runs); held-out loss "
+            f"{facts['heldout_loss_difference']:+.3f} ({verdict}, tolerance {job['tolerance']})"
         )
     levers = read_json("results/bench/levers.json")
     print(f"\n| a step with … | times as fast (median of {levers['steps']} steps) | quartiles |")

@@ -1,9 +1,9 @@
-"""Training, side by side in one run: as the tutorials do it, as Gradus does, and by LLaMA-Factory.
+"""Compare training in one run: as in tutorials, with Gradus, and with LLaMA-Factory.
 
 In: the rows of a phase and of `valid`, base, rounded base and chat contract of a run. Out: training.json,
-{way: {tokens_per_s, peak_gib, heldout_loss, …}}, and training.compared.json, how the ways compare. Each way is a
-process of its own, one after the other; all train on the same rows, and one evaluator judges their adapters. Gradus
-goes first and, with another seed, last: so a machine whose speed drifts shows, and what a seed does to the loss.
+{way: {tokens_per_s, peak_gib, heldout_loss, …}}, and training.compared.json, the comparison. The ways run one after
+another, each in a separate process; all train on the same rows, and the same code evaluates their adapters. Gradus runs
+first and, with another seed, last: this shows drift in the machine's speed, and the effect of the seed on the loss.
 """
 
 import shutil
@@ -29,7 +29,7 @@ from scripts.common.records import read_records
 from scripts.train.model import LoraParams, attach_adapter, load_base
 from scripts.train.sft import heldout_loss, make_dataset
 
-# way: script; `tutorial-tuned` is the tutorial without dropout and gradient checkpointing, which CPUs pay for
+# way: script; `tutorial-tuned` is the tutorial without dropout and gradient checkpointing, which are slow on CPUs
 WAYS = {
     "ours": "ours",
     "tutorial": "tutorial",
@@ -37,13 +37,14 @@ WAYS = {
     "llamafactory": "llamafactory",
     "ours-seed2": "ours",
 }
-# nats per completion token by which held-out losses may differ and still be called the same (docs/training.md)
+# nats per completion token by which held-out losses may differ and still count as equal (docs/training.md)
 TOLERANCE = 0.02
 
 
 def install_llamafactory(folder: str | Path) -> str | None:
-    """Return llamafactory-cli of an environment in `folder`, made if need be; None, with the reason printed, if it
-    does not install here.
+    """Return llamafactory-cli in an environment in `folder`, which is created if necessary.
+
+    If it cannot be installed here, print the reason and return None.
     """
     command = Path(folder).resolve() / "bin" / "llamafactory-cli"
     if not command.exists():
@@ -52,16 +53,16 @@ def install_llamafactory(folder: str | Path) -> str | None:
         pip += ["--requirement", str(ROOT / "envs" / "llamafactory.in")]
         done = subprocess.run(pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
-            print(f"LLaMA-Factory does not install here and is left out: {done.stdout[-500:]}", file=sys.stderr)
+            print(f"LLaMA-Factory cannot be installed here and is left out: {done.stdout[-500:]}", file=sys.stderr)
             shutil.rmtree(folder)
             return None
     return str(command)
 
 
 def run(script: str, job: Mapping[str, Any]) -> dict[str, float]:
-    """Run one way in a process of its own; return seconds in training steps, in all, and peak memory in GiB.
+    """Run one way in a separate process; return seconds in training steps, total seconds, and peak memory in GiB.
 
-    The peak is of resident memory, the process and its children together, looked at ten times a second.
+    The peak is the resident memory of the process and its children, sampled ten times per second.
     """
     output = Path(job["output"])
     write_json(output / "job.json", job)
@@ -73,7 +74,7 @@ def run(script: str, job: Mapping[str, Any]) -> dict[str, float]:
             try:
                 family = [child, *child.children(recursive=True)]
                 peak = max(peak, sum(process.memory_info().rss for process in family))
-            except psutil.NoSuchProcess:  # ended while it was looked at
+            except psutil.NoSuchProcess:  # the process has just ended
                 pass
             time.sleep(0.1)
     if child.returncode:
@@ -94,8 +95,8 @@ def judge(adapter: Path, job: Mapping[str, Any]) -> tuple[float, int]:
     return heldout_loss(model, rows, 1024), tokens
 
 
-def summarise(ways: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Return ratios of speed to each other way, by Gradus's slower run, and whether the held-out losses agree."""
+def summarize(ways: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return Gradus's speed relative to each other way, from its slower run, and whether the held-out losses agree."""
     ours = min(ways["ours"]["tokens_per_s"], ways["ours-seed2"]["tokens_per_s"])
     others = {name: found for name, found in ways.items() if not name.startswith("ours")}
     return {
@@ -154,4 +155,4 @@ if job := find_job(globals()):
             "threads": train["threads"],
         }
         write_json(job.output.measured, measured)
-        write_json(job.output.compared, {"ours_against": summarise(measured), "job": facts})
+        write_json(job.output.compared, {"ours_against": summarize(measured), "job": facts})

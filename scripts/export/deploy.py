@@ -1,6 +1,6 @@
-"""Create the model in Ollama, where one is reachable; say what to do where none is.
+"""Create the model in Ollama, if a server is reachable; otherwise say what to do.
 
-In: the folder that `ollama` made. Out: what Ollama says of the model that it now has, as JSON.
+In: the folder from rule `ollama`. Out: what Ollama reports about the new model, as JSON.
 """
 
 import json
@@ -21,25 +21,25 @@ DEFAULT = "127.0.0.1:11434"
 
 
 def server() -> str:
-    """Return the URL of Ollama's server, as OLLAMA_HOST or Ollama's default has it."""
+    """Return the URL of Ollama's server: OLLAMA_HOST, or Ollama's default."""
     host = os.environ.get("OLLAMA_HOST") or DEFAULT
     host = host if "://" in host else f"http://{host}"
     return host.replace("//0.0.0.0", "//127.0.0.1").rstrip("/")
 
 
 def ask(path: str, body: dict[str, Any] | None = None) -> Any:
-    """Return the JSON that the server answers; raise OSError if it cannot be reached."""
+    """Return the server's answer, as JSON; raise OSError if it cannot be reached."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{server()}{path}", data, {"Content-Type": "application/json"})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the server is near, whatever proxy is set
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the server is local: ignore any proxy
     with opener.open(request, timeout=10) as answer:
         return json.load(answer)
 
 
 def deploy(folder: str | Path, name: str) -> dict[str, Any]:
-    """Run `ollama create`; return {version, template, parameters} as the server then has them.
+    """Run `ollama create`; return {version, template, parameters} as the server reports them.
 
-    Raises GradusError that says what to do if there is no Ollama, or if it keeps another template than it was given.
+    Raises GradusError that says what to do if Ollama is not there or refuses the model.
     """
     how = f"Start it (`ollama serve`) and run again, or by hand: cd {folder} && ollama create {name} -f Modelfile"
     try:
@@ -53,9 +53,9 @@ def deploy(folder: str | Path, name: str) -> dict[str, Any]:
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise GradusError(f"ollama create failed: {last}")
-    there = ask("/api/show", {"model": name})
-    return {"version": version, "template": there.get("template"), "parameters": there.get("parameters")}
+        raise GradusError(f"ollama create failed: {last}. Fix this and run again")
+    shown = ask("/api/show", {"model": name})
+    return {"version": version, "template": shown.get("template"), "parameters": shown.get("parameters")}
 
 
 if job := find_job(globals()):

@@ -1,6 +1,6 @@
-"""A chat template in Ollama's (Go's) template language, found by asking the template what it writes.
+"""Translate a chat template to Ollama's (Go's) template language, by rendering probe conversations with it.
 
-Ollama hands a template `.System`, the system messages' text, and `.Messages`, all messages with `.Role` and
+Ollama gives a template `.System`, the text of the system messages, and `.Messages`, all messages with `.Role` and
 `.Content`.
 """
 
@@ -10,66 +10,71 @@ from scripts.common.chat import ChatContract
 from scripts.common.errors import GradusError
 
 ROLES = ("system", "user", "assistant")
+ADVICE = "Use another base model, or serve the GGUF with another server."
 
 
 @dataclass(frozen=True)
 class Wrappers:
     """What a template writes around messages."""
 
-    around: dict[str, tuple[str, str]]  # before and after each role's text; no "system" if the template takes none
-    without_system: str  # what it writes first if there is no system message, such as one of its own
-    answer: str  # what begins an answer
+    around: dict[str, tuple[str, str]]  # before and after each role's text; "system" only if the template has it
+    without_system: str  # what it writes first if there is no system message, such as a default one
+    answer: str  # what starts an answer
 
 
 def find_wrappers(contract: ChatContract, bos: str) -> Wrappers:
     """Return what the contract's template writes before and after each role's text.
 
-    `bos` at the start is left out: the BOS token where Ollama puts it there itself, as the GGUF asks, else nothing.
-    Raises GradusError for a template that is more than such a wrapping of each message in turn: it has no faithful form
-    in Ollama's template language.
+    `bos` is removed from the start: the BOS token if Ollama adds it itself, as the GGUF requests, else "". Raises
+    GradusError for a template that does more than wrap each message in turn: it has no exact equivalent in Ollama's
+    template language.
     """
 
     def render(messages: list[dict[str, str]], generate: bool = False) -> str:
         return contract.template.render(messages, generate).removeprefix(bos)
 
     marks = {role: f"\x01{role}\x01" for role in ROLES}
-    talk = [{"role": role, "content": marks[role]} for role in ROLES]
+    turns = [{"role": role, "content": marks[role]} for role in ROLES]
     try:
-        render(talk[:1])
-    except GradusError:  # a base that knows no system prompt
+        render(turns[:1])
+    except GradusError:  # a base without system prompts
         if contract.system_prompt:
             raise
-        talk = talk[1:]
+        turns = turns[1:]
     around: dict[str, tuple[str, str]] = {}
     start = ""
-    for number, message in enumerate(talk, 1):
-        role, so_far = message["role"], render(talk[:number])
+    for number, message in enumerate(turns, 1):
+        role, so_far = message["role"], render(turns[:number])
         if not so_far.startswith(start) or marks[role] not in so_far[len(start) :]:
             raise GradusError(
-                f"the chat template does more than wrap messages (at the {role}'s); Ollama cannot follow it"
+                f"the chat template does more than wrap messages (role {role}); Ollama cannot follow it. {ADVICE}"
             )
         before, _, after = so_far[len(start) :].partition(marks[role])
         around[role] = (before, after)
         start = so_far
-    user, assistant = talk[-2], talk[-1]
+    user, assistant = turns[-2], turns[-1]
     alone = render([user])
     wrapped = marks["user"].join(around["user"])
     if not alone.endswith(wrapped):
-        raise GradusError("the chat template wraps a first request otherwise than later ones; Ollama cannot follow it")
-    found = Wrappers(
+        raise GradusError(
+            f"the chat template wraps the first request differently from later ones; Ollama cannot follow it. {ADVICE}"
+        )
+    wrappers = Wrappers(
         around,
         alone.removesuffix(wrapped) if "system" in around else "",
         render([user], generate=True).removeprefix(alone),
     )
     later = [{"role": "user", "content": 'a "b" {{c}}'}, {"role": "assistant", "content": "d"}, user, assistant, user]
-    for trial in ([*talk, *later], later):
-        if render(trial, generate=True) != wrap(found, trial):
-            raise GradusError("the chat template treats later turns otherwise than first ones; Ollama cannot follow it")
-    return found
+    for trial in ([*turns, *later], later):
+        if render(trial, generate=True) != wrap(wrappers, trial):
+            raise GradusError(
+                f"the chat template treats later turns differently from the first; Ollama cannot follow it. {ADVICE}"
+            )
+    return wrappers
 
 
 def wrap(wrappers: Wrappers, messages: list[dict[str, str]]) -> str:
-    """Return the conversation as the wrappers write it, up to where an answer begins."""
+    """Return the conversation as the wrappers write it, up to the start of an answer."""
     roles = [message["role"] for message in messages]
     start = "" if "system" in roles else wrappers.without_system
     turns = "".join(message["content"].join(wrappers.around[message["role"]]) for message in messages)

@@ -1,10 +1,10 @@
-"""The importance matrix: how much each input of each linear layer counts, for the quantizer to keep what counts.
+"""Compute the importance matrix: how much each input of each linear layer matters, for the quantizer.
 
-In: an unquantised checkpoint and its GGUF (for the architecture's name), training rows (never held-out ones), the
+In: an unquantized checkpoint and its GGUF (for the architecture's name), training rows (never held-out ones), the
 chat contract. Out: a file in llama.cpp's own imatrix format (GGUF), which its tools read and `quantize` uses.
 
-The quantizer weighs the error of a weight by the mean square of the input that it is multiplied with
-(ggml-org/llama.cpp#4861). The rows are whole conversations, so that the statistics are of the text that is served.
+The quantizer weights the error of a weight by the mean square of the input that it is multiplied with
+(ggml-org/llama.cpp#4861). The rows are whole conversations, so that the statistics match the text at inference.
 """
 
 import logging
@@ -28,9 +28,9 @@ from scripts.common.tokens import TokenCounter
 
 
 def pick_rows(counter: TokenCounter, records: Sequence[Record], tokens: int) -> list[list[int]]:
-    """Return the token ids of whole rows, `tokens` in all at most: those with the smallest ids, which are hashes.
+    """Return the token ids of whole rows, at most `tokens` in total: the rows with the smallest ids, which are hashes.
 
-    One row at least. Raises GradusError if there is none.
+    At least one row is returned. Raises GradusError if there is none.
     """
     chosen: list[list[int]] = []
     for record in sorted(records, key=lambda record: record.id):
@@ -44,20 +44,20 @@ def pick_rows(counter: TokenCounter, records: Sequence[Record], tokens: int) -> 
 
 
 def gguf_names(model: torch.nn.Module, architecture: str, blocks: int) -> dict[str, str]:
-    """Return {module: GGUF tensor} of the linear layers in the blocks; the head, as in llama.cpp, is left out."""
+    """Return {module: GGUF tensor} of the linear layers in the blocks; the head is left out, as in llama.cpp."""
     known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(known[architecture], blocks)
-    found = {}
+    tensors = {}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
             target = names.get_name(f"{name}.weight", try_suffixes=(".weight",))
             if target and target.startswith("blk."):
-                found[name] = target
-    if not found:
+                tensors[name] = target
+    if not tensors:
         raise GradusError(
             f"no linear layer of this {architecture} model has a GGUF name; set export.imatrix.enabled: false"
         )
-    return found
+    return tensors
 
 
 def measure(model: torch.nn.Module, rows: Sequence[Sequence[int]], targets: dict[str, str]) -> dict[str, torch.Tensor]:
@@ -81,9 +81,9 @@ def measure(model: torch.nn.Module, rows: Sequence[Sequence[int]], targets: dict
 
 
 def write_imatrix(path: str | Path, sums: dict[str, torch.Tensor], tokens: int, chunk: int, dataset: str) -> None:
-    """Write llama.cpp's imatrix file (tools/imatrix): of each tensor the sums of squares and the number of tokens.
+    """Write llama.cpp's imatrix file (tools/imatrix): for each tensor the sums of squares and the number of tokens.
 
-    The quantizer takes the quotient. `chunk` is the length of a text in tokens, `dataset` a name for the text.
+    The quantizer uses their quotient. `chunk` is the length of a text in tokens, `dataset` a name for the text.
     """
     with atomic_path(path) as part:
         writer = gguf.GGUFWriter(part, arch="")

@@ -1,10 +1,10 @@
-"""Write the Modelfile that Ollama makes a model from: template, system prompt, stop token, sampling, context,
-licence.
+"""Write the Modelfile that Ollama creates a model from: template, system prompt, stop token, sampling, context,
+license.
 
-In: the chat contract, the GGUF (does it ask for a BOS token?). Out: the Modelfile, which names its GGUF
+In: the chat contract, the GGUF (does it request a BOS token?). Out: the Modelfile, which refers to its GGUF as
 ./model.gguf.
 
-Ollama turns a template that it does not know into `{{ .Prompt }}` in silence (ollama/ollama#8982), so TEMPLATE and
+Ollama silently replaces a template that it does not know with `{{ .Prompt }}` (ollama/ollama#8982), so TEMPLATE and
 stop are always given.
 """
 
@@ -20,11 +20,10 @@ from scripts.export.go_template import find_wrappers, go_template
 
 
 def modelfile(contract: ChatContract, bos: str, context: int, license_text: str) -> str:
-    """Return the Modelfile's text; `bos` is what Ollama itself begins a prompt with, `context` the length in tokens to
-    serve with.
+    """Return the text of the Modelfile. `bos`: what Ollama itself adds before a prompt; `context`: length in tokens.
 
-    Raises GradusError if Ollama's parser would read another system prompt or template than was written, or if the
-    template has no form in Ollama's language.
+    Raises GradusError if Ollama's parser would not read the system prompt and template as written, or if the template
+    cannot be expressed in Ollama's template language.
     """
     template = go_template(find_wrappers(contract, bos))
     values = [
@@ -46,14 +45,14 @@ def modelfile(contract: ChatContract, bos: str, context: int, license_text: str)
         read = [("", str(error))]
     if read != [(name.lower() if name.isupper() else f"parameter {name.split()[1]}", value) for name, value in values]:
         raise GradusError(
-            "chat.system_prompt: a Modelfile cannot hold it as it is. Ollama ends a text at three double quotes before "
-            "the end of a line, and drops characters that are not printable (no-break spaces, joined emoji); reword it."
+            "chat.system_prompt: a Modelfile cannot hold it as it is. Ollama ends a text at three double quotes at the "
+            "end of a line and drops characters that are not printable (no-break spaces, joined emoji); reword it."
         )
     return text
 
 
 def vocabulary_adds_bos(gguf: str) -> bool:
-    """Say whether llama.cpp begins texts with a BOS token."""
+    """Return whether llama.cpp adds a BOS token to the start of texts."""
     from scripts.common.llama_vocabulary import adds_bos
 
     return adds_bos(gguf)

@@ -1,6 +1,6 @@
-"""Make the folder that Ollama takes: the GGUF, its Modelfile, and a README with the commands.
+"""Create the folder for Ollama: the GGUF, its Modelfile, and a README with the commands.
 
-In: the quantized GGUF, the Modelfile. Out: a folder with model.gguf (a hard link where the file system allows it).
+In: the quantized GGUF, the Modelfile. Out: a folder with model.gguf (a hard link if the file system supports it).
 """
 
 import os
@@ -18,15 +18,17 @@ README = """# {run}
     ollama create {run} -f Modelfile
     ollama run {run} "…"
 
-The first command, in this folder, copies `model.gguf` into Ollama's own store under the name `{run}`; the second asks
-it.
-`Modelfile` gives template, system prompt, stop token, greedy sampling and a context of the trained length. Ollama reads
-the template in its own language: that it writes the prompts of training, byte for byte, is checked in `{fidelity}`.
+Run both commands in this folder. The first one copies `model.gguf` into Ollama's own store under the name `{run}`; the
+second one asks the model a question.
+
+`Modelfile` sets the template, system prompt, stop token, greedy sampling and a context of the trained length. Ollama
+has its own template language; `{fidelity}` has the check that its template writes the same prompts as in training, byte
+for byte.
 """
 
 
 def link(source: str | Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system knows none."""
+    """Hard-link a file, or copy it if the file system does not support links."""
     try:
         os.link(source, target)
     except OSError:

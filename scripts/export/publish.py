@@ -1,6 +1,6 @@
-"""Publish the Hugging Face folder on the Hub. Never part of `rule all`; the token comes from the environment alone.
+"""Publish the Hugging Face folder on the Hub. Never part of `rule all`; the token comes from the environment only.
 
-In: the folder that `hf` made, the repository's name. Out: what was published where, as JSON.
+In: the folder from rule `hf`, the repository's name. Out: the repository and commit, as JSON.
 """
 
 import os
@@ -17,10 +17,10 @@ def publish(folder: str, repository: str | None, private: bool) -> dict[str, str
     Raises GradusError if no repository or token is given, or if the Hub refuses.
     """
     if not repository:
-        raise GradusError("hub.repo is not set: name the repository to publish to, <organisation>/<name>")
+        raise GradusError("hub.repo is not set: set it to the repository to publish to, <organization>/<name>")
     token = os.environ.get("HF_TOKEN")
     if not token:
-        raise GradusError("HF_TOKEN is not set: `export HF_TOKEN=…` with a token that may write, and run again")
+        raise GradusError("HF_TOKEN is not set: `export HF_TOKEN=…` with a token that has write access, and run again")
     os.environ["HF_HUB_OFFLINE"] = "0"  # every other stage after fetch runs offline
     from huggingface_hub import HfApi
 
@@ -28,7 +28,7 @@ def publish(folder: str, repository: str | None, private: bool) -> dict[str, str
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=[".snakemake*"])
-    except Exception as error:  # the Hub's own kinds, and those of whatever library it asks the network by
+    except Exception as error:  # the Hub's own exceptions, and those of its network library
         raise GradusError(f"could not publish to {repository}: {first_line(error).replace(token, '…')}") from None
     return {"repository": repository, "commit": str(done.oid)}
 

@@ -1,7 +1,7 @@
-"""Quantize a bf16 GGUF through llama.cpp.
+"""Quantize a bf16 GGUF with llama.cpp.
 
 In: the bf16 GGUF, the importance matrix or none, the chat contract. Out: the quantized GGUF, reopened and checked;
-the same bytes as `llama-quantize --imatrix importance.gguf` writes.
+the same bytes as from `llama-quantize --imatrix importance.gguf`.
 """
 
 import ctypes
@@ -19,11 +19,11 @@ from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
-THREADS = 1  # each quant is a job of its own, and they run side by side
+THREADS = 1  # each quant is a separate job, and they run in parallel
 
 
 def read_imatrix(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str | int]]:
-    """Return ({tensor: mean squared inputs, fp32}, what the quantized file will say of it) of an imatrix file."""
+    """Return ({tensor: mean squared inputs, fp32}, metadata for the quantized file) of an imatrix file."""
     reader = open_gguf(path)
     tensors = {tensor.name: np.array(tensor.data, np.float32) for tensor in reader.tensors}
     means = {}
@@ -46,7 +46,7 @@ def read_imatrix(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
 
 
 def run_llama_quantize(source: str, target: str, quant: str, imatrix: str | None) -> int:
-    """Call llama_model_quantize; return its code, 0 if all is well."""
+    """Call llama_model_quantize; return its code, 0 for success."""
     import llama_cpp
 
     from scripts.common.llama_log import quiet
@@ -57,7 +57,7 @@ def run_llama_quantize(source: str, target: str, quant: str, imatrix: str | None
     params.nthread = THREADS
     if imatrix:
         means, about = read_imatrix(imatrix)
-        entries = (llama_cpp.llama_model_imatrix_data * (len(means) + 1))()  # the last, without a name, ends the list
+        entries = (llama_cpp.llama_model_imatrix_data * (len(means) + 1))()  # a last one without a name ends the list
         for entry, (name, values) in zip(entries, means.items(), strict=False):
             pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
             entry.name, entry.data, entry.size = name.encode(), pointer, values.size
@@ -75,9 +75,9 @@ def run_llama_quantize(source: str, target: str, quant: str, imatrix: str | None
 def quantize(
     source: str | Path, quant: str, imatrix: str | Path | None, contract: ChatContract | None, output: str | Path
 ) -> None:
-    """Write `source` quantized as `quant`, a llama.cpp type such as Q4_K_M, weighed by an importance matrix or not.
+    """Write `source` quantized to `quant`, a llama.cpp type such as Q4_K_M, with or without an importance matrix.
 
-    Raises GradusError if llama.cpp cannot, and for a source that is no whole GGUF.
+    Raises GradusError if llama.cpp fails, or if the source is not a complete GGUF.
     """
     open_gguf(source)
     with atomic_path(output) as part:
@@ -86,14 +86,13 @@ def quantize(
         )
         if code:
             raise GradusError(
-                f"{source}: llama.cpp could not quantize it as {quant} (code {code}; its own words are in this rule's "
-                "log). "
-                f"Is the disk full? It takes up to {Path(source).stat().st_size / 1e6:.0f} MB beside {output}"
+                f"{source}: llama.cpp could not quantize it as {quant} (code {code}; its messages are in this rule's "
+                f"log). Is the disk full? It needs up to {Path(source).stat().st_size / 1e6:.0f} MB for {output}"
             )
         if contract:
             facts = require_contract(part, contract)
             types = facts["parameters_by_type"]
-            logging.info("%s bits a weight, parameters by type: %s", facts["bits_per_weight"], types)
+            logging.info("%s bits per weight, parameters by type: %s", facts["bits_per_weight"], types)
 
 
 if job := find_job(globals()):

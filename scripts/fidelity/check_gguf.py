@@ -1,7 +1,7 @@
-"""Prove a conversion: the GGUF reads text as transformers does, ends where it ends, says where it comes from, and
-predicts the same.
+"""Check a conversion: the GGUF tokenizes text as transformers does, stops at the same tokens, states its origin, and
+makes the same predictions.
 
-In: a checkpoint, its bf16 GGUF, held-out rows, the chat contract. Out: the gates' values and what is behind them.
+In: a checkpoint, its bf16 GGUF, held-out rows, the chat contract. Out: the gates' values and the details.
 """
 
 from pathlib import Path
@@ -39,11 +39,11 @@ PROBES = [
     "!@#$%^&*()_+-=[]{}|;':\",./<>?`~",
     "\x00\x01\x7f",
     '# Title\n\n- item **bold** `code`\n\n```sh\nls -la | grep "x"\n```\n',
-]  # code, emoji, several scripts, whitespace, digits, punctuation; chat markers are added from the contract
+]  # code, emoji, several scripts, whitespace, digits, punctuation; `probe_texts` adds the contract's chat markers
 
 
 def probe_texts(contract: ChatContract, records: list[Record]) -> list[str]:
-    """Return the probe corpus: fixed texts, chat markers in and between words, and rendered held-out requests."""
+    """Return the probe texts: fixed ones, chat markers within and between words, and rendered held-out requests."""
     end, bos = contract.end_of_turn, contract.bos_token
     marked = [end, f"a{end}b", f"{end} {end}\n{end}", f"{bos}x", contract.pad_token]
     talks = [contract.template.render(contract.ask(r)) + r.response + end for r in records]
@@ -51,14 +51,14 @@ def probe_texts(contract: ChatContract, records: list[Record]) -> list[str]:
 
 
 def ask_llama(gguf: str, texts: list[str], ends: list[int]) -> dict[str, Any]:
-    """Return llama.cpp's token ids of each text, plain and with what it adds by itself, and which ends stop it."""
+    """Return llama.cpp's token ids of each text, with and without the tokens it adds, and which `ends` stop it."""
     import llama_cpp
 
     from scripts.common.decode import Decoder
 
     decoder = Decoder(gguf, 1, 1, 64)
     vocab = decoder.vocab
-    found = {
+    facts = {
         "plain": [decoder.tokenize(text) for text in texts],
         "special": [decoder.tokenize(text, add_special=True) for text in texts],
         "bos": int(llama_cpp.llama_vocab_bos(vocab)),
@@ -67,11 +67,11 @@ def ask_llama(gguf: str, texts: list[str], ends: list[int]) -> dict[str, Any]:
         "stops": [bool(llama_cpp.llama_vocab_is_eog(vocab, token)) for token in ends],
     }
     decoder.close()
-    return found
+    return facts
 
 
 def missing_metadata(values: dict[str, Any], trained: bool) -> list[str]:
-    """Return the keys of origin that a GGUF lacks."""
+    """Return the metadata keys on the origin that a GGUF lacks."""
     wanted = ["general.name", "general.architecture", "general.license", "general.quantized_by", "general.tags"]
     wanted += ["general.base_model.0.name", *(["general.dataset.0.name"] if trained else [])]
     return [key for key in wanted if not values.get(key)]
@@ -80,12 +80,13 @@ def missing_metadata(values: dict[str, Any], trained: bool) -> list[str]:
 def check_gguf(
     model: Path, gguf: Path, records: list[Record], contract: ChatContract, tokens: int, threads: int, trained: bool
 ) -> dict[str, Any]:
-    """Return the gates' values and the measurements behind them. `trained`: whether training data is part of the
-    origin.
+    """Return the gates' values and the measurements behind them.
+
+    `trained`: whether the origin includes training data.
     """
     rows = probes(str(model), contract, records, tokens)
     texts = probe_texts(contract, sorted(records, key=lambda record: record.id)[:50])
-    # before torch starts threads of its own
+    # before torch starts its threads
     theirs = run_isolated(f"tokenizing with {gguf}", ask_llama, str(gguf), texts, [contract.end_of_turn_id])
     logits = run_isolated(f"asking {gguf}", llama_logits, str(gguf), rows, threads)
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))

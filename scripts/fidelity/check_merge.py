@@ -1,8 +1,8 @@
-"""Prove a merge: what was to change changed, nothing else did, and the merged model predicts as base + live adapter.
+"""Check a merge: all targeted tensors changed, no others did, and the merged model predicts as base + live adapter.
 
 In: the checkpoint that was merged into, the one that was trained on, the last phase's folder, the merged checkpoint,
-held-out rows (of `valid`; training rows where it is empty). Out: the gates' values, and how far the merged model is
-from the one that training saw.
+held-out rows (of `valid`; training rows if it is empty). Out: the gates' values, and how far the merged model is from
+the model during training.
 """
 
 import gc
@@ -24,7 +24,7 @@ from scripts.fidelity.divergence import Divergence, probes
 
 
 def open_tensors(folder: Path) -> dict[str, Any]:
-    """Return {tensor: open file that holds it} of a checkpoint folder."""
+    """Return {tensor: open file that contains it} of a checkpoint folder."""
     return {
         name: handle
         for path in sorted(folder.glob("*.safetensors"))
@@ -34,14 +34,14 @@ def open_tensors(folder: Path) -> dict[str, Any]:
 
 
 def targeted(adapter: Path) -> set[str]:
-    """Return the base's tensors that an adapter's weights belong to."""
+    """Return the base's tensors that an adapter changes."""
     with safe_open(adapter / "adapter_model.safetensors", "pt") as handle:
         names = [name.removeprefix("base_model.model.") for name in handle.keys()]  # noqa: SIM118
     return {name.partition(".lora_")[0] + ".weight" for name in names if ".lora_" in name}
 
 
 def compare_tensors(base: Path, adapter: Path, merged: Path) -> dict[str, Any]:
-    """Return how many tensors there are, how many were targeted, and of these and of the others how many changed."""
+    """Count the tensors and the targeted ones, and which targeted and other tensors changed."""
     before, after, wanted = open_tensors(base), open_tensors(merged), targeted(adapter)
     changed = {
         name
@@ -62,29 +62,29 @@ def compare_tensors(base: Path, adapter: Path, merged: Path) -> dict[str, Any]:
 
 
 def answer_logits(folder: Path, adapter: Path | None, rows: Sequence[tuple[list[int], int]]) -> list[torch.Tensor]:
-    """Return fp32 logits at the answer tokens of each row, by a checkpoint's bf16 weights computed in fp32."""
+    """Return fp32 logits at the answer tokens of each row: a checkpoint's bf16 weights, computed in fp32."""
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
     )
     if adapter:
         model = PeftModel.from_pretrained(model, str(adapter))
     model.eval()
-    found = []
+    results = []
     with torch.no_grad():
         for ids, start in rows:
             logits = model(input_ids=torch.tensor([ids[:-1]]), use_cache=False, logits_to_keep=len(ids) - start).logits
-            found.append(logits[0].float())
+            results.append(logits[0].float())
     del model
     gc.collect()
-    return found
+    return results
 
 
 def diverge(
-    one: Sequence[torch.Tensor], other: Sequence[torch.Tensor], rows: Sequence[tuple[list[int], int]]
+    reference: Sequence[torch.Tensor], other: Sequence[torch.Tensor], rows: Sequence[tuple[list[int], int]]
 ) -> dict[str, Any]:
-    """Return how far `other` is from `one` on the rows."""
+    """Return how far `other` is from `reference` on the rows."""
     gathered = Divergence()
-    for p, q, (ids, start) in zip(one, other, rows, strict=True):
+    for p, q, (ids, start) in zip(reference, other, rows, strict=True):
         gathered.add(p.numpy(), q.numpy(), ids[start:])
     return gathered.summary()
 
@@ -101,9 +101,9 @@ def check_merge(
     """Return the gates' values and the measurements behind them."""
     tensors = compare_tensors(base, adapter, merged)
     rows = probes(str(base), contract, records, tokens)
-    done = answer_logits(merged, None, rows)
-    live = diverge(answer_logits(base, adapter, rows), done, rows)
-    seen = diverge(answer_logits(trained_on, adapter, rows), done, rows)
+    merged_logits = answer_logits(merged, None, rows)
+    live = diverge(answer_logits(base, adapter, rows), merged_logits, rows)
+    seen = diverge(answer_logits(trained_on, adapter, rows), merged_logits, rows)
     return {
         "values": {
             "merge.targets_changed": round(tensors["targeted_changed"] / max(1, tensors["targeted"]), 6),

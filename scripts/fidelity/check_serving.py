@@ -1,14 +1,14 @@
-"""Serve the exported GGUF as others would, ask it as others would, and expect the evaluation's answers.
+"""Serve the exported GGUF, ask it as a user would, and check that it gives the evaluation's answers.
 
-In: the served GGUF, its answers in the evaluation, the records, the chat contract. Out: the gate's value and what
-differed.
+In: the served GGUF, its answers in the evaluation, the records, the chat contract. Out: the gate's value and the
+answers that differ.
 
-The server is llama-cpp-python's, with the OpenAI interface, on a free port of the loopback device, with the template
-inside the GGUF; the client is `openai`. It decodes one answer at a time and the evaluation several together, which
-can tip a choice between two equally likely tokens: so not every answer need be the same.
+The server is llama-cpp-python's OpenAI-compatible one, on a free loopback port, with the template in the GGUF; the
+client is `openai`. The server decodes one answer at a time and the evaluation several at once. This can tip the choice
+between two equally likely tokens, so a few answers may differ.
 
-Servers of llama.cpp models may penalise repeated tokens by default (this one does, and Ollama), which changes greedy
-answers: a command repeats its parts with reason. So the penalty is switched off here, and in the Modelfile.
+Servers of llama.cpp models may penalize repeated tokens by default (this one and Ollama do). This changes greedy
+answers: commands repeat some parts on purpose. So the penalty is turned off here and in the Modelfile.
 """
 
 import os
@@ -31,11 +31,11 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 
-WAIT = 120  # seconds for the model to load
+WAIT = 120  # seconds to wait for the model to load
 
 
 def free_port() -> int:
-    """Return a port of the loopback device that nobody listens on."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -43,16 +43,16 @@ def free_port() -> int:
 
 @contextmanager
 def serving(gguf: str | Path, context: int, threads: int) -> Iterator[OpenAI]:
-    """Give a client of a server of the GGUF, which ends with the block.
+    """Start a server for the GGUF and yield a client; the server stops at the end of the block.
 
-    Raises GradusError with the server's last words if it does not come up.
+    Raises GradusError with the server's last message if it does not start.
     """
     port = free_port()
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--n_ctx", str(context), "--n_threads", str(threads)]
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    with tempfile.TemporaryFile("w+") as said:
-        server = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment)
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         client = OpenAI(
             base_url=f"http://127.0.0.1:{port}/v1",
             api_key="none needed",
@@ -67,9 +67,9 @@ def serving(gguf: str | Path, context: int, threads: int) -> Iterator[OpenAI]:
                     break
                 except APIConnectionError:
                     if server.poll() is not None or time.monotonic() > deadline:
-                        said.seek(0)
-                        last = (said.read().strip().splitlines() or ["no message"])[-1]
-                        raise GradusError(f"{gguf}: the server does not come up: {last}") from None
+                        log.seek(0)
+                        last = (log.read().strip().splitlines() or ["no message"])[-1]
+                        raise GradusError(f"{gguf}: the server did not start: {last}") from None
                     time.sleep(0.2)
             yield client
         finally:
@@ -82,12 +82,12 @@ def serving(gguf: str | Path, context: int, threads: int) -> Iterator[OpenAI]:
 
 
 def ask(client: OpenAI, contract: ChatContract, record: Record, max_tokens: int, **more: Any) -> str:
-    """Return the server's greedy answer to a record; `more` goes into the request beyond OpenAI's own fields."""
+    """Return the server's greedy answer to a record; `more`: fields of the request that OpenAI's API does not have."""
     messages: Any = contract.ask(record)
-    done = client.chat.completions.create(
+    completion = client.chat.completions.create(
         model="gradus", messages=messages, temperature=0, max_tokens=max_tokens, extra_body=more
     )
-    return done.choices[0].message.content or ""
+    return completion.choices[0].message.content or ""
 
 
 def check_serving(
@@ -101,17 +101,18 @@ def check_serving(
 ) -> dict[str, Any]:
     """Ask the first `count` records of `answers` again; return the share of equal answers, and those that differ.
 
-    Asked twice, with the server's penalty on repeated tokens switched off, and as it comes, to say what it does.
+    Each record is asked twice: without the server's penalty on repeated tokens, and with the server's defaults for
+    comparison.
     """
     by_id = {record.id: record for record in records}
     asked = list(answers)[:count]
     longest = max((given["prompt_tokens"] for given in asked), default=0)
-    differing, same, as_it_comes = [], 0, 0
+    differing, same, same_by_default = [], 0, 0
     if asked:
         with serving(gguf, longest + max_tokens + 8, threads) as client:
             for given in asked:
                 record = by_id[given["id"]]
-                as_it_comes += ask(client, contract, record, max_tokens) == given["text"]
+                same_by_default += ask(client, contract, record, max_tokens) == given["text"]
                 text = ask(client, contract, record, max_tokens, repeat_penalty=1.0)
                 same += text == given["text"]
                 if text != given["text"]:
@@ -121,7 +122,7 @@ def check_serving(
         "skipped": "no row was asked",
         "asked": len(asked),
         "same": same,
-        "same_by_default": as_it_comes,
+        "same_by_default": same_by_default,
         "differing": differing,
     }
 

@@ -1,7 +1,7 @@
-"""Do answers end by themselves? The share that the end-of-turn token ended, of every model, quant and split.
+"""Check that answers stop: the share that ended with the end-of-turn token, for every model, quant and split.
 
-In: answers. Out: the gate's value, the least share of a trained model in the served quant on the first split, and
-all shares.
+In: answers. Out: the gate's value, which is the lowest share of a trained model in the served quant on the first split,
+and all shares.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ def shares(paths: list[str]) -> list[dict[str, Any]]:
 
 
 def least(rows: list[dict[str, Any]], models: list[str], quant: str, split: str) -> float | None:
-    """Return the least share of the named models in `quant` on `split`; None if nothing was asked."""
+    """Return the lowest share of these models in `quant` on `split`; None if no row was asked."""
     known = [
         row["share"]
         for row in rows

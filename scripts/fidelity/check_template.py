@@ -1,8 +1,8 @@
-"""Do all renderers write the same prompt? transformers, llama.cpp, and the Modelfile's template by Go's
+"""Check that all renderers write the same prompt: transformers, llama.cpp, and the Modelfile's template in Go's
 text/template.
 
 In: the checkpoint's tokenizer, the served GGUF, the Modelfile, held-out rows, the chat contract. Out: the gates'
-values and the first differences. Where Go is not installed its gate is not measured, and the facts say so.
+values and the first differences. If Go is not installed, its gate is not measured, and the output says so.
 """
 
 import ctypes
@@ -43,26 +43,26 @@ TEXTS = [
 
 
 def conversations(contract: ChatContract, records: Sequence[Record], system: bool) -> list[Talk]:
-    """Return the set: every text as request, system prompt and earlier turn, with and without a system prompt, and
-    held-out requests as they are asked. `system`: whether the template takes a system message.
+    """Return test conversations: every text as request, system prompt and earlier turn, with and without a system
+    prompt, and the held-out requests. `system`: whether the template accepts a system message.
     """
 
     def talk(*pairs: tuple[str, str]) -> Talk:
         return [{"role": role, "content": content} for role, content in pairs]
 
-    found = [contract.ask(record) for record in records]
+    talks = [contract.ask(record) for record in records]
     for text in TEXTS:
-        found.append(talk(("user", text)))
-        found.append(contract.messages(text))
-        found.append(talk(("user", "one"), ("assistant", text), ("user", "two"), ("assistant", "x"), ("user", text)))
+        talks.append(talk(("user", text)))
+        talks.append(contract.messages(text))
+        talks.append(talk(("user", "one"), ("assistant", text), ("user", "two"), ("assistant", "x"), ("user", text)))
         if system:
-            found.append(talk(("system", text), ("user", "one")))
-            found.append(talk(("system", "s"), ("user", text), ("assistant", text), ("user", "two")))
-    return found
+            talks.append(talk(("system", text), ("user", "one")))
+            talks.append(talk(("system", "s"), ("user", text), ("assistant", text), ("user", "two")))
+    return talks
 
 
 def takes_system(contract: ChatContract) -> bool:
-    """Say whether the template takes a system message."""
+    """Return whether the template accepts a system message."""
     try:
         contract.template.render([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
     except GradusError:
@@ -71,7 +71,7 @@ def takes_system(contract: ChatContract) -> bool:
 
 
 def by_go(template: str, talks: Sequence[Talk], cache: str | Path) -> list[str] | None:
-    """Return what Go's text/template writes; None where Go is not installed. `cache` is for the compiler's files."""
+    """Return what Go's text/template renders; None if Go is not installed. `cache`: a folder for the compiler."""
     go = shutil.which("go")
     if not go:
         return None
@@ -94,7 +94,7 @@ def by_go(template: str, talks: Sequence[Talk], cache: str | Path) -> list[str] 
 
 
 def by_llama_c(template: str, talk: Talk) -> str | None:
-    """Return what llama.cpp's C function writes, which knows families by their marks; None for one it does not know."""
+    """Return what llama.cpp's C function renders; None if it does not recognize the template's family."""
     messages = (llama_chat_message * len(talk))(
         *(llama_chat_message(m["role"].encode(), m["content"].encode()) for m in talk)
     )
@@ -115,10 +115,10 @@ def check_template(
 ) -> dict[str, Any]:
     """Return the gates' values and the first differences; `template` is the one inside the served GGUF.
 
-    `bos` is the BOS token where Ollama begins every prompt with it (so the Modelfile's template must not), else empty.
+    `bos` is the BOS token if Ollama adds it to every prompt (then the Modelfile's template must not), else "".
 
-    A template that strips blanks around texts cannot be followed there by Go's: such conversations are left out of that
-    comparison, and counted.
+    If a template strips whitespace around texts, Go's text/template cannot do the same: conversations with such texts
+    are left out of that comparison, and `go_conversations` counts the others.
     """
     talks = conversations(contract, records, takes_system(contract))
     expected = [

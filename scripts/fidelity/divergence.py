@@ -11,24 +11,24 @@ from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.common.tokens import TokenCounter
 
-MOST_ROWS = 64  # where answers are labels, prompts are what takes the time
+MOST_ROWS = 64  # if answers are short labels, the prompts take the time
 
 
 class Divergence:
-    """Gathers Kullback-Leibler divergence, agreement and perplexity over answer tokens.
+    """Collects Kullback-Leibler divergence, agreement and perplexity over answer tokens.
 
-    KL(P ‖ Q) in nats, P the reference (Kullback and Leibler 1951); perplexity is exp of the mean negative
+    KL(P ‖ Q) is in nats, with the reference as P (Kullback and Leibler 1951); perplexity is exp of the mean negative
     log-likelihood.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start with no tokens."""
         self.kl: list[np.ndarray] = []
         self.agree: list[np.ndarray] = []
-        self.losses: list[np.ndarray] = []  # (2, tokens): of the reference, of the other
+        self.losses: list[np.ndarray] = []  # (2, tokens): of the reference and of the other model
 
     def add(self, reference: np.ndarray, other: np.ndarray, targets: Sequence[int]) -> None:
-        """Take logits of shape (tokens, vocabulary) of both and the token ids that really follow."""
+        """Add both models' logits, of shape (tokens, vocabulary), and the ids of the tokens that actually follow."""
         width = min(reference.shape[1], other.shape[1])  # a converter may pad the vocabulary
         p = log_softmax(reference[:, :width].astype(np.float64), axis=1)
         q = log_softmax(other[:, :width].astype(np.float64), axis=1)
@@ -56,10 +56,10 @@ def probes(
 ) -> list[tuple[list[int], int]]:
     """Return (ids of prompt and answer, where the answer begins) of rows with about `tokens` answer tokens in all.
 
-    Rows are taken by their ids, which are hashes. One row at least, MOST_ROWS at most; GradusError if there is none.
+    Rows are sorted by id, which is a hash. At least one row, at most MOST_ROWS; raises GradusError if there is none.
     """
     if not records:
-        raise GradusError("no held-out row to compare predictions on; raise split.valid_share or split.test_share")
+        raise GradusError("no held-out rows to compare predictions on; raise split.valid_share or split.test_share")
     counter = TokenCounter(tokenizer, contract)
     chosen: list[tuple[list[int], int]] = []
     held = 0
@@ -77,6 +77,6 @@ def llama_logits(path: str, rows: Sequence[tuple[Sequence[int], int]], threads: 
     from scripts.common.decode import Decoder
 
     decoder = Decoder(path, threads, 1, max(len(ids) for ids, _ in rows) + 1)
-    found = [decoder.logits(ids, start) for ids, start in rows]
+    logits = [decoder.logits(ids, start) for ids, start in rows]
     decoder.close()
-    return found
+    return logits

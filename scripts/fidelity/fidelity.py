@@ -1,6 +1,6 @@
-"""Write fidelity.json: every gate with value, threshold and whether it passed.
+"""Write fidelity.json: every gate with its value, threshold and result.
 
-In: what every check measured. Out: {passed, gates: [{name, check, step, value, threshold, bound, passed, …}]}.
+In: the measurements of every check. Out: {passed, gates: [{name, check, step, value, threshold, bound, passed, …}]}.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from scripts.fidelity.gates import judge
 
 
 def collect(files: Mapping[str, str | Path], thresholds: Mapping[str, float]) -> dict[str, Any]:
-    """Return all gates of {check: its file}. `passed` says whether none failed; a gate that was not measured did
-    not fail.
+    """Return all gates of {check: its file}. `passed`: whether no gate failed; a gate that was not measured does not
+    count as failed.
     """
     rows = [row for check, path in files.items() for row in judge(check, read_json(path), thresholds)]
     return {"passed": all(row["passed"] is not False for row in rows), "gates": rows}

@@ -1,9 +1,9 @@
-"""What a quantisation loses against bf16, on held-out text, both through llama.cpp.
+"""Measure what quantization loses compared with bf16, on held-out text, both in llama.cpp.
 
 In: the bf16 GGUF and the quantized one, held-out rows, the chat contract. Out: KL divergence, agreement and
-perplexity over answer tokens, size, bits a weight, and the tensors that fell back to another type.
+perplexity over answer tokens, size, bits per weight, and the tensors that fell back to another type.
 
-KL near the baseline does not predict which answers flip (arXiv 2606.19558): `quantization` counts those.
+A KL near the baseline does not predict which answers flip (arXiv 2606.19558): `quantization` counts those.
 """
 
 from collections.abc import Sequence
@@ -25,16 +25,16 @@ from scripts.fidelity.divergence import Divergence, probes
 def compare_ggufs(
     reference: str, other: str, rows: Sequence[tuple[Sequence[int], int]], threads: int
 ) -> dict[str, Any]:
-    """Return how far a GGUF is from another, both loaded at once, row by row. Run it isolated."""
+    """Return how far a GGUF is from the reference, with both loaded, row by row. Run this isolated."""
     from scripts.common.decode import Decoder
 
     length = max(len(ids) for ids, _ in rows) + 1
-    one, two = Decoder(reference, threads, 1, length), Decoder(other, threads, 1, length)
+    first, second = Decoder(reference, threads, 1, length), Decoder(other, threads, 1, length)
     gathered = Divergence()
     for ids, start in tqdm(rows, desc=Path(other).stem, unit="row", mininterval=1):
-        gathered.add(one.logits(ids, start), two.logits(ids, start), ids[start:])
-    one.close()
-    two.close()
+        gathered.add(first.logits(ids, start), second.logits(ids, start), ids[start:])
+    first.close()
+    second.close()
     return gathered.summary()
 
 
@@ -42,7 +42,7 @@ if job := find_job(globals()):
     with logging_to(job.log[0]):
         pinned = read_contract(job.input.contract)
         chosen = probes(job.input.tokenizer, pinned, list(read_records(job.input.records)), job.params.tokens)
-        found = run_isolated(
+        losses = run_isolated(
             f"comparing {job.input.gguf} with bf16",
             compare_ggufs,
             job.input.reference,
@@ -52,4 +52,4 @@ if job := find_job(globals()):
         )
         facts = read_gguf(job.input.gguf)
         kept = ("bytes", "bits_per_weight", "parameters_by_type", "fallbacks")
-        write_json(job.output.loss, {"rows": len(chosen), **found, **{name: facts[name] for name in kept}})
+        write_json(job.output.loss, {"rows": len(chosen), **losses, **{name: facts[name] for name in kept}})

@@ -1,4 +1,4 @@
-"""Put the quants of a model side by side: what each loses, and which answers it flips.
+"""Compare the quants of a model: what each loses, and how many answers it flips.
 
 In: quant_loss of each quant, the grades of each quant's answers. Out: the gates' values for the served quant, and a
 table.
@@ -14,7 +14,7 @@ from scripts.tasks.table import load_task
 
 
 def flips(reference: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
-    """Return n, the metric of both, and how many answers went from right to wrong and back."""
+    """Return n, the metric of both, and how many answers changed from right to wrong and from wrong to right."""
     before = {row["id"]: row[metric] for row in reference if metric in row}
     pairs = [(before[row["id"]], row[metric]) for row in other if metric in row]
     n = len(pairs)

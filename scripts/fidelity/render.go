@@ -1,8 +1,8 @@
-// Renders conversations with a Modelfile's template as Ollama does, by Go's own text/template.
+// Renders conversations with a Modelfile's template as Ollama does, with Go's own text/template.
 //
 // In, as JSON: {"template": "…", "conversations": [[{"Role": "user", "Content": "…"}, …], …]}.
-// Out, as JSON: ["…", …]. Ollama hands a template the system messages' text, joined by empty lines, and all messages,
-// those of the same role that follow one another made one.
+// Out, as JSON: ["…", …]. Ollama gives a template the text of the system messages, joined by empty lines, and all
+// messages, with consecutive messages of the same role merged into one.
 package main
 
 import (

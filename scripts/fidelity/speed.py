@@ -1,6 +1,6 @@
-"""How fast each quant of a model is: prompt and generation, side by side in one run, with nothing else running.
+"""Measure the speed of each quant of a model: prompt processing and generation, in one run, with nothing else running.
 
-In: the GGUFs, held-out rows, the chat contract. Out: {quant: {prompt_tokens_per_s, tokens_per_s}}, medians of
+In: the GGUFs, held-out rows, the chat contract. Out: {quant: {prompt_tokens_per_s, tokens_per_s}}, medians over
 rounds.
 """
 
@@ -21,11 +21,11 @@ ROUNDS, GENERATED = 3, 48
 
 
 def time_one(path: str, prompts: Sequence[Sequence[int]], threads: int) -> tuple[float, float]:
-    """Return (prompt tokens a second, generated tokens a second) of one sequence alone. Run it isolated."""
+    """Return (prompt tokens per second, generated tokens per second) of a single sequence. Run this isolated."""
     from scripts.common.decode import Decoder
 
     decoder = Decoder(path, threads, 1, max(map(len, prompts)) + GENERATED + 1)
-    decoder.wave([prompts[0]], 1)  # warm
+    decoder.wave([prompts[0]], 1)  # warm up
     read = generated = 0.0
     tokens = 0
     for prompt in prompts:
@@ -41,17 +41,17 @@ def time_one(path: str, prompts: Sequence[Sequence[int]], threads: int) -> tuple
 
 
 def measure(paths: Mapping[str, str], prompts: Sequence[Sequence[int]], threads: int) -> dict[str, Any]:
-    """Return the medians over rounds in which every quant has its turn."""
-    found: dict[str, list[tuple[float, float]]] = {quant: [] for quant in paths}
+    """Return the medians over rounds; every round times each quant once."""
+    speeds: dict[str, list[tuple[float, float]]] = {quant: [] for quant in paths}
     for _ in range(ROUNDS):
         for quant, path in paths.items():
-            found[quant].append(run_isolated(f"timing {path}", time_one, path, prompts, threads))
+            speeds[quant].append(run_isolated(f"timing {path}", time_one, path, prompts, threads))
     return {
         quant: {
             "prompt_tokens_per_s": round(median(prompt for prompt, _ in pairs), 1),
             "tokens_per_s": round(median(generated for _, generated in pairs), 1),
         }
-        for quant, pairs in found.items()
+        for quant, pairs in speeds.items()
     }
 
 

@@ -1,7 +1,7 @@
-"""The manifest as a Workflow Run RO-Crate: metadata that catalogues and other tools read.
+"""Write the manifest as a Workflow Run RO-Crate: metadata for catalogs and other tools.
 
-In: the manifest, the results beside it. Out: ro-crate-metadata.json in the run's folder, which is the crate, and the
-workflow as it ran, as a folder in it. Profile: https://w3id.org/ro/wfrun/workflow/0.5
+In: the manifest and the run's results. Out: ro-crate-metadata.json in the run's folder, which is the crate, and in it a
+folder with the workflow as it ran. Profile: https://w3id.org/ro/wfrun/workflow/0.5
 """
 
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ LICENSE = "https://www.apache.org/licenses/LICENSE-2.0"
 
 
 def media_type(path: str) -> str:
-    """Return the media type of a file, by its name."""
+    """Return the media type of a file, from its name."""
     types = {".json": "application/json", ".jsonl": "application/jsonl", ".html": "text/html", ".svg": "image/svg+xml"}
     return types.get(Path(path).suffix, "application/octet-stream")
 
 
 def make_crate(manifest: Mapping[str, Any], folder: Path, snakemake_version: str) -> dict[str, Any]:
-    """Return the crate's JSON-LD. `folder`: the run's, in which the artifacts lie."""
+    """Return the crate's JSON-LD. `folder`: the run's folder, which contains the artifacts."""
     crate = ROCrate(gen_preview=False, version="1.1")
     run, root = manifest["run"], f"{folder.as_posix()}/"
     crate.name = f"Gradus run {run}"
@@ -41,7 +41,7 @@ def make_crate(manifest: Mapping[str, Any], folder: Path, snakemake_version: str
     license_of_code = {
         "@type": "CreativeWork",
         "name": "Apache License 2.0",
-        "description": "of the workflow; models and data have their own licences",
+        "description": "of the workflow; models and data have their own licenses",
     }
     crate.license = crate.add(ContextEntity(crate, LICENSE, license_of_code))
     crate.datePublished = manifest["made"]
@@ -57,7 +57,7 @@ def make_crate(manifest: Mapping[str, Any], folder: Path, snakemake_version: str
         workflow["version"] = manifest["git"]["commit"]
 
     def add(path: str, facts: Mapping[str, Any]) -> Any:
-        """Add a file or folder of the run; of what lies elsewhere, only what it is."""
+        """Add a file or folder of the run; for those outside its folder, add only a description."""
         about = {"sha256": facts["sha256"], "name": path}
         if not path.startswith(root):
             return crate.add(ContextEntity(crate, f"#{path}", {"@type": "CreativeWork", **about}))
@@ -67,8 +67,8 @@ def make_crate(manifest: Mapping[str, Any], folder: Path, snakemake_version: str
         about |= {"contentSize": str(facts["bytes"]), "encodingFormat": media_type(path)}
         return crate.add_file(dest_path=inside, properties=about)
 
-    made_by_rules = manifest["artifacts"]
-    here = {p: f for p, f in made_by_rules.items() if f["sha256"] and (folder / p.removeprefix(root)).exists()}
+    artifacts = manifest["artifacts"]
+    here = {p: f for p, f in artifacts.items() if f["sha256"] and (folder / p.removeprefix(root)).exists()}
     results = [add(path, facts) for path, facts in here.items() if path.startswith(root)]
     sources = [add(path, facts) for path, facts in {**manifest["sources"], **here}.items() if not path.startswith(root)]
     config, listed = (
@@ -80,7 +80,7 @@ def make_crate(manifest: Mapping[str, Any], folder: Path, snakemake_version: str
     )
     engine = crate.add(SoftwareApplication(crate, "#snakemake", {"name": "Snakemake", "version": snakemake_version}))
     engine["url"] = "https://snakemake.github.io"
-    started = min(facts["started"] for facts in made_by_rules.values())
+    started = min(facts["started"] for facts in artifacts.values())
     run_of_it = {
         "@type": "CreateAction",
         "name": f"Run of Gradus: {run}",

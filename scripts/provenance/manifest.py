@@ -1,4 +1,4 @@
-"""Say of every file of a run what it is, what made it of what, and on what machine.
+"""Record the provenance of every file of a run: its content, the rule and inputs that made it, and the machine.
 
 In: the run's results, Snakemake's own records of how each was made, the resolved config. Out: manifest.json, and the
 resolved config as a file.
@@ -28,7 +28,7 @@ from scripts.common.snakemake_internals import ancestors, code_of, read_metadata
 
 
 def describe(path: str) -> dict[str, Any]:
-    """Return sha256 and size in bytes of a file; of a folder, those of each file in it, too."""
+    """Return sha256 and size in bytes of a file; for a folder, also of each file in it."""
     place = Path(path)
     if place.is_dir():
         files = [f for f in sorted(place.rglob("*")) if f.is_file() and not f.name.startswith(".")]
@@ -43,9 +43,9 @@ def iso(seconds: float) -> str:
 
 
 def list_artifacts(targets: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return ({path: what it is and what made it}, {path: sha256 and bytes of what no rule made}) behind `targets`.
+    """Return ({path: facts about an artifact}, {path: sha256 and bytes of a source file}) that `targets` depend on.
 
-    An artifact's `inputs` are {path: sha256}; of a file that only lived for a while the sha256 is null.
+    An artifact's `inputs` are {path: sha256}; the sha256 of a temporary file is null.
     """
     records = ancestors(read_metadata(), sorted(targets))
     named = {path for record in records.values() for path in record["input"]} | set(records)
@@ -66,27 +66,27 @@ def list_artifacts(targets: Iterable[str]) -> tuple[dict[str, Any], dict[str, An
 
 
 def git_state() -> dict[str, Any]:
-    """Return {commit, dirty, changed: files that differ from it} of this folder; nulls where there is no git."""
+    """Return {commit, dirty, changed: files that differ from it} of this folder; nulls without git."""
     try:
-        done = [
+        outputs = [
             subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         ]
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None, "changed": None}
-    changed = [line[3:] for line in done[1].splitlines()]
-    return {"commit": done[0].strip(), "dirty": bool(changed), "changed": changed}
+    changed = [line[3:] for line in outputs[1].splitlines()]
+    return {"commit": outputs[0].strip(), "dirty": bool(changed), "changed": changed}
 
 
 def llama_build() -> str:
-    """Return how llama.cpp was built: its own line of instruction sets. Run it isolated."""
+    """Return how llama.cpp was built: its own list of instruction sets. Run this isolated."""
     import llama_cpp
 
     return str(llama_cpp.llama_print_system_info().decode()).strip()
 
 
 def make_manifest(config: Mapping[str, Any], targets: Iterable[str], contract: str | Path) -> dict[str, Any]:
-    """Return the manifest. `targets`: what the run is for; everything behind them is listed."""
+    """Return the manifest. `targets`: the run's targets; everything that they depend on is listed."""
     build = run_isolated("asking llama.cpp how it was built", llama_build)
     artifacts, sources = list_artifacts(targets)
     git = git_state()
@@ -109,7 +109,7 @@ def make_manifest(config: Mapping[str, Any], targets: Iterable[str], contract: s
 
 
 def write_config(path: str | Path, config: Mapping[str, Any]) -> None:
-    """Write the resolved config, which runs again as it is: `snakemake --configfile <it>`."""
+    """Write the resolved config, which can be run again as it is: `snakemake --configfile <path>`."""
     with atomic_open(path) as handle:
         handle.write("# The resolved config of this run, defaults filled in.\n")
         yaml.safe_dump(dict(config), handle, sort_keys=False, allow_unicode=True, width=120)

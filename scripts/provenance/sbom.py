@@ -1,6 +1,6 @@
-"""List the environment's packages, versions and licences as a CycloneDX SBOM.
+"""List the environment's packages, versions and licenses as a CycloneDX SBOM.
 
-In: the environment that this runs in. Out: sbom.cdx.json, the same bytes for the same packages.
+In: the current environment. Out: sbom.cdx.json, the same bytes for the same packages.
 """
 
 import subprocess
@@ -14,7 +14,7 @@ from scripts.common.logs import logging_to
 
 
 def write_sbom(output: str | Path) -> None:
-    """Write the SBOM by CycloneDX's own tool."""
+    """Write the SBOM with CycloneDX's own tool."""
     with atomic_path(output) as part:
         command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--validate"]
         done = subprocess.run(

@@ -1,6 +1,6 @@
-"""`python -m scripts.provenance.trace FILE`: the line of descent of a file, back to raw rows and config.
+"""`python -m scripts.provenance.trace FILE`: print the lineage of a file, back to raw rows and config.
 
-FILE may be one of a run's files or a copy of it under any name: it is known by its sha256.
+FILE is one of a run's files or a copy of it under any name: it is identified by its sha256.
 """
 
 import sys
@@ -17,43 +17,41 @@ from scripts.common.io import read_json
 def find(file: Path, manifests: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
     """Return (manifest, the artifact's path in it) of the file with this content.
 
-    Raises GradusError if no run knows it, or if it was changed since.
+    Raises GradusError if no run made it, or if it has changed since.
     """
-    found = sha256_folder(file) if file.is_dir() else sha256_file(file)
+    sha256 = sha256_folder(file) if file.is_dir() else sha256_file(file)
     for manifest in manifests:
         for path, facts in {**manifest["artifacts"], **manifest["sources"]}.items():
-            if facts["sha256"] == found:
+            if facts["sha256"] == sha256:
                 return manifest, path
-            if any(inner["sha256"] == found for inner in facts.get("files", {}).values()):
+            if any(inner["sha256"] == sha256 for inner in facts.get("files", {}).values()):
                 return manifest, path
     by_name = [m["run"] for m in manifests if file.as_posix() in m["artifacts"]]
     if by_name:
-        raise GradusError(f"{file}: changed since run {by_name[0]} made it (its sha256 is now {found})")
-    raise GradusError(
-        f"{file}: no manifest in results/*/manifest.json knows its sha256, {found}" + carried_hashes(file)
-    )
+        raise GradusError(f"{file}: changed since run {by_name[0]} made it (its sha256 is now {sha256})")
+    raise GradusError(f"{file}: its sha256, {sha256}, is not in any results/*/manifest.json" + carried_hashes(file))
 
 
 def carried_hashes(file: Path) -> str:
-    """Return what a GGUF says itself of where it comes from."""
+    """Return what a GGUF's metadata says about its origin."""
     try:
-        said = {key: value for key, value in metadata(open_gguf(file)).items() if key.startswith("gradus.")}
+        hashes = {key: value for key, value in metadata(open_gguf(file)).items() if key.startswith("gradus.")}
     except (GradusError, OSError):
         return ""
-    return "; it says itself: " + ", ".join(f"{key} {value[:12]}…" for key, value in said.items()) if said else ""
+    return "; its metadata: " + ", ".join(f"{key} {value[:12]}…" for key, value in hashes.items()) if hashes else ""
 
 
 def descent(manifest: dict[str, Any], path: str) -> Iterator[str]:
-    """Yield a line for the artifact and everything that it was made of, each once, indented by its distance."""
+    """Yield a line for the artifact and for everything it was made from, once each, indented by distance."""
     seen: set[str] = set()
 
     def walk(name: str, depth: int) -> Iterator[str]:
         facts = manifest["artifacts"].get(name) or manifest["sources"][name]
         seen.add(name)
         made = f"{facts['rule']}, code {facts['code']}, {facts['started']}" if "rule" in facts else "given"
-        sha = f"sha256 {facts['sha256'][:16]}" if facts["sha256"] else "kept only while it was needed"
+        sha = f"sha256 {facts['sha256'][:16]}" if facts["sha256"] else "temporary file"
         yield f"{'  ' * depth}{name}  [{made}]  {sha}"
-        # the notes of passed gates come last
+        # the markers of passed gates come last
         inputs = sorted(facts.get("inputs", {}), key=lambda inner: (inner.endswith(".passed"), inner))
         for inner in inputs:
             if inner not in seen:
@@ -68,7 +66,7 @@ def descent(manifest: dict[str, Any], path: str) -> Iterator[str]:
 
 
 def trace(file: Path) -> Iterator[str]:
-    """Yield the lines to print; raise GradusError if there is nothing to tell."""
+    """Yield the lines to print; raise GradusError if the file cannot be traced."""
     if not file.exists():
         raise GradusError(f"{file}: no such file")
     manifests = [read_json(path) for path in sorted(Path("results").glob("*/manifest.json"))]
@@ -89,7 +87,7 @@ def trace(file: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the line of descent."""
+    """Print the lineage."""
     if len(sys.argv) != 2 or not sys.argv[1]:
         sys.exit("Gradus: which file? make trace FILE=results/<run>/ollama/model.gguf")
     try:

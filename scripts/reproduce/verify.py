@@ -1,7 +1,8 @@
 """`make verify`: run the small pipeline on the real model twice, in two folders, and compare every byte.
 
-Once on all cores (the reference run, which may be there already) and once on one: Snakemake then runs other jobs side
-by side. `python -m scripts.reproduce.verify TARGET …` makes only these files, and what they need, the second time.
+The first run is on all cores (the reference run, which may exist already), the second on one core, so that Snakemake
+schedules jobs differently. With `python -m scripts.reproduce.verify TARGET …`, the second run makes only these files
+and what they need.
 Out: results/verify.json, {equal, files, differing, fingerprint, sources}.
 """
 
@@ -22,29 +23,32 @@ RESULT = ROOT / "results" / "verify.json"
 
 
 def made(folder: Path, names: Iterable[str], fingerprint: Any) -> dict[str, Any]:
-    """Return what a manifest says of those of the files `names` that a folder has."""
-    there = [name for name in names if (folder / name).is_file()]
-    return {"fingerprint": fingerprint, "artifacts": {name: {"sha256": sha256_file(folder / name)} for name in there}}
+    """Return a manifest of those files in `names` that exist in `folder`."""
+    existing = [name for name in names if (folder / name).is_file()]
+    return {
+        "fingerprint": fingerprint,
+        "artifacts": {name: {"sha256": sha256_file(folder / name)} for name in existing},
+    }
 
 
 def verify(targets: Sequence[str] = ()) -> bool:
-    """Run twice, write results/verify.json, return whether all is equal; `targets`: all that the second run makes."""
+    """Run twice, write results/verify.json, return whether all files are equal. `targets`: those of the second run."""
     first = reference("real")
     second = lay_out(FOLDER, "real")
-    print("Gradus: second run, 1 core: some minutes …", flush=True)
+    print("Gradus: second run, on 1 core; this takes a few minutes …", flush=True)
     seconds = run(second, 1, *targets)
     print(f"Gradus: second run done in {seconds / 60:.1f} minutes", flush=True)
     manifest = read_json(first / RESULTS / "manifest.json")
     again = made(second, artifacts(manifest), manifest["fingerprint"])
     names = again["artifacts"] if targets else artifacts(manifest)
-    found = compare_bits(made(first, names, manifest["fingerprint"]), again)
-    found |= {"fingerprint": manifest["fingerprint"], "sources": source_fingerprint()}
-    write_json(RESULT, found)
-    counts = f"{len(found['files'])} files compared, {len(found['differing'])} differ"
+    result = compare_bits(made(first, names, manifest["fingerprint"]), again)
+    result |= {"fingerprint": manifest["fingerprint"], "sources": source_fingerprint()}
+    write_json(RESULT, result)
+    counts = f"{len(result['files'])} files compared, {len(result['differing'])} differ"
     print(f"Gradus: {counts}; see {RESULT.relative_to(ROOT)}")
-    for name, pair in found["differing"].items():
+    for name, pair in result["differing"].items():
         print(f"  {name}: {pair[0]} against {pair[1]}")
-    return bool(found["equal"])
+    return bool(result["equal"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""`python -m scripts.setup.check_llama`: does the llama.cpp in this environment work here?
+"""`python -m scripts.setup.check_llama`: check that llama.cpp in this environment works on this machine.
 
-Some builds crash, on prompts of 32 tokens or more only (ggml-org/llama.cpp#20824), so this runs 200 tokens
-through a small random model, and refuses a build with AVX512 or AMX code: it would not run on other machines.
+Some builds crash, but only on prompts of 32 tokens or more (ggml-org/llama.cpp#20824), so this runs 200 tokens
+through a small random model. It refuses builds with AVX512 or AMX code, which would not run on other machines.
 """
 
 import sys
@@ -54,7 +54,7 @@ def write_random_model(path: Path) -> None:
 
 
 def run_prompt(path: str) -> str:
-    """Decode 200 tokens; return what llama.cpp says it was built with."""
+    """Decode 200 tokens; return llama.cpp's report of its build."""
     import llama_cpp
 
     from scripts.common.decode import Decoder
@@ -66,7 +66,7 @@ def run_prompt(path: str) -> str:
 
 
 def check() -> str:
-    """Return a line that says all is well; raise GradusError that says what is not."""
+    """Return a line that says llama.cpp works; raise GradusError that says what does not."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "random.gguf"
         write_random_model(path)
@@ -74,7 +74,8 @@ def check() -> str:
     for code in ("AVX512 = 1", "AMX_INT8 = 1"):
         if code in built:
             raise GradusError(
-                f"llama.cpp was built with {code.split()[0]} code, which runs on some machines only ({built})"
+                f"llama.cpp was built with {code.split()[0]} code, which does not run on all machines ({built}). "
+                "Run `make clean-llama setup`."
             )
     return f"llama.cpp works ({built.strip()})"
 

@@ -1,9 +1,10 @@
-"""Attention for packed rows: each row sees itself alone, and what all rows begin with is computed once.
+"""Attention for packed rows: each row attends only to itself, and the prefix that all rows share is computed once.
 
-A pack is one sequence: what its rows share (system prompt and template, the same tokens at the same positions), then
-the rest of each row. A token's keys are those of the shared part and of its own row up to itself: the same sums as for
-the row alone. It is made of plain matrix products per row, which on CPUs beat both a block-diagonal mask over the whole
-pack and the fused kernel, whose backward is slow (docs/training.md). Registered with transformers under `rows`.
+A pack is one sequence: the prefix that its rows share (system prompt and template, the same tokens at the same
+positions), then the rest of each row. A token attends to the shared prefix and to its own row up to itself: the same
+sums as for the row alone. It uses plain matrix products per row. On CPUs they are faster than a block-diagonal mask
+over the whole pack and than the fused kernel, whose backward pass is slow (docs/training.md). Registered with
+transformers as `rows`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from scripts.common.errors import GradusError
 
 @lru_cache(maxsize=1024)
 def _mask(queries: int, keys: int, window: int | None, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Return (queries, keys): -inf where the key comes after the query, or lies `window` or more before it."""
+    """Return a (queries, keys) mask: -inf where the key is after the query, or `window` or more tokens before it."""
     distance = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
     hidden = (distance < 0) | (distance >= window) if window else distance < 0
     return torch.zeros((queries, keys), dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
@@ -56,15 +57,15 @@ def rows_attention(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend within packed rows: transformers' attention interface, tensors of (1, heads, tokens, width).
+    """Attend within packed rows. This is transformers' attention interface: tensors of (1, heads, tokens, width).
 
-    `bounds` (see `Pack`) is where the shared part ends, then where each row's rest ends. Raises GradusError if it does
-    not arrive: without it rows would see each other.
+    `bounds` (see `Pack`): where the shared prefix ends, then where each row's remainder ends. Raises GradusError if it
+    is missing: without it, rows would attend to each other.
     """
     if bounds is None or dropout or kwargs.get("s_aux") is not None:
         raise GradusError(
             f"{type(module).__name__} cannot be trained with train.attention: rows; set it to eager "
-            "(or sdpa), and train.micro_batch_tokens: 1, so that each row goes alone"
+            "(or sdpa), and set train.micro_batch_tokens: 1, so that each row is computed alone"
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     shared = bounds[0]

@@ -1,7 +1,7 @@
-"""The untuned base's loss on every row's response, with the prompt and without: what the loss and IFD scorers need.
+"""Compute the untuned base's loss on every row's response, with and without the prompt, for the loss and IFD scorers.
 
-In: the dataset, the base, the chat contract. Out: one line a row, {id, loss, loss_alone}, nats a token. Without the
-prompt, the response follows the template's opening of an answer and nothing else (Li et al. 2024, arXiv 2308.12032).
+In: the dataset, the base, the chat contract. Out: one line per row, {id, loss, loss_alone}, in nats per token. Without
+the prompt, the response follows only the template's start of an answer (Li et al. 2024, arXiv 2308.12032).
 """
 
 import os
@@ -24,11 +24,11 @@ from scripts.train.loss import completion_logits, shares_beginnings
 from scripts.train.model import choose_attention, choose_device, load_base
 from scripts.train.packing import IGNORED, collate, encode, on, packs
 
-TOKENS = 2048  # in one pass
+TOKENS = 2048  # per forward pass
 
 
 def opening(tokenizer: Any, contract: ChatContract) -> list[int]:
-    """Return the token ids with which the template opens an answer."""
+    """Return the token ids with which the template starts an answer."""
     texts = [
         tokenizer.apply_chat_template(
             contract.messages("x"), chat_template=contract.chat_template, add_generation_prompt=more, tokenize=False
@@ -39,34 +39,36 @@ def opening(tokenizer: Any, contract: ChatContract) -> list[int]:
 
 
 def losses(model: Any, rows: list[tuple[list[int], list[int]]]) -> list[float]:
-    """Return the mean loss over the completion, in nats a token, of each (prompt ids, completion ids)."""
+    """Return the mean loss over the completion, in nats per token, of each (prompt ids, completion ids)."""
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]) + len(rows[i][1]), i))
-    laid = [{"input_ids": rows[i][0] + rows[i][1], "labels": [IGNORED] * len(rows[i][0]) + rows[i][1]} for i in order]
-    found: list[float] = []
+    encoded = [
+        {"input_ids": rows[i][0] + rows[i][1], "labels": [IGNORED] * len(rows[i][0]) + rows[i][1]} for i in order
+    ]
+    means: list[float] = []
     with torch.no_grad():
-        for packed in packs(on(model.device, collate(laid)), TOKENS, shares_beginnings(model)):
+        for packed in packs(on(model.device, collate(encoded)), TOKENS, shares_beginnings(model)):
             logits, targets = completion_logits(model, packed)
-            each = cross_entropy(logits.float(), targets, reduction="none")
+            token_losses = cross_entropy(logits.float(), targets, reduction="none")
             wanted = (packed.targets != IGNORED).cumsum(0)
             ends = [0, *(int(wanted[end - 1]) for end in packed.bounds[1:])]
-            found += [each[start:end].mean().item() for start, end in zip(ends, ends[1:], strict=False)]
-    back = dict(zip(order, found, strict=True))
-    return [back[i] for i in range(len(rows))]
+            means += [token_losses[start:end].mean().item() for start, end in zip(ends, ends[1:], strict=False)]
+    by_row = dict(zip(order, means, strict=True))
+    return [by_row[i] for i in range(len(rows))]
 
 
 def base_losses(records: Iterable[Record], base: str | Path, contract: ChatContract) -> Iterator[dict[str, Any]]:
-    """Yield {id, loss, loss_alone} of each record."""
+    """Yield {id, loss, loss_alone} for each record."""
     device = choose_device()
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     model = load_base(base, device, choose_attention("auto", device), packed=False).eval()
     alone = opening(tokenizer, contract)
     stream = iter(tqdm(records, desc="base's loss", unit="row", mininterval=1))
-    while some := list(islice(stream, 256)):
-        asked = [encode(tokenizer, contract, record) for record in some]
-        with_prompt = losses(model, asked)
-        without = losses(model, [(alone, answer) for _, answer in asked])
-        for record, one, other in zip(some, with_prompt, without, strict=True):
-            yield {"id": record.id, "loss": round(one, 5), "loss_alone": round(other, 5)}
+    while batch := list(islice(stream, 256)):
+        pairs = [encode(tokenizer, contract, record) for record in batch]
+        with_prompt = losses(model, pairs)
+        without = losses(model, [(alone, answer) for _, answer in pairs])
+        for record, loss, loss_alone in zip(batch, with_prompt, without, strict=True):
+            yield {"id": record.id, "loss": round(loss, 5), "loss_alone": round(loss_alone, 5)}
 
 
 if job := find_job(globals()):

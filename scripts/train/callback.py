@@ -1,4 +1,4 @@
-"""What happens after each optimizer step of a phase: history, held-out loss, checkpoint, and stopping in time."""
+"""What happens after each optimizer step of a phase: history, held-out loss, checkpoints, and early stopping."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from scripts.train.trainer import check_loss
 
 
 class PhaseCallback(TrainerCallback):
-    """One line of history per step; evaluation, early stop and checkpoints when they are due."""
+    """Writes one line of history per step; evaluates, stops early, and saves checkpoints when they are due."""
 
     def __init__(
         self,
@@ -30,10 +30,10 @@ class PhaseCallback(TrainerCallback):
         checkpoint_minutes: float,
         seed: int,
     ) -> None:
-        """`tokens_per_step`: real tokens, padding not counted, of each step of the phase.
+        """`tokens_per_step`: the tokens of each step of the phase, without padding.
 
-        `history` is gone on with, and `progress` kept up to date; its step is where this attempt begins.
-        `evaluate` returns the held-out loss; it is called at the end, and every `evaluate_every` steps.
+        New lines are appended to `history`. `progress` is updated in place; its step is where this attempt starts.
+        `evaluate` returns the held-out loss; it is called at the end and every `evaluate_every` steps.
         """
         self.history, self.tokens_per_step = history, tokens_per_step
         self.progress, self.checkpoints = progress, checkpoints
@@ -50,7 +50,7 @@ class PhaseCallback(TrainerCallback):
         self.start = self.saved = time.monotonic()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Make a step's random numbers (dropout, NEFTune) a function of seed and position: resuming is exact."""
+        """Derive a step's random numbers (dropout, NEFTune) from seed and position, so that resuming is exact."""
         torch.manual_seed(self.seed * 1_000_003 + self.done + state.global_step)
 
     def on_log(
@@ -63,7 +63,7 @@ class PhaseCallback(TrainerCallback):
         optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Do what is due after a step. (Transformers logs each step, after the optimizer's.)"""
+        """Do what is due after a step. (Transformers logs each step after the optimizer's update.)"""
         if not logs or "loss" not in logs:
             return
         step = self.progress.step = self.done + state.global_step
@@ -92,13 +92,15 @@ class PhaseCallback(TrainerCallback):
             control.should_training_stop = True
 
     def _judge(self, loss: float) -> float:
-        """Note whether this is the best held-out loss so far, or bad for too long; return it."""
+        """Record whether this held-out loss is the best so far, stop if patience has run out, and return the loss."""
         progress = self.progress
         if progress.best_loss is None or loss < progress.best_loss:
             progress.best_loss, progress.best_step, progress.evaluations_since_best = loss, progress.step, 0
         else:
             progress.evaluations_since_best += 1
             if self.patience and progress.evaluations_since_best >= self.patience:
-                logging.info("stopped early at step %d: no better since step %s", progress.step, progress.best_step)
+                logging.info(
+                    "stopped early at step %d: no improvement since step %s", progress.step, progress.best_step
+                )
                 progress.stopped_early = True
         return loss

@@ -1,7 +1,7 @@
-"""Audit what the loss is taken of, on every training row, by the code that training uses.
+"""Check which tokens the loss is computed on, for every training row, with the code that training uses.
 
 In: training rows, the base's tokenizer, the chat contract. Out: the gates' values (prompt tokens masked, end of turn
-trained, padding masked, trained tokens spelling the response), and one row token by token for the report.
+trained, padding masked, trained tokens spell the response), and one row token by token for the report.
 """
 
 from collections.abc import Sequence
@@ -20,26 +20,26 @@ from scripts.train.sft import make_dataset
 
 
 def trained_tokens(data: Any, budget: int) -> list[list[tuple[int, int]]]:
-    """Return, for each row alone, the (position, token) pairs that a pack of it takes the loss of.
+    """Return, for each row on its own, the (position, token) pairs that the loss is computed on.
 
-    Position is that of the predicted token. It goes through the packing that training goes through.
+    The position is that of the predicted token. Rows are packed with the code that training uses.
     """
-    found = []
+    pairs = []
     for row in data:
         (packed,) = packs(collate([row]), budget, False)
         targets = packed.targets.tolist()
-        found.append([(place + 1, token) for place, token in enumerate(targets) if token != IGNORED])
-    return found
+        pairs.append([(place + 1, token) for place, token in enumerate(targets) if token != IGNORED])
+    return pairs
 
 
 def check_labels(records: Sequence[Record], tokenizer: Any, contract: ChatContract, max_length: int) -> dict[str, Any]:
     """Return the gates' values and an example.
 
-    Where the answer begins is found anew here, from the text: the prompt is what the template writes up to the answer.
-    Raises GradusError if there are no rows.
+    The start of the answer is determined here from the text, independently of training: the prompt is what the template
+    writes before the answer. Raises GradusError if there are no rows.
     """
     if not records:
-        raise GradusError("no training rows")
+        raise GradusError("no training rows; see split.json and score.json for where they went")
     data = make_dataset(records, tokenizer, contract, max_length)
     values = dict.fromkeys(("prompt_trained", "end_untrained", "padding_trained", "text_differs"), 0)
     trained = trained_tokens(data, 10**9)

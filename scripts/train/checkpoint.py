@@ -1,9 +1,9 @@
-"""Checkpoints inside a phase: whole or not there, and enough to go on to the same bytes.
+"""Checkpoints within a phase: written completely or not at all, and sufficient to resume to the same bytes.
 
-A phase's checkpoints are folders `step-000120` in a work folder that no rule declares (Snakemake would delete it with
-a failed job's outputs), keyed by a fingerprint of everything that shapes the result. What a checkpoint holds:
-adapter, optimizer state, loss history, and state.json: position, held-out losses, the files' sha256. The learning
-rate and the random numbers of a step are functions of its position, so they need no state of their own.
+A phase's checkpoints are folders such as `step-000120` in a work folder that no rule declares (Snakemake would delete
+it with a failed job's outputs), in a subfolder named after a fingerprint of all that shapes the result. A checkpoint
+holds the adapter, the optimizer state, the loss history, and state.json: position, held-out losses, and the files'
+sha256. The learning rate and the random numbers of a step are functions of its position, so they need no state.
 """
 
 import json
@@ -23,7 +23,7 @@ from scripts.common.io import atomic_path, read_json, write_json
 
 @dataclass
 class Progress:
-    """How far a phase has come. Steps count from the phase's start."""
+    """How far a phase has progressed. Steps count from the start of the phase."""
 
     step: int = 0
     seconds: float = 0.0  # spent in steps, over all attempts
@@ -35,10 +35,10 @@ class Progress:
 
 
 class Checkpoints:
-    """The checkpoints of one phase and fingerprint."""
+    """The checkpoints of one phase with one fingerprint."""
 
     def __init__(self, folder: str | Path, keep: int = 2) -> None:
-        """`keep`: newest checkpoints to keep; those that hold the best adapter of one of them are kept as well."""
+        """`keep`: how many of the newest checkpoints to keep; those with the best adapter so far are kept as well."""
         self.folder, self.keep = Path(folder), keep
 
     def path(self, step: int) -> Path:
@@ -46,7 +46,7 @@ class Checkpoints:
         return self.folder / f"step-{step:06d}"
 
     def save(self, model: Any, optimizer: torch.optim.Optimizer, history: str | Path, progress: Progress) -> None:
-        """Write the checkpoint of `progress.step`, whole or not at all, then remove what is no longer needed."""
+        """Write the checkpoint of `progress.step` completely or not at all, then delete checkpoints not needed."""
         with atomic_path(self.path(progress.step)) as part:
             part.mkdir()
             save_trained(model, optimizer, part)
@@ -59,25 +59,25 @@ class Checkpoints:
             write_json(part / "state.json", asdict(progress))
         self._prune()
 
-    def _whole(self) -> list[Progress]:
-        """Return the checkpoints whose files are all there and unchanged, newest first."""
-        found = []
+    def _complete(self) -> list[Progress]:
+        """Return the checkpoints whose files are all present and unchanged, newest first."""
+        complete = []
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
             try:
                 progress = Progress(**read_json(folder / "state.json"))
                 if any(sha256_file(folder / name) != digest for name, digest in progress.files.items()):
-                    raise ValueError("a file is not the one that was written")
+                    raise ValueError("a file has changed since it was written")
             except (OSError, ValueError, TypeError, GradusError) as error:
                 logging.warning("checkpoint %s is not used: %s", folder, error)
             else:
-                found.append(progress)
-        return found
+                complete.append(progress)
+        return complete
 
     def newest(self) -> Progress | None:
-        """Return where the newest whole checkpoint stands (its best one whole, too), or None."""
-        whole = self._whole()
-        steps = {progress.step for progress in whole}
-        return next((p for p in whole if p.best_step is None or p.best_step in steps), None)
+        """Return the progress of the newest complete checkpoint whose best one is complete as well, or None."""
+        complete = self._complete()
+        steps = {progress.step for progress in complete}
+        return next((p for p in complete if p.best_step is None or p.best_step in steps), None)
 
     def _prune(self) -> None:
         folders = sorted(self.folder.glob("step-*"), reverse=True)

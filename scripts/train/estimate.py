@@ -1,10 +1,10 @@
-"""Say how much memory and disk training needs, before it starts; stop the run if that is not there.
+"""Estimate how much memory and disk space training needs, before it starts; stop the run if there is not enough.
 
-In: training and validation rows, the bf16 base, the chat contract. Out: estimate.json, bytes by what they are for.
+In: training and validation rows, the bf16 base, the chat contract. Out: estimate.json, bytes by purpose.
 
-What backward keeps is not guessed from a formula: the model runs its forward once on torch's meta device (shapes
-without data), and what autograd saves is counted. That holds for any architecture and adapter. docs/training.md sets
-the estimate against the measured peak.
+The memory for the backward pass does not come from a formula: the model runs one forward pass on torch's meta device
+(shapes without data), and the tensors that autograd saves are counted. This works for any architecture and adapter.
+docs/training.md compares the estimate with the measured peak.
 """
 
 import logging
@@ -33,9 +33,9 @@ LIBRARIES = 800 * 2**20  # resident memory of Python with torch and transformers
 
 
 def largest_micro_batch(lengths: Sequence[tuple[int, int]], token_budget: int) -> tuple[int, int, int]:
-    """Return (rows, longest, completion tokens) of the largest micro-batch that could come, whatever rows meet.
+    """Return (rows, longest, completion tokens) of the largest micro-batch that could occur.
 
-    `lengths`: (prompt tokens, completion tokens) of each row. The longest row with as many of its length as
+    `lengths`: (prompt tokens, completion tokens) of each row. The worst case is as many rows of the greatest length as
     fit the budget, all with the longest completion.
     """
     longest = max(prompt + completion for prompt, completion in lengths)
@@ -46,14 +46,14 @@ def largest_micro_batch(lengths: Sequence[tuple[int, int]], token_budget: int) -
 def count_bytes(
     base: str | Path, lora: LoraParams, weights: str, shape: tuple[int, int, int], attention: str
 ) -> dict[str, int]:
-    """Return bytes for weights, adapter, activations, vocabulary, and so on; `shape` as of `largest_micro_batch`."""
+    """Return bytes for weights, adapter, activations, vocabulary, and so on; `shape` is from `largest_micro_batch`."""
     rows, longest, completion = shape
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     saved: dict[Any, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
-        kept.append(tensor)  # so that no storage's address is used twice
+        kept.append(tensor)  # so that no storage address is reused
         return tensor
 
     kept: list[torch.Tensor] = []
@@ -67,12 +67,12 @@ def count_bytes(
         )
         adapted = get_peft_model(model, lora_config(lora), low_cpu_mem_usage=True)
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-        for parameter in adapted.parameters():  # autocast does not know this device
+        for parameter in adapted.parameters():  # autocast does not support this device
             parameter.data = parameter.data.bfloat16()
         fuse_lora(adapted)
         frozen = {p.untyped_storage()._cdata for p in adapted.parameters()}
         tokens = torch.zeros((rows, longest), dtype=torch.long)
-        mask = torch.zeros((rows, 1, longest, longest), dtype=torch.bfloat16)  # ready-made: making one looks at data
+        mask = torch.zeros((rows, 1, longest, longest), dtype=torch.bfloat16)  # ready: computing one needs data
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False)
     activations = sum(size for key, size in saved.items() if key not in frozen)
@@ -80,45 +80,47 @@ def count_bytes(
         "weights": 2 * whole if weights != "nf4-packed" else int(2 * (whole - linear) + 0.52 * linear),
         "adapter": trained * 4 * 4,  # fp32: weights, gradients, Adam's two moments
         "activations": activations,
-        # 128 rows at a time: logits in bf16 and fp32, and a copy of them to take the exponential of
+        # 128 rows at a time: logits in bf16 and fp32, and a copy for the exponential
         "vocabulary": min(completion, 128) * vocabulary * (2 + 4 + 4),
         "libraries": LIBRARIES,
     }
-    # gradients under way, kernels, gaps between what malloc has given: 30 % in the default run (docs/training.md)
+    # temporary gradients, kernels, and heap fragmentation: 30 % in the default run (docs/training.md)
     return {**parts, "margin": int(0.3 * sum(parts.values()))}
 
 
 def disk_bytes(weights: int, adapter: int, phases: int) -> int:
-    """Return bytes that a training and its export write: the folder of each phase and three checkpoints (adapter and
-    moments: 3 of `adapter`'s 4 parts, each), the rounded base, the merged model, bf16 and quantized GGUFs of both.
+    """Return the bytes that training and export write: a folder per phase and three checkpoints (each with the adapter
+    and Adam's moments: 3 of the 4 parts of `adapter`), the rounded base, the merged model, and GGUFs in bf16 and
+    quantized.
     """
     return (phases + 3) * adapter * 3 // 4 + 5 * weights
 
 
 def free_memory(device: str) -> int:
-    """Return bytes that a new process can have, of the machine, the container, or the GPU."""
+    """Return the bytes available to a new process: of the machine, the container, or the GPU."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     free = psutil.virtual_memory().available
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (most := limit.read_text().strip()) != "max":
-        free = min(free, int(most) - int(used.read_text()))
+    if limit.is_file() and used.is_file() and (allowed := limit.read_text().strip()) != "max":
+        free = min(free, int(allowed) - int(used.read_text()))
     return free
 
 
 def check_fit(parts: Mapping[str, int], free: int, disk: int, free_disk: int, settings: str) -> None:
-    """Raise GradusError with the figures if memory or disk is short."""
+    """Raise GradusError with the figures if there is not enough memory or disk space."""
     need = sum(parts.values())
     if need > free:
         listed = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items())
         raise GradusError(
-            f"training needs about {need / GIB:.1f} GiB of memory ({listed}), and {free / GIB:.1f} are free. "
-            f"{settings}, or take a smaller base_model. If another machine trains, say in train.memory_gib what it has."
+            f"training needs about {need / GIB:.1f} GiB of memory ({listed}), but only {free / GIB:.1f} GiB are free. "
+            f"{settings}, or use a smaller base_model. If you train on another machine, set train.memory_gib to its "
+            "memory."
         )
     if disk > free_disk:
         raise GradusError(
-            f"a training and its export need about {disk / GIB:.1f} GiB of disk, and {free_disk / GIB:.1f} are free. "
-            "Make room, or work in a folder on a larger disk."
+            f"training and export need about {disk / GIB:.1f} GiB of disk space, but only {free_disk / GIB:.1f} GiB "
+            "are free. Free up space, or work in a folder on a larger disk."
         )
 
 
@@ -132,19 +134,21 @@ def estimate(
     memory_gib: float | None,
     output: str | Path,
 ) -> None:
-    """Write the estimate; raise GradusError if it does not fit. `train`: those settings of the config's section that it
-    depends on; `phases`: how many; `memory_gib`: what may be counted on, None for what is free.
+    """Write the estimate; raise GradusError if there is not enough memory or disk space.
+
+    `train`: the training settings that the estimate depends on; `phases`: their number; `memory_gib`: the memory to
+    count on, or None for what is free now.
     """
     device = choose_device()
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     encoded = [encode(tokenizer, contract, record) for file in (rows, valid) for record in read_records(file)]
     if not encoded:
-        raise GradusError(f"{rows}: no row to train on; see split.json and score.json for where they went")
+        raise GradusError(f"{rows}: no rows to train on; see split.json and score.json for where they went")
     budget = train["micro_batch_tokens"]
     shape = largest_micro_batch([(len(a), len(b)) for a, b in encoded], budget)
     attention = choose_attention(train["attention"], device)
-    if attention != "sdpa":  # `rows` makes the same products; flash attention keeps less, and has no kernel for this
+    if attention != "sdpa":  # `rows` computes the same products; flash attention saves less, and has no kernel here
         attention = "eager"
     parts = count_bytes(base, LoraParams(**train["lora"]), train["base_weights"], shape, attention)
     disk = disk_bytes(parts["weights"], parts["adapter"], phases)
@@ -158,7 +162,7 @@ def estimate(
     output = Path(output)
     free_disk = shutil.disk_usage(next(p for p in output.parents if p.is_dir())).free
     free = int(memory_gib * GIB) if memory_gib else free_memory(device)
-    advice = f"Lower train.micro_batch_tokens (now {budget}; a row longer than that goes alone)"
+    advice = f"Lower train.micro_batch_tokens (now {budget}; a longer row is computed alone)"
     if train["base_weights"] != "nf4-packed":
         advice += ", set train.base_weights: nf4-packed"
     check_fit(parts, free, disk, free_disk, advice)

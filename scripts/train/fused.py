@@ -1,7 +1,8 @@
-"""Two operations of a step written out with their gradients: the adapted linear layer, and the head with its loss.
+"""Two operations with hand-written gradients: the linear layer with LoRA, and the output head with its loss.
 
-PEFT multiplies and adds the adapter's output at full width, and keeps what backward needs of each; autograd keeps the
-logits several times over. Both here compute the same values; tests hold them to PEFT's and torch's, gradients included.
+PEFT multiplies and adds the adapter's output at full width and saves tensors for the backward pass of each operation;
+autograd saves several copies of the logits. The versions here compute the same values with less memory. Tests compare
+them with PEFT's and torch's, gradients included.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ from torch.nn.functional import linear
 
 
 class AdaptedLinear(torch.autograd.Function):
-    """x·Wᵀ + bias + scale·(x·Aᵀ)·Bᵀ with W frozen; A and B in fp32, computed with in the type of x."""
+    """x·Wᵀ + bias + scale·(x·Aᵀ)·Bᵀ with W frozen; A and B are fp32 and are cast to the type of x."""
 
     @staticmethod
     def forward(
@@ -28,7 +29,7 @@ class AdaptedLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        """Return gradients of x, a and b."""
+        """Return the gradients of x, a and b."""
         flat, weight, a, scaled, low = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         of_low = gradient @ scaled
@@ -39,9 +40,8 @@ class AdaptedLinear(torch.autograd.Function):
 
 
 class HeadLoss(torch.autograd.Function):
-    """Summed cross-entropy of a frozen head, in nats; the gradient is made with the logits at hand, 128 rows at a time.
-
-    The idea is that of Liger's fused linear cross-entropy (arXiv 2410.10989).
+    """Summed cross-entropy of a frozen head, in nats. The gradient is computed in the forward pass, from the logits of
+    128 rows at a time, as in Liger's fused linear cross-entropy (arXiv 2410.10989).
     """
 
     @staticmethod
@@ -54,9 +54,9 @@ class HeadLoss(torch.autograd.Function):
             logits = linear(hidden[rows], weight).float()
             scale = logits.logsumexp(-1, keepdim=True)
             total += (scale - logits.gather(1, wanted)).sum()
-            chances = logits.sub_(scale).exp_()
-            chances.scatter_add_(1, wanted, -torch.ones_like(wanted, dtype=chances.dtype))
-            gradient[rows] = chances.to(hidden.dtype) @ weight
+            probabilities = logits.sub_(scale).exp_()
+            probabilities.scatter_add_(1, wanted, -torch.ones_like(wanted, dtype=probabilities.dtype))
+            gradient[rows] = probabilities.to(hidden.dtype) @ weight
         ctx.save_for_backward(gradient)
         return total
 
@@ -68,9 +68,9 @@ class HeadLoss(torch.autograd.Function):
 
 
 def fuse_lora(model: torch.nn.Module) -> bool:
-    """Give each plain LoRA layer the forward above; return whether all adapted layers have it.
+    """Replace the forward pass of each plain LoRA layer with the one above; return whether this covers all LoRA layers.
 
-    Layers with dropout, DoRA or packed weights keep PEFT's own, which needs autocast.
+    Layers with dropout, DoRA or packed weights keep PEFT's forward pass, which needs autocast.
     """
     layers = [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")]
     plain = [

@@ -1,4 +1,4 @@
-"""A pack through the model: logits and loss, computed at completion tokens only; and the check that rows stay apart."""
+"""Run a pack through the model: logits and loss at completion tokens only, and a check that rows stay separate."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ from scripts.train.packing import IGNORED, Pack, collate, on, packs
 
 
 def shares_beginnings(model: Any) -> bool:
-    """Return whether the model's attention keeps packed rows apart by their bounds; others go by positions alone."""
+    """Return whether the model's attention separates packed rows by `bounds`; others use the position ids only."""
     return bool(model.config._attn_implementation == "rows")
 
 
 def _arguments(causal: Any, packed: Pack) -> dict[str, Any]:
-    """Return what a model is called with for a pack."""
+    """Return the arguments to call a model with for a pack."""
     arguments: dict[str, Any] = {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "use_cache": False}
     if shares_beginnings(causal):
         arguments["bounds"] = packed.bounds
@@ -30,7 +30,7 @@ def _autocast(model: Any, causal: Any) -> Any:
 
 
 def _whole(causal: Any) -> bool:
-    """Return whether a model does more to its logits than the head (soft-capping, scaling), and must run whole."""
+    """Return whether a model changes its logits after the head (soft-capping, scaling), so that it must run whole."""
     return any(
         getattr(causal.config, name, None) for name in ("final_logit_softcapping", "logits_scaling", "logit_scale")
     )
@@ -57,7 +57,7 @@ def completion_logits(model: Any, packed: Pack) -> tuple[torch.Tensor, torch.Ten
 def completion_loss(model: Any, packed: Pack) -> torch.Tensor:
     """Return the summed cross-entropy, in nats, over the completion tokens of a pack.
 
-    The head runs at those positions alone.
+    The head is computed at those positions only.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = causal.get_output_embeddings()
@@ -71,28 +71,29 @@ def completion_loss(model: Any, packed: Pack) -> torch.Tensor:
 
 
 def check_isolation(model: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise GradusError if rows of a pack see each other: their hidden states together must be those of each alone.
+    """Raise GradusError if the rows of a pack attend to each other.
 
-    An architecture could ignore what keeps rows apart (bounds, or positions that begin anew) without a word.
+    Each row's hidden states in a pack must equal those of the row alone. An architecture could silently ignore what
+    separates the rows: bounds, or positions that restart at 0.
     """
     causal = model.get_base_model()
     together = list(packs(on(model.device, collate(rows)), 10**9, shares_beginnings(model)))
     alone = [pack for row in rows for pack in packs(on(model.device, collate([row])), 10**9, False)]
     model.eval()
     with torch.no_grad(), _autocast(model, causal):
-        one, other = (
+        in_pack, by_row = (
             torch.cat(
                 [
                     causal.get_decoder()(**_arguments(causal, pack)).last_hidden_state[0][pack.targets != IGNORED]
-                    for pack in some
+                    for pack in group
                 ]
             ).float()
-            for some in (together, alone)
+            for group in (together, alone)
         )
     model.train()
-    difference = ((one - other).norm() / other.norm()).item()
-    if difference > 0.1:  # rounding in bf16 makes 0.01
+    difference = ((in_pack - by_row).norm() / by_row.norm()).item()
+    if difference > 0.1:  # rounding in bf16 causes 0.01
         raise GradusError(
             f"{type(causal).__name__}: packed rows see each other (their hidden states differ by {difference:.0%} from "
-            "each row's alone). Set train.micro_batch_tokens: 1, so that each row goes alone."
+            "those of each row alone). Set train.micro_batch_tokens: 1, so that each row is computed alone."
         )

@@ -1,4 +1,4 @@
-"""The model that training works on: NF4 base, LoRA adapter, and what guards the two."""
+"""The model to train: NF4 base and LoRA adapter, with safeguards for their number formats."""
 
 import importlib.util
 import logging
@@ -35,9 +35,9 @@ def choose_device() -> str:
 
 
 def choose_attention(wanted: str, device: str) -> str:
-    """Return the attention kernel: `wanted`, or for `auto` the fastest that is there.
+    """Return the attention kernel: `wanted`, or for `auto` the fastest one available.
 
-    On CPUs that is `rows`, our own (docs/training.md).
+    On CPUs that is our own `rows` (docs/training.md).
     """
     if wanted != "auto":
         return wanted
@@ -47,7 +47,7 @@ def choose_attention(wanted: str, device: str) -> str:
 
 
 def load_base(base: str | Path, device: str, attention: str, packed: bool) -> Any:
-    """Return a checkpoint in bf16, as it is; with `packed`, its linear layers in NF4 with double quantisation."""
+    """Return a checkpoint in bf16; with `packed`, its linear layers are in NF4 with double quantization."""
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -69,10 +69,10 @@ def load_base(base: str | Path, device: str, attention: str, packed: bool) -> An
 
 
 def keep_autograd_path(model: torch.nn.Module) -> int:
-    """Stop bitsandbytes from repacking 4-bit weights in an evaluation; return how many layers this concerns.
+    """Stop bitsandbytes from repacking 4-bit weights during evaluation; return how many layers are affected.
 
-    On CPUs with AVX512-BF16 a forward without gradients repacks the weights for a kernel that has no backward,
-    and training afterwards goes on with wrong gradients and no error. See docs/training.md.
+    On CPUs with AVX512-BF16, a forward pass without gradients repacks the weights for a kernel that has no backward
+    pass. Training then continues with wrong gradients and no error. See docs/training.md.
     """
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
     for layer in layers:
@@ -81,7 +81,7 @@ def keep_autograd_path(model: torch.nn.Module) -> int:
 
 
 def unpack_nf4(model: torch.nn.Module) -> None:
-    """Replace each 4-bit layer by a plain linear layer with the weights that the 4-bit layer stands for."""
+    """Replace each 4-bit layer with a plain linear layer that has the dequantized weights."""
     for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, Linear4bit)]:
         packed: Any = layer.weight
         weight = bnb.functional.dequantize_4bit(packed.data, packed.quant_state).to(torch.bfloat16)
@@ -91,7 +91,7 @@ def unpack_nf4(model: torch.nn.Module) -> None:
             plain.bias = torch.nn.Parameter(layer.bias.data, requires_grad=False)
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, plain)
-    # the model is a plain bf16 one now; libraries must not take it for a packed one
+    # the model is plain bf16 now; libraries must not treat it as a packed one
     model.is_loaded_in_4bit = model.is_quantized = False  # type: ignore[assignment]
     for attribute in ("hf_quantizer", "quantization_method"):
         if hasattr(model, attribute):
@@ -101,7 +101,7 @@ def unpack_nf4(model: torch.nn.Module) -> None:
 
 
 def lora_config(lora: LoraParams) -> LoraConfig:
-    """Return PEFT's description of the adapter."""
+    """Return PEFT's config of the adapter."""
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
@@ -114,12 +114,12 @@ def lora_config(lora: LoraParams) -> LoraConfig:
 
 
 def attach_adapter(model: Any, lora: LoraParams, previous: str | Path | None, seed: int) -> Any:
-    """Return the model with a trainable adapter: a fresh one, or the previous phase's to go on with.
+    """Return the model with a trainable adapter: a new one, or the previous phase's.
 
-    Adapter weights are fp32 and compute in bf16 by autocast; see `keep_adapter_fp32`.
+    Adapter weights are fp32; autocast computes in bf16. See `keep_adapter_fp32`.
     """
     if previous is not None:
-        logging.info("going on from %s", previous)
+        logging.info("continuing from the adapter in %s", previous)
         adapted = PeftModel.from_pretrained(model, previous, is_trainable=True)
     else:
         torch.manual_seed(seed)
@@ -130,10 +130,10 @@ def attach_adapter(model: Any, lora: LoraParams, previous: str | Path | None, se
 
 
 def keep_adapter_fp32(model: torch.nn.Module) -> None:
-    """Hold adapter weights, and so Adam's moments, in fp32, and leave the casting to autocast.
+    """Keep adapter weights, and so Adam's moments, in fp32, and leave casting to autocast.
 
-    In bf16 a moment hardly moves: its 8 bits cannot hold a change of 0.1 %. PEFT would cast every layer's
-    input to the adapter's type as well, only for autocast to cast it back.
+    In bf16 the moments would hardly change: 8 bits of precision cannot represent a change of 0.1 %. PEFT would also
+    cast every layer's input to the adapter's type, and autocast would cast it back.
     """
     for parameter in model.parameters():
         if parameter.requires_grad:

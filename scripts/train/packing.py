@@ -1,4 +1,4 @@
-"""Rows as token ids, laid end to end in packs of bounded size: without padding, none seeing another."""
+"""Rows as token ids, concatenated into packs of bounded size, without padding. Packed rows do not see each other."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ import torch
 
 from scripts.common.records import Record
 
-IGNORED = -100  # the label that the loss skips
+IGNORED = -100  # the label that the loss ignores
 
 
 def encode(tokenizer: Any, contract: Any, record: Record) -> tuple[list[int], list[int]]:
-    """Return (prompt ids, completion ids): the template around prompt and earlier turns, response and end of turn."""
+    """Return (prompt ids, completion ids): the rendered prompt with earlier turns; the response with end of turn."""
     text = tokenizer.apply_chat_template(
         contract.ask(record),
         chat_template=contract.chat_template,
@@ -26,15 +26,15 @@ def encode(tokenizer: Any, contract: Any, record: Record) -> tuple[list[int], li
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Group the rows of one step, in their order, so that each group holds at most `token_budget` tokens.
+    """Group the rows of one step, in order, so that each group has at most `token_budget` tokens.
 
-    A row longer than the budget stands alone. Groups are of about the same size. Returns lists of row numbers.
+    A row longer than the budget is a group of its own. Groups are about equal in size. Returns lists of row numbers.
     """
     share = sum(lengths) / -(-sum(lengths) // token_budget) if lengths else 0
     groups: list[list[int]] = []
     held = 0
     for row, length in enumerate(lengths):
-        # a group is closed when the next row does not fit it, or when more than half of that row lies beyond its share
+        # a group is complete when the next row does not fit, or when more than half of that row would exceed its share
         if groups and held + length <= token_budget and held + length / 2 <= share:
             groups[-1].append(row)
             held += length
@@ -45,7 +45,7 @@ def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
 
 
 def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """Lay rows of `input_ids` and `labels` end to end: tensors of shape (tokens,), and `lengths` of shape (rows,)."""
+    """Concatenate rows of `input_ids` and `labels`: tensors of shape (tokens,), and `lengths` of shape (rows,)."""
     flat = {
         name: torch.tensor([value for row in rows for value in row[name]], dtype=torch.long)
         for name in ("input_ids", "labels")
@@ -54,8 +54,8 @@ def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 def collate_step(items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """Lay the rows of one step end to end. A data set's item is a whole step, its `input_ids` and `labels` lists of
-    rows: so no sampler can take a row into another step.
+    """Concatenate the rows of one step. An item of the dataset is a whole step whose `input_ids` and `labels` are lists
+    of rows, so no sampler can move a row to another step.
     """
     (step,) = items
     return collate([{"input_ids": i, "labels": j} for i, j in zip(step["input_ids"], step["labels"], strict=True)])
@@ -63,41 +63,41 @@ def collate_step(items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
 
 @dataclass
 class Pack:
-    """Rows laid end to end for one pass through the model, without padding."""
+    """Rows concatenated for one pass through the model, without padding."""
 
     input_ids: torch.Tensor  # (1, tokens)
-    position_ids: torch.Tensor  # (1, tokens); each row's own
-    targets: torch.Tensor  # (tokens,); the next token where it is trained, else IGNORED
-    bounds: list[int]  # where the part that all rows begin with ends, then where each row's rest ends
+    position_ids: torch.Tensor  # (1, tokens); counted within each row
+    targets: torch.Tensor  # (tokens,); the next token if it is trained, else IGNORED
+    bounds: list[int]  # where the shared prefix ends, then where each row's remainder ends
 
 
 def pack(rows: Sequence[Mapping[str, torch.Tensor]], share: bool) -> Pack:
     """Return the pack of rows of `input_ids` and `labels`, tensors of shape (tokens,).
 
-    With `share`, the tokens that all rows begin with stand once. The last token of the shortest prompt never
-    belongs to them, so what is shared predicts prompt tokens only, and no loss.
+    With `share`, the prefix that all rows have in common is stored once. It never includes the last token of the
+    shortest prompt, so it predicts only prompt tokens and adds no loss.
     """
     ids, labels = [row["input_ids"] for row in rows], [row["labels"] for row in rows]
     shared = 0
     if share and len(rows) > 1:
-        most = max(0, min(int((row != IGNORED).int().argmax()) for row in labels) - 1)
-        alike = torch.stack([row[:most] for row in ids])
-        differs = (alike != alike[0]).any(0)
-        shared = int(differs.int().argmax()) if differs.any() else most
-    nothing = labels[0].new_full((1,), IGNORED)
-    targets = [torch.cat([row[1:], nothing])[shared:] for row in labels]
+        limit = max(0, min(int((row != IGNORED).int().argmax()) for row in labels) - 1)
+        prefixes = torch.stack([row[:limit] for row in ids])
+        differs = (prefixes != prefixes[0]).any(0)
+        shared = int(differs.int().argmax()) if differs.any() else limit
+    ignored = labels[0].new_full((1,), IGNORED)
+    targets = [torch.cat([row[1:], ignored])[shared:] for row in labels]
     positions = [torch.arange(len(row), device=row.device)[shared:] for row in ids]
     rests = [row[shared:] for row in ids]
     return Pack(
         torch.cat([ids[0][:shared], *rests])[None],
         torch.cat([torch.arange(shared, device=ids[0].device), *positions])[None],
-        torch.cat([nothing.expand(shared), *targets]),
+        torch.cat([ignored.expand(shared), *targets]),
         list(accumulate([shared, *map(len, rests)])),
     )
 
 
 def packs(inputs: Mapping[str, torch.Tensor], token_budget: int, share: bool) -> Iterator[Pack]:
-    """Yield the packs of a step that `collate` laid out."""
+    """Yield the packs of a step that `collate` prepared."""
     lengths = inputs["lengths"].tolist()
     split = {name: inputs[name].split(lengths) for name in ("input_ids", "labels")}
     for group in micro_batches(lengths, token_budget):

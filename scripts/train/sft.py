@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on prompt and response: the rows as token ids, the steps, the held-out loss."""
+"""Supervised fine-tuning on prompt and response: rows as token ids, steps, and held-out loss."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -17,7 +17,7 @@ from scripts.train.packing import IGNORED, collate, encode, on, packs
 def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContract, max_length: int) -> Dataset:
     """Return the rows as `input_ids` and `labels`: prompt masked, response and end of turn trained.
 
-    Raises GradusError naming the first rows that are longer than `max_length` tokens: nothing is cut in silence.
+    Raises GradusError that names the first rows longer than `max_length` tokens: nothing is truncated silently.
     """
     rows, long = [], []
     for record in records:
@@ -28,7 +28,7 @@ def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContra
     if long:
         raise GradusError(
             f"{len(long)} rows are longer than train.max_length ({max_length} tokens): {', '.join(long[:3])} … "
-            "Raise train.max_length (it costs memory), or take the rows out."
+            "Raise train.max_length (this takes more memory), or remove the rows."
         )
     return Dataset.from_list(rows)
 
@@ -42,7 +42,7 @@ def make_steps(rows: Dataset, sizes: Sequence[int]) -> Dataset:
 
 
 def heldout_loss(model: Any, rows: Dataset, token_budget: int) -> float:
-    """Return the mean loss per completion token, in nats, without a gradient."""
+    """Return the mean loss per completion token, in nats, computed without gradients."""
     model.eval()
     total, count = 0.0, 0
     with torch.no_grad():

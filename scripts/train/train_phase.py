@@ -1,8 +1,8 @@
 """Fine-tune one phase, starting from the previous phase's adapter.
 
 In: the phase's rows in order, the schedule of all phases, held-out rows, the base to train on, the chat contract,
-the previous phase's folder (none for the first). Out: a folder with the adapter and the optimizer's state
-(safetensors both), the loss history and a summary. Under way: checkpoints in a work folder.
+and the previous phase's folder (none for the first phase). Out: a folder with the adapter and the optimizer state
+(both safetensors), the loss history and a summary. While it runs, it writes checkpoints to a work folder.
 """
 
 import importlib.util
@@ -41,7 +41,7 @@ from scripts.train.trainer import digest
 
 @dataclass
 class TrainParams:
-    """See config/schema.yaml, `train`, for each."""
+    """The training settings; see config/schema.yaml, `train`."""
 
     threads: int
     lora: Mapping[str, Any]
@@ -76,9 +76,9 @@ def schedule_position(schedule: Mapping[str, int], phase: str, spans: str) -> tu
 
 
 def fingerprint(files: Mapping[str, str | Path | None], params: TrainParams, **more: Any) -> str:
-    """Return a hash of all that shapes a phase's result: inputs' contents, settings, code, libraries, CPU kernels.
+    """Return a hash of all that affects a phase's result: input contents, settings, code, libraries, CPU kernels.
 
-    Training resumes from a checkpoint only if it has the same one.
+    Training resumes from a checkpoint only if its fingerprint is the same.
     """
     contents = {
         name: None if path is None else sha256_folder(path) if Path(path).is_dir() else sha256_file(path)
@@ -98,7 +98,7 @@ def fingerprint(files: Mapping[str, str | Path | None], params: TrainParams, **m
 
 
 def load_model(base: str | Path, adapter: Path | None, seed: int, params: TrainParams, device: str) -> Any:
-    """Return the base with a trainable adapter, the one in the folder `adapter` or a new one."""
+    """Return the base with a trainable adapter: the one in the folder `adapter`, or a new one."""
     lora = LoraParams(**params.lora)
     if params.backend == "unsloth":
         from scripts.train.unsloth_backend import load_unsloth
@@ -127,25 +127,27 @@ def train_phase(
 ) -> None:
     """Train one phase and write its folder (adapter, optimizer state), history and summary.
 
-    `schedule`: steps of each phase, in the order of training; `method`: a name of METHODS. `base` is the checkpoint to
-    train on (rounded to NF4, or not). `work` holds checkpoints while the phase is under
-    way; a killed phase goes on from the last one, to the same bytes. It is removed once the phase is done.
+    `schedule`: steps of each phase, in training order; `method`: a name in METHODS; `base`: the checkpoint to train on
+    (rounded to NF4, or not). `work` holds checkpoints while the phase runs; a killed phase resumes from the last one
+    and ends with the same bytes. It is deleted when the phase is done.
     """
     began = time.time()
-    imported = began - psutil.Process().create_time()  # since the process began
+    imported = began - psutil.Process().create_time()  # since the process started
     torch.set_num_threads(params.threads)
     require_whole(base, *([previous] if previous else []))
     device = choose_device()
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     contract.require(str(base), tokenizer.chat_template, tokenizer.eos_token_id)
-    how = METHODS[method]
-    laid = read_steps(rows)
-    data = how.make_dataset([record for step in laid for record in step], tokenizer, contract, params.max_length)
-    steps = how.make_steps(data, list(map(len, laid)))
+    functions = METHODS[method]
+    planned = read_steps(rows)
+    data = functions.make_dataset(
+        [record for step in planned for record in step], tokenizer, contract, params.max_length
+    )
+    steps = functions.make_steps(data, list(map(len, planned)))
     held_out = list(read_records(valid))
-    check = how.make_dataset(held_out, tokenizer, contract, params.max_length) if held_out else None
-    tokenised = time.time() - began
+    check = functions.make_dataset(held_out, tokenizer, contract, params.max_length) if held_out else None
+    tokenized = time.time() - began
     files = {"rows": rows, "valid": valid, "base": base, "contract": contract_path, "previous": previous}
     order = list(schedule)
     key = fingerprint(
@@ -154,19 +156,19 @@ def train_phase(
     checkpoints = Checkpoints(Path(work) / key)
     progress = checkpoints.newest() or Progress()
     resumed = progress.step
-    logging.info("from step %d of the phase; checkpoints in %s", resumed, checkpoints.folder)
+    logging.info("starting at step %d of the phase; checkpoints in %s", resumed, checkpoints.folder)
 
     before = checkpoints.path(resumed) if resumed else Path(previous) if previous else None
     model = load_model(base, before / "adapter" if before else None, seed, params, device)
     if params.micro_batch_tokens > 1:
         check_isolation(model, [data[row] for row in range(min(3, len(data)))])
-    loaded = time.time() - began - tokenised
+    loaded = time.time() - began - tokenized
     first_step, total_steps = schedule_position(schedule, phase, params.schedule_spans)
     tokens_per_step = [sum(map(len, step)) for step in steps["input_ids"]]
     remaining = steps.select(range(min(resumed, len(steps)), len(steps)))
 
     def evaluate() -> float:
-        return how.heldout_loss(model, check, params.micro_batch_tokens)
+        return functions.heldout_loss(model, check, params.micro_batch_tokens)
 
     with tempfile.TemporaryDirectory() as scratch, atomic_path(history) as losses:
         if resumed:
@@ -183,14 +185,14 @@ def train_phase(
             params.checkpoint_minutes,
             seed=seed * 1_000 + order.index(phase),
         )
-        trainer = how.trainer(
+        trainer = functions.trainer(
             model=model,
             args=SFTConfig(
                 output_dir=scratch,
                 seed=seed,
                 use_cpu=device == "cpu",
-                bf16=False,  # completion_loss does its own autocast
-                per_device_train_batch_size=1,  # item, which is a step
+                bf16=False,  # completion_loss uses autocast itself
+                per_device_train_batch_size=1,  # an item is a whole step
                 num_train_epochs=1,
                 learning_rate=params.learning_rate,
                 lr_scheduler_type=params.schedule,
@@ -212,7 +214,7 @@ def train_phase(
             ),
             train_dataset=remaining if len(remaining) else steps,
             processing_class=tokenizer,
-            data_collator=how.collate,
+            data_collator=functions.collate,
             callbacks=[callback],
             token_budget=params.micro_batch_tokens,
             first_step=first_step + resumed,
@@ -229,15 +231,15 @@ def train_phase(
         if progress.best_step in (None, progress.step):
             save_trained(model, optimizer, part)
         else:
-            logging.info("keeping the adapter of step %d, whose held-out loss is the lowest", progress.best_step)
+            logging.info("keeping the adapter of step %d, which has the lowest held-out loss", progress.best_step)
             best = checkpoints.path(progress.best_step)
             shutil.copytree(best / "adapter", part / "adapter")
             shutil.copy(best / "optimizer.safetensors", part)
-        shutil.copy(Path(base) / "base.json", part)  # which base the adapter belongs to: merge compares
+        shutil.copy(Path(base) / "base.json", part)  # which base the adapter belongs to: merge checks it
     tokens = sum(tokens_per_step[: progress.step])
     facts = {
         "phase": phase,
-        "rows": sum(map(len, laid[: progress.step])),
+        "rows": sum(map(len, planned[: progress.step])),
         "steps": progress.step,
         "planned_steps": len(tokens_per_step),
         "kept_step": progress.best_step or progress.step,
@@ -248,8 +250,8 @@ def train_phase(
         "seconds": {
             "all": round(imported + time.time() - began, 1),
             "imports": round(imported, 1),
-            "tokenisation": round(tokenised, 1),
-            "model": round(loaded, 1),  # loading, and hashing what the checkpoints' key is made of
+            "tokenization": round(tokenized, 1),
+            "model": round(loaded, 1),  # loading, and hashing for the fingerprint
             "steps": round(progress.seconds, 1),
         },
         "tokens_per_s": round(tokens / progress.seconds, 1),

@@ -1,7 +1,7 @@
-"""TRL's SFTTrainer with the step that a curriculum on a small machine needs, and what ends a training gone wrong.
+"""TRL's SFTTrainer with optimizer steps for a curriculum on a small machine, and checks that stop a failed training.
 
-Rows are taken in file order. One batch is one optimizer step, done in packs (`packing.py`). Schedule and optimizer go
-on across phases.
+Rows are taken in file order. One batch is one optimizer step, computed in packs (`packing.py`). Learning-rate schedule
+and optimizer state continue across phases.
 """
 
 import math
@@ -19,18 +19,18 @@ from scripts.train.loss import completion_loss, shares_beginnings
 from scripts.train.model import keep_adapter_fp32
 from scripts.train.packing import IGNORED, packs
 
-WINDOW = 10  # steps whose mean loss is watched
-ADVICE = "Lower train.learning_rate (half is a good try), or raise train.warmup_share."
+WINDOW = 10  # steps to average the loss over
+ADVICE = "Lower train.learning_rate (try half of it), or raise train.warmup_share."
 
 
 def digest(rows: Sequence[Sequence[int]]) -> str:
-    """Return a hash of the token ids of a step's rows, in their order."""
+    """Return a hash of the token ids of a step's rows, in order."""
     return sha256_json([list(row) for row in rows])
 
 
 def check_loss(losses: Sequence[float]) -> None:
-    """Raise GradusError if training has run away: the mean loss of the last ten steps, in nats per token, is three
-    times the lowest such mean so far, and more than 1 above it. (One bad step, or a harder phase, is not that.)
+    """Raise GradusError if training diverges: the mean loss of the last ten steps, in nats per token, is more than
+    three times the lowest such mean so far and more than 1 above it. (One bad step or a harder phase does not do that.)
     """
     if len(losses) <= WINDOW:
         return
@@ -39,27 +39,27 @@ def check_loss(losses: Sequence[float]) -> None:
     if means[-1] > 3 * best and means[-1] > best + 1:
         raise GradusError(
             f"the loss has exploded: {means[-1]:.2f} over the last {WINDOW} steps (to step {len(losses)} of this "
-            f"phase), after {best:.2f} at its best. {ADVICE}"
+            f"phase); its lowest mean was {best:.2f}. {ADVICE}"
         )
 
 
 class PhaseTrainer(SFTTrainer):
-    """One phase of training. The data set's items are steps, in the order to be taken (see `collate_step`)."""
+    """One phase of training. The dataset's items are steps, in training order (see `collate_step`)."""
 
     def __init__(
         self, *args: Any, token_budget: int, first_step: int, total_steps: int, digests: Sequence[str], **kwargs: Any
     ) -> None:
-        """`first_step` of `total_steps` is where this phase begins in the learning-rate schedule.
+        """`first_step` of `total_steps` is where this phase starts in the learning-rate schedule.
 
-        `digests`: what each step must get (see `digest`); anything else ends the training.
+        `digests`: the expected `digest` of each step's rows; training stops if a step gets other rows.
         """
         self.token_budget, self.first_step, self.total_steps = token_budget, first_step, total_steps
         self.digests = digests
         super().__init__(*args, **kwargs)
-        keep_adapter_fp32(kwargs["model"])  # TRL turns the adapter of a packed base into bf16
+        keep_adapter_fp32(kwargs["model"])  # TRL casts the adapter of a packed base to bf16
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Work one batch off in packs; return the step's loss, the mean over its completion tokens."""
+        """Compute one batch in packs; return the step's loss, the mean over its completion tokens."""
         model.train()
         inputs = self._prepare_inputs(inputs)
         step = self.state.global_step
@@ -68,12 +68,13 @@ class PhaseTrainer(SFTTrainer):
             != self.digests[step]
         ):
             raise GradusError(
-                f"step {step + 1} (since training began or went on) got other rows than the phase's file has for it: "
-                "something between the file and the model reorders rows. That would undo the curriculum."
+                f"step {step + 1} (since training started or resumed) got other rows than the phase's file has for it: "
+                "something between the file and the model reorders rows. That would undo the curriculum. "
+                "Please report this as a bug in Gradus."
             )
         starts = inputs["lengths"].cumsum(0) - inputs["lengths"]
         wanted = inputs["labels"] != IGNORED
-        wanted[starts] = False  # a row's first token is predicted by nothing
+        wanted[starts] = False  # nothing predicts a row's first token
         count = wanted.sum()
         total = torch.zeros((), device=count.device)
         for packed in packs(inputs, self.token_budget, shares_beginnings(self.model)):
@@ -82,13 +83,13 @@ class PhaseTrainer(SFTTrainer):
             total += loss.detach()
         if not math.isfinite(total.item()):
             raise GradusError(
-                f"the loss is {total.item()}, {self.state.global_step + 1} steps after training began or went on. "
+                f"the loss is {total.item()}, {self.state.global_step + 1} steps after training started or resumed. "
                 + ADVICE
             )
         return total
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Return the schedule over all phases, wound to where this one begins."""
+        """Return the schedule over all phases, set to where this phase starts."""
         if self.lr_scheduler is None:
             self.lr_scheduler = get_scheduler(
                 self.args.lr_scheduler_type,
@@ -98,7 +99,7 @@ class PhaseTrainer(SFTTrainer):
             )
             if self.first_step:
                 self.lr_scheduler.last_epoch = self.first_step - 1
-                with warnings.catch_warnings():  # torch takes this for a step before the optimizer's
+                with warnings.catch_warnings():  # torch warns of a step before the optimizer's
                     warnings.simplefilter("ignore")
                     self.lr_scheduler.step()
             self._created_lr_scheduler = True

@@ -1,4 +1,4 @@
-"""Load the model by Unsloth, where it is installed (CUDA only). Not verified; see docs/training.md."""
+"""Load the model with Unsloth, if it is installed (CUDA only). Untested; see docs/training.md."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from scripts.train.model import LoraParams, keep_adapter_fp32
 def load_unsloth(
     base: str | Path, lora: LoraParams, adapter: Path | None, seed: int, max_length: int, four_bit: bool
 ) -> Any:
-    """Return the base with a trainable adapter, by Unsloth's kernels. Raises GradusError where it cannot be used."""
+    """Return the base with a trainable adapter, with Unsloth's kernels. Raises GradusError if it cannot be used."""
     if lora.use_dora:
-        raise GradusError("train.lora.use_dora goes with train.backend: peft")
+        raise GradusError("train.lora.use_dora: Unsloth does not support it; set train.backend: peft")
     try:
         from unsloth import FastLanguageModel
-    except (ImportError, NotImplementedError) as error:  # the latter where there is no GPU
+    except (ImportError, NotImplementedError) as error:  # the latter if there is no GPU
         raise GradusError(
-            f"train.backend: unsloth cannot be used here ({error}). Install it beside a CUDA build of torch, "
+            f"train.backend: unsloth cannot be used here ({error}). Install it with a CUDA build of torch, "
             "or set train.backend: peft."
         ) from None
     model, _ = FastLanguageModel.from_pretrained(

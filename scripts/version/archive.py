@@ -1,7 +1,7 @@
-"""Pack one tar that a reviewer unpacks and reruns offline.
+"""Pack a tar archive that a reviewer can unpack and rerun offline.
 
-In: the sources, the lock files, the raw data, the run's manifest and resolved config, DVC's pointers; wheels if asked
-for. Out: the tar, without clock, owner or order of its own: the same content gives the same bytes.
+In: the sources, the lock files, the raw data, the run's manifest and resolved config, DVC's pointers; wheels if
+requested. Out: the tar, with fixed dates, owners and order: the same content gives the same bytes.
 """
 
 import io
@@ -29,51 +29,51 @@ ALSO = [
     "CONTRIBUTING.md",
     "dvc.yaml",
 ]
-README = """This is a run of Gradus, {run}, with everything that it was made of.
+README = """This is {run}, a run of Gradus, with everything that it was made from.
 
-    make{wheels} CONFIG={folder}/config.yaml     runs it again, without network once the packages are installed
-    {folder}/manifest.json         says what every file of the run was
-    python3 -m scripts.reproduce.compare_runs {folder}/manifest.json results/{run}/manifest.json     compares
+    make{wheels} CONFIG={folder}/config.yaml     runs it again, offline once the packages are installed
+    {folder}/manifest.json         describes every file of the original run
+    python3 -m scripts.reproduce.compare_runs {folder}/manifest.json results/{run}/manifest.json     compares both runs
 
 """
 
 
 def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Add a file of this content under this name."""
+    """Add a file with this name and content."""
     info = tarfile.TarInfo(name)  # date 0, owner 0, mode 0644
     info.size = len(content)
     archive.addfile(info, io.BytesIO(content))
 
 
 def files_under(places: Iterable[Path]) -> list[Path]:
-    """Return the files that these are or hold, sorted; what programs leave lying about is not among them."""
-    found = []
+    """Return these files and the files in these folders, sorted, without caches and Snakemake's timestamps."""
+    files = []
     for place in places:
-        found += [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
-    return sorted(file for file in found if "__pycache__" not in file.parts and file.name != TIMESTAMP)
+        files += [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
+    return sorted(file for file in files if "__pycache__" not in file.parts and file.name != TIMESTAMP)
 
 
 def build_wheels(folder: Path) -> list[Path]:
-    """Build or fetch a wheel of every pinned package into `folder`; this uses the network."""
+    """Build or fetch a wheel of every pinned package into `folder`. Uses the network."""
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(folder)]
     pins = ["--constraint", "envs/requirements.lock"]
     for what in (["--requirement", "envs/requirements.in"], ["--no-deps", "--requirement", "envs/converter.in"]):
         done = subprocess.run([*command, *pins, *what], capture_output=True, text=True, check=False)
         if done.returncode:
             raise GradusError(
-                f"pip could not gather wheels: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+                f"pip could not build the wheels: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
             )
     return sorted(folder.glob("*.whl"))
 
 
 def pack(run: str, given: Iterable[str], wheels: bool, output: str | Path) -> None:
-    """Write the tar. `given`: fetched sources and the user's files, relative to this folder."""
+    """Write the tar archive. `given`: fetched sources and the user's files, relative to this folder."""
     root = f"gradus-{run}"
-    kept = Path("archive") / run  # not under results/: Snakemake would take it for the run itself
+    kept = Path("archive") / run  # not in results/: Snakemake would treat it as the run itself
     outside = [path for path in given if Path(path).is_absolute() or ".." in Path(path).parts]
     if outside:
         raise GradusError(
-            f"{outside[0]} lies outside this folder, so a reviewer would not have it; move it into the project"
+            f"{outside[0]} is outside this folder, so a reviewer would not have it; move it into the project"
         )
     places = [Path(name) for name in [*ALSO, "docs", ".dvc/config"] if Path(name).exists()]
     places += [*source_files(), *map(Path, given), *Path("results").glob("*.dvc"), *Path("data/raw").glob("*.dvc")]

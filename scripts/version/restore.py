@@ -1,8 +1,8 @@
-"""Take over a run that DVC brought back: verify it, and tell Snakemake how it was made.
+"""Adopt a run that DVC restored: verify it, and tell Snakemake how it was made.
 
-Called before Snakemake plans. A clone has neither Snakemake's records nor its dates, so it would not know whether what
-DVC restored is up to date. Both are kept with the run, in records.json, and put in place here, once, after every file
-has been hashed: DVC does not hash what it takes from its cache.
+Called before Snakemake plans. A clone has neither Snakemake's records nor the files' dates, so Snakemake could not tell
+whether the restored files are up to date. Both are stored with the run, in records.json. They are put in place here,
+once, after every file has been hashed: DVC does not hash files that it takes from its cache.
 """
 
 import os
@@ -17,26 +17,26 @@ from scripts.version.dvc import SHOWN, cache_folder, faults
 
 
 def stamp_of(run: str) -> Path:
-    """Return the file that says which records of a run Snakemake has been told in this folder."""
+    """Return the file that says which records of a run Snakemake already has in this folder."""
     return OURS / f"{run}.restored"
 
 
 def remember(run: str, records: Path) -> None:
-    """Note that Snakemake knows these records."""
+    """Record that Snakemake has these records."""
     with atomic_open(stamp_of(run)) as handle:
         handle.write(sha256_file(records))
 
 
 def forget(run: str) -> None:
-    """Note that a run is no longer what was recorded, since jobs are about to change it."""
+    """Discard a run's records, because jobs are about to change the run."""
     (Path("results") / run / "records.json").unlink(missing_ok=True)
     stamp_of(run).unlink(missing_ok=True)
 
 
 def restore(run: str) -> bool:
-    """Take over what DVC restored of a run; return whether there was anything new.
+    """Adopt the files of a run that DVC restored; return whether there was anything new.
 
-    Raises GradusError that names what is corrupted or changed; nothing is used then.
+    Raises GradusError that names the corrupted or changed files; then nothing is adopted.
     """
     records = Path("results") / run / "records.json"
     stamp = stamp_of(run)
@@ -45,10 +45,10 @@ def restore(run: str) -> bool:
     kept = read_json(records)
     cache = cache_folder()
     pointers = [Path(pointer) for pointer in kept["pointers"] if Path(pointer).is_file()]
-    found = [fault for pointer in pointers for fault in faults(pointer, cache)]
-    if found:
-        more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        raise GradusError("what DVC restored cannot be used:\n  " + "\n  ".join(found[:SHOWN]) + more)
+    messages = [fault for pointer in pointers for fault in faults(pointer, cache)]
+    if messages:
+        more = f"\n  … and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
+        raise GradusError("what DVC restored cannot be used:\n  " + "\n  ".join(messages[:SHOWN]) + more)
     set_dates(kept["order"])
     write_metadata(kept["records"])
     remember(run, records)
@@ -56,7 +56,7 @@ def restore(run: str) -> bool:
 
 
 def set_dates(paths: list[str]) -> None:
-    """Give files the dates of now, each later than the one before; a folder's date is that of a file of Snakemake's."""
+    """Set files' dates to now, each later than the previous one; a folder's date is in Snakemake's timestamp file."""
     now = time.time_ns()
     for number, path in enumerate(paths):
         moment = now - (len(paths) - number) * 1_000_000

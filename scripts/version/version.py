@@ -1,7 +1,7 @@
 """Record a finished run for DVC and git: pointer files, metrics, plots, artifacts.
 
-In: a run with its manifest. Out: records.json, Snakemake's own records of the run; beside it, for git,
-results/<run>.dvc, data/raw/<source>.dvc and dvc.yaml, which names metrics, plots and models and has no stages.
+In: a run with its manifest. Out: records.json, Snakemake's own records of the run; and, for git, results/<run>.dvc,
+data/raw/<source>.dvc and dvc.yaml, which lists metrics, plots and models and has no stages.
 """
 
 import logging
@@ -22,9 +22,9 @@ from scripts.version.restore import remember
 
 
 def collect(run: str, targets: Sequence[str]) -> dict[str, Any]:
-    """Return {records, order: paths from first made to last} of everything behind `targets`.
+    """Return {records, order: paths from oldest to newest} of everything that `targets` depend on.
 
-    Benchmarks come last: Snakemake counts them among a job's outputs and wants them newer than its inputs.
+    Benchmarks come last: Snakemake counts them as a job's outputs, which must be newer than its inputs.
     """
     records = ancestors(read_metadata(), list(targets))
     order = sorted((path for path in records if Path(path).exists()), key=lambda path: records[path]["endtime"])
@@ -33,13 +33,13 @@ def collect(run: str, targets: Sequence[str]) -> dict[str, Any]:
 
 
 def known_to_git(path: str) -> bool:
-    """Say whether git has a file or something of a folder."""
+    """Return whether git tracks a file, or a file in a folder."""
     done = subprocess.run(["git", "ls-files", "--", path], capture_output=True, text=True, check=False)
     return bool(done.stdout.strip())
 
 
 def to_track(run: str, sources: Sequence[str], records: dict[str, Any]) -> list[str]:
-    """Return what DVC has to keep: the run, fetched sources, and files of the user's that lie here and git lacks."""
+    """Return the paths for DVC to track: the run, fetched sources, and the user's files here that git does not have."""
     fetched = [path for path in records if path.startswith("data/raw/")]
     here = Path.cwd()
     own = [
@@ -51,7 +51,7 @@ def to_track(run: str, sources: Sequence[str], records: dict[str, Any]) -> list[
 
 
 def describe_run(run: str, served: dict[str, str], figures: Sequence[str]) -> dict[str, Any]:
-    """Return what dvc.yaml says of a run; `served`: {name: path} of its models."""
+    """Return the entries of a run in dvc.yaml; `served`: {name: path} of its models."""
     return {
         "metrics": [f"results/{run}/metrics.json"],
         "plots": [{path: None} for path in figures],
@@ -63,7 +63,7 @@ def describe_run(run: str, served: dict[str, str], figures: Sequence[str]) -> di
 
 
 def merge_runs(known: dict[str, Any], run: str, new: dict[str, Any]) -> dict[str, Any]:
-    """Return dvc.yaml with this run's entries replaced and those of other runs kept."""
+    """Return dvc.yaml with this run's entries replaced and those of other runs unchanged."""
     mine = f"results/{run}/"
     return {
         "metrics": [p for p in known.get("metrics", []) if not p.startswith(mine)] + new["metrics"],
@@ -76,10 +76,10 @@ def merge_runs(known: dict[str, Any], run: str, new: dict[str, Any]) -> dict[str
 
 
 def version(run: str, targets: Sequence[str], served: dict[str, str], figures: Sequence[str], output: Path) -> None:
-    """Record the run. Raises GradusError where there is no DVC, or no repository of git and DVC."""
+    """Record the run. Raises GradusError without DVC, or outside a git and DVC repository."""
     if not Path(".dvc").is_dir():
         raise GradusError(
-            "this folder is no DVC repository; in a clone of the project it is; elsewhere: git init && dvc init"
+            "this folder is not a DVC repository; work in a clone of the project, or run: git init && dvc init"
         )
     kept = collect(run, targets)
     sources = list(read_json(f"results/{run}/manifest.json")["sources"])
@@ -90,12 +90,12 @@ def version(run: str, targets: Sequence[str], served: dict[str, str], figures: S
     known = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
     with atomic_open(file) as handle:
         handle.write(
-            "# Written by `snakemake version`: what DVC shows and compares. No stages: Snakemake runs the pipeline.\n"
+            "# Written by `snakemake version`, for DVC to show and compare. No stages: Snakemake runs the pipeline.\n"
         )
         yaml.safe_dump(merge_runs(known or {}, run, describe_run(run, served, figures)), handle, sort_keys=False)
     remember(run, output)
     names = " ".join(["dvc.yaml", *(f"{path}.dvc" for path in tracked)])
-    print(f"Gradus: recorded. To keep it: git add {names} && git commit, then dvc push")
+    print(f"Gradus: recorded. To store it, run: git add {names} && git commit && dvc push")
 
 
 if job := find_job(globals()):

@@ -107,7 +107,7 @@ def test_a_failed_gate_stops_the_run_and_names_the_step(project):
     assert again == 0, more
     assert code != 0
     assert re.search(r"Gradus: step convert_gguf failed gate gguf.mean_kl \((base|tuned)/gguf\): mean KL of", text)
-    assert "at most 0 is demanded" in text
+    assert "at most 0 is required" in text
     assert "results/tiny/fidelity/failed.json" in text
     assert "Traceback" not in text
     assert listed["passed"] is False

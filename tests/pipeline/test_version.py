@@ -61,7 +61,7 @@ def record(project, words):
     """`snakemake version`, and a commit."""
     code, text = project.snakemake("all", "version")
     assert code == 0, text
-    assert "To keep it: git add dvc.yaml" in text
+    assert "To store it, run: git add dvc.yaml" in text
     commit(project.folder, words)
 
 
@@ -119,7 +119,9 @@ def test_a_fresh_clone_after_dvc_pull_has_nothing_to_rerun(versioned, tmp_path):
     code, text = copy.snakemake("--dry-run")
     assert code != 0
     assert "Traceback" not in text
-    assert f"its object in DVC's cache, {damaged}, is corrupted. Delete both, then: dvc fetch results/tiny.dvc" in text
+    assert (
+        f"its object in DVC's cache, {damaged}, is corrupted. Delete both, then run: dvc fetch results/tiny.dvc" in text
+    )
     assert "is corrupted" in run(copy.folder, sys.executable, "-m", "scripts.version.dvc", code=1)
     for file in (damaged, copy.results / "ollama/model.gguf", copy.results / "export/tuned/Q4_K_M.gguf"):
         file.unlink()
@@ -309,7 +311,7 @@ def test_a_ggufs_line_of_descent_reaches_raw_rows_and_config(project, tmp_path):
     with open(copy, "ab") as handle:
         handle.write(b"x")
     refused = run(project.folder, sys.executable, "-m", "scripts.provenance.trace", copy, code=1)
-    assert "no manifest in results/*/manifest.json knows its sha256" in refused
+    assert "is not in any results/*/manifest.json" in refused
     assert "gradus.dataset.sha256" in refused
 
 

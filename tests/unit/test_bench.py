@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from scripts.bench.levers import build, race
-from scripts.bench.training import judge, run, summarise
+from scripts.bench.training import judge, run, summarize
 from scripts.train.model import LoraParams
 from scripts.train.sft import make_dataset
 from tests.unit.test_phase import PARAMS, Bench
@@ -53,7 +53,7 @@ def test_the_slower_of_our_runs_is_compared():
         "ours-seed2": {"tokens_per_s": 400, "heldout_loss": 0.71},
         "tutorial": {"tokens_per_s": 100, "heldout_loss": 0.60},
     }
-    assert summarise(ways) == {"tutorial": {"times_as_fast": 4.0, "heldout_loss_difference": 0.1, "no_worse": False}}
+    assert summarize(ways) == {"tutorial": {"times_as_fast": 4.0, "heldout_loss_difference": 0.1, "no_worse": False}}
 
 
 def test_levers_race_and_compute_the_same_thing(bench, contract):

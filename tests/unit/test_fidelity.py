@@ -72,7 +72,7 @@ def test_a_gate_says_value_threshold_step_and_what_to_do(tmp_path):
     assert rows[2]["skipped"] == "no rows"
     text = explain([rows[0]])
     assert text.startswith("step quantize failed gate quant.mean_kl (curriculum-1/quantization)")
-    assert "is 0.7, at most 0.5 is demanded; take a larger export.quant" in text
+    assert "is 0.7, at most 0.5 is required; use a larger export.quant" in text
     file = tmp_path / "facts.json"
     file.write_text(json.dumps(facts))
     listed = collect({"curriculum-1/quantization": file}, THRESHOLDS)
@@ -189,7 +189,7 @@ def test_a_merge_that_touched_something_else_is_seen(trained, tmp_path, fault):
 def test_an_adapter_for_another_base_is_refused(trained, tmp_path):
     shutil.copytree(trained / "trained", tmp_path / "trained")
     (tmp_path / "trained/base.json").write_text(json.dumps({"source": "path:here", "sha256": "b" * 64}))
-    with pytest.raises(GradusError, match=r"another base \(sha256 'bbb.* and not 'aaa"):
+    with pytest.raises(GradusError, match=r"another base \(sha256 'bbb.* instead of 'aaa"):
         merge(trained / "base", tmp_path / "trained", tmp_path / "merged")
     (tmp_path / "trained/base.json").unlink()
     with pytest.raises(GradusError, match="no base.json"):
@@ -201,7 +201,7 @@ def test_nothing_is_merged_into_packed_weights(trained, tmp_path):
     shutil.copytree(trained / "base", tmp_path / "base")
     config = json.loads((tmp_path / "base/config.json").read_text())
     (tmp_path / "base/config.json").write_text(json.dumps({**config, "quantization_config": {"load_in_4bit": True}}))
-    with pytest.raises(GradusError, match="unquantised weights only"):
+    with pytest.raises(GradusError, match="unquantized weights only"):
         merge(tmp_path / "base", trained / "trained", tmp_path / "merged")
 
 
@@ -218,7 +218,7 @@ def test_a_base_that_is_not_whole_is_refused(base, tmp_path):
     check_folder(sharded)
     gone = sorted(sharded.glob("*.safetensors"))[1]
     gone.unlink()
-    with pytest.raises(GradusError, match=f"names weights that are not there: {gone.name}"):
+    with pytest.raises(GradusError, match=f"names weights that are missing: {gone.name}"):
         check_folder(sharded)
     lacking = tmp_path / "lacking"
     shutil.copytree(base, lacking)
@@ -318,7 +318,7 @@ def test_a_server_that_cannot_load_the_file_is_an_error_with_its_last_words(tmp_
     from scripts.fidelity.check_serving import serving
 
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 64)
-    with pytest.raises(GradusError, match="the server does not come up: "), serving(tmp_path / "broken.gguf", 64, 1):
+    with pytest.raises(GradusError, match="the server did not start: "), serving(tmp_path / "broken.gguf", 64, 1):
         pass
 
 

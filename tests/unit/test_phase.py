@@ -426,12 +426,12 @@ def test_a_training_that_does_not_fit_is_refused_with_figures(trained, monkeypat
     found = read_json(trained.folder / "estimate.json")
     assert set(found["bytes"]) == {"weights", "adapter", "activations", "vocabulary", "libraries", "margin"}
     with pytest.raises(
-        GradusError, match=r"needs about \d\.\d GiB of memory \(weights .* 0.5 are free. Lower train.micro"
+        GradusError, match=r"needs about \d\.\d GiB of memory \(weights .* only 0.5 GiB are free. Lower train.micro"
     ):
         estimate.estimate(*arguments, 0.5, trained.folder / "refused.json")
     assert not (trained.folder / "refused.json").exists()
     monkeypatch.setattr(estimate.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
-    with pytest.raises(GradusError, match=r"of disk, and 0.0 are free"):
+    with pytest.raises(GradusError, match=r"of disk space, but only 0.0 GiB are free"):
         estimate.estimate(*arguments, None, trained.folder / "refused.json")
 
 

@@ -324,6 +324,6 @@ def test_the_card_prints_every_value(tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert "rows.jsonl (CC0-1.0): 7 distinct rows trained on" in text
     assert "1 phase, 2 steps, 100 tokens" in text
-    assert "as Q4_K_M; base, which is untuned, was asked the same way. They are of one training with one seed" in text
+    assert "as Q4_K_M; base, which is untuned, was asked the same way. They are from one training with one seed" in text
     assert "| eval-hard | 10 | exact | 0.0 % | 10.0 % | 10.0 % to 60.0 % |" in text
     assert "eval-unseen" not in text
