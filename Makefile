@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
-export FILE RUN ROWS
+export FILE RUN ROWS TO
 # a llama.cpp for any x86-64 of the last ten years: no code for this machine only, none for AVX512 or AMX, which crashes
 LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 # of an archive with wheels: make WHEELS=wheels needs no network
@@ -51,7 +51,7 @@ test: tools
 
 # the small pipeline twice, in two folders, every byte compared; TO=results/tiny/metrics.json: the second time only so far
 verify: setup
-	$(BIN)/python -m scripts.reproduce.verify $(TO)
+	$(BIN)/python -m scripts.reproduce.verify $${TO:+"$$TO"}
 
 # killed, starved of disk, corrupted, and compared with a run that nothing disturbed; FAULTS=some: each kind of fault once
 faults: tools
