@@ -15,7 +15,7 @@ rule answer:
     benchmark:
         "results/{run}/benchmarks/answer-{model}-{quant}-{split}.tsv"
     wildcard_constraints:
-        quant="(?!direct).+",  # a kind of model without a GGUF is answered by a rule of its own, as `direct`
+        quant=QUANTS,  # a kind of model without a GGUF is answered by a rule of its own, as <model>/<kind>/<split>
     conda:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]

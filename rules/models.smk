@@ -9,6 +9,7 @@ COMPARED_WITH = resolved.compared_with(config, MODELS)
 TRAININGS = resolved.trainings(MODELS)
 SPLITS = config["evaluate"]["splits"]
 QUANT = config["export"]["quant"]
+QUANTS = r"[A-Z0-9_]+(-no-imatrix)?|bf16"  # what a quant is called; no kind of model is called so
 
 
 def answer_folder(model, quant=QUANT):

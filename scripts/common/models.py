@@ -63,8 +63,8 @@ class Model:
         return KINDS[self.kind].trained
 
     def form(self, quant: str) -> str:
-        """Return in what form it answers: as a quant of its GGUF, or `direct`, without one."""
-        return quant if self.gguf else "direct"
+        """Return in what form it answers: as a quant of its GGUF, or, without one, as its kind."""
+        return quant if self.gguf else self.kind
 
     def describe(self) -> dict[str, Any]:
         """Return what scripts are told of it."""
@@ -87,10 +87,11 @@ def resolve(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Model]:
 
 
 def _expand(entry: str, settings: Mapping[str, Any]) -> Iterator[Model]:
-    trained = settings.get("trained")
-    if not trained:
-        yield Model(entry, "base")
+    kind = next(iter(kinds_of(settings)), "base")
+    if kind != "trained":
+        yield Model(entry, kind)
         return
+    trained = settings["trained"]
     merged_into = settings.get("merged_into", "bf16")
     if "arm" in trained:
         yield Model(entry, "trained", Training(trained["arm"], trained["seed"]), merged_into)
@@ -98,6 +99,11 @@ def _expand(entry: str, settings: Mapping[str, Any]) -> Iterator[Model]:
     for arm in trained["arms"]:
         for seed in trained["seeds"]:
             yield Model(f"{entry}-{arm}-{seed}", "trained", Training(arm, seed), merged_into, entry)
+
+
+def kinds_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return the kinds that an entry of `models` names; none for the base."""
+    return [kind for kind in KINDS if kind in settings]
 
 
 def compared_with(config: Config, models: Mapping[str, Model]) -> Model:
@@ -146,6 +152,8 @@ def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
     """Yield (path in the config, what is wrong) of `models`, `compare_with` and `serve`."""
     arms = config["curriculum"]["definitions"]
     for entry, settings in config["models"].items():
+        if len(kinds := kinds_of(settings)) > 1:
+            yield ["models", entry], f"{' and '.join(kinds)} are two models; give each an entry of its own"
         trained = settings.get("trained")
         if settings.get("merged_into") and not trained:
             yield ["models", entry, "merged_into"], "only a trained model is merged; give it `trained`, too"

@@ -4,8 +4,11 @@ import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.models import (
+    KINDS,
+    Kind,
     Model,
     Training,
+    check_models,
     compared_with,
     merge_pairs,
     own_checks,
@@ -74,3 +77,27 @@ def test_pairs_that_differ_in_the_merge_alone_are_found():
 def test_two_models_of_one_name_are_refused():
     with pytest.raises(GradusError, match="'a-b-1'"):
         resolve({"a-b-1": {}, "a": {"trained": {"arms": ["b"], "seeds": [1]}}})
+
+
+def test_a_kind_of_model_is_one_entry_and_answers_in_a_folder_of_its_own(monkeypatch):
+    """Two kinds without a GGUF must not write the same file, which Snakemake refuses as ambiguous."""
+    for kind in ("nearest", "http"):
+        monkeypatch.setitem(KINDS, kind, Kind(gguf=False, trained=False, checks=()))
+    models = resolve({**ENTRIES, "near": {"nearest": {}}, "far": {"http": {}}})
+    assert (models["near"].form("Q4_K_M"), models["far"].form("Q4_K_M")) == ("nearest", "http")
+    assert models["base"].form("Q4_K_M") == "Q4_K_M"
+    assert "near/gguf" not in own_checks(models.values())
+
+
+def test_an_entry_of_two_kinds_is_refused(monkeypatch):
+    monkeypatch.setitem(KINDS, "nearest", Kind(gguf=False, trained=False, checks=()))
+    config = {
+        "curriculum": {"definitions": {"curriculum": {}}},
+        "train": {"base_weights": "bf16"},
+        "models": {"base": {}, "near": {"nearest": {}, "trained": {"arm": "curriculum", "seed": 1}}},
+        "compare_with": None,
+        "serve": None,
+    }
+    assert (["models", "near"], "trained and nearest are two models; give each an entry of its own") in [
+        *map(tuple, check_models(config))
+    ]
