@@ -5,21 +5,11 @@ logits.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tqdm import tqdm
 
 from scripts.common.decode import Decoder
-
-
-@dataclass
-class Answer:
-    """What the model said: the text, whether it ended by itself, tokens of the prompt and of the answer."""
-
-    text: str
-    stopped: bool
-    prompt_tokens: int
-    tokens: int
+from scripts.evaluate.answers import Answer
 
 
 def answer_all(path: str, prompts: Sequence[str], max_tokens: int, sequences: int, threads: int) -> list[Answer]:
