@@ -35,7 +35,7 @@ wildcard_constraints:
     seed=r"\d+",
     phase="|".join(map(re.escape, PHASES)),
     model="|".join(map(re.escape, MODELS)),
-    quant=r"[A-Z0-9_]+(-no-imatrix)?|bf16|direct",
+    quant="|".join([QUANTS, *(name for name, kind in resolved.KINDS.items() if not kind.gguf)]),
     split="test|eval-hard|eval-unseen",
     check="|".join(map(re.escape, check_names())),
 

@@ -4,7 +4,8 @@
 rule answer:
     """Let one model answer one split, greedily, through llama.cpp."""
     input:
-        gguf="results/{run}/export/{model}/{quant}.gguf",
+        unpack(needed),
+        gguf=lambda w: f"results/{w.run}/export/{MODELS[w.model].weights}/{w.quant}.gguf",
         records="results/{run}/curriculum/{split}.jsonl",
         contract="results/{run}/data/chat_contract.json",
     output:
@@ -15,7 +16,7 @@ rule answer:
     benchmark:
         "results/{run}/benchmarks/answer-{model}-{quant}-{split}.tsv"
     wildcard_constraints:
-        quant="(?!direct).+",  # a kind of model without a GGUF is answered by a rule of its own, as `direct`
+        quant=QUANTS,  # a kind of model without a GGUF is answered by a rule of its own, as <model>/<kind>/<split>
     conda:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
@@ -27,6 +28,7 @@ rule answer:
             "max_rows": config["evaluate"]["max_rows"][w.split],
             **{key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads")},
         },
+        options=lambda w: dict(MODELS[w.model].options),
         code=code_fingerprint("evaluate/answer"),
     message:
         "{wildcards.model} ({wildcards.quant}) answers {wildcards.split}"

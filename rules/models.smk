@@ -9,6 +9,7 @@ COMPARED_WITH = resolved.compared_with(config, MODELS)
 TRAININGS = resolved.trainings(MODELS)
 SPLITS = config["evaluate"]["splits"]
 QUANT = config["export"]["quant"]
+QUANTS = r"[A-Z0-9_]+(-no-imatrix)?|bf16"  # what a quant is called; no kind of model is called so
 
 
 def answer_folder(model, quant=QUANT):
@@ -53,7 +54,14 @@ def merge_base(model):
 
 def model_folder(model):
     """The checkpoint of a model: the base, or a merged one."""
-    return f"results/{{run}}/export/{model.name}/merged" if model.trained else "results/{run}/base"
+    return f"results/{{run}}/export/{model.weights}/merged" if model.trained else "results/{run}/base"
+
+
+def needed(wildcards):
+    """The files that a model needs to answer, besides its weights and the records."""
+    return {
+        option: f"results/{wildcards.run}/{file}" for option, file in MODELS[wildcards.model].needs.items()
+    }
 
 
 def training_files(kind, trainings=None):

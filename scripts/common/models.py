@@ -1,11 +1,12 @@
 """Models as data: what the config's `models` names, resolved once into objects that rules, gates and report ask.
 
-A kind of model is an entry in KINDS: what answers, and which checks of fidelity judge it. A name alone says nothing
-about a model; ask the object.
+A kind of model is an entry in KINDS: what answers, which checks of fidelity judge it, and which options it takes. A
+name alone says nothing about a model; ask the object.
 """
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scripts.common.errors import GradusError
@@ -20,12 +21,14 @@ class Kind:
     gguf: bool  # llama.cpp answers from a GGUF, so the model has quants; else a rule of the kind's own answers
     trained: bool  # it has an adapter, and its answers say whether training taught it to stop
     checks: tuple[str, ...]  # checks of fidelity that are made of each such model
+    # what an entry may say beside its kind, and the file of the run that answering then needs, if any
+    options: Mapping[str, str | None] = field(default_factory=dict)
 
 
 CHECKS = ("merge", "gguf")  # those that are made of a single model, in the order of the steps that they judge
 KINDS = {
     "base": Kind(gguf=True, trained=False, checks=("gguf",)),
-    "trained": Kind(gguf=True, trained=True, checks=("merge", "gguf")),
+    "trained": Kind(gguf=True, trained=True, checks=("merge", "gguf"), options={"merged_into": None}),
 }
 
 
@@ -51,6 +54,8 @@ class Model:
     training: Training | None = None
     merged_into: str | None = None  # bf16 or nf4; None: nothing is merged
     group: str | None = None  # the entry of `models` that it comes from, if that stands for several
+    options: Mapping[str, Any] = field(default_factory=dict)  # of its kind, as the config gives them
+    weights: str = ""  # the model whose weights these are: itself, or the first of the same training and merge
 
     @property
     def gguf(self) -> bool:
@@ -62,9 +67,15 @@ class Model:
         """Say whether it was trained by this run."""
         return KINDS[self.kind].trained
 
+    @property
+    def needs(self) -> dict[str, str]:
+        """Return the files below the run's folder that answering needs, by the option that asks for them."""
+        files = KINDS[self.kind].options
+        return {option: file for option in self.options if (file := files[option])}
+
     def form(self, quant: str) -> str:
-        """Return in what form it answers: as a quant of its GGUF, or `direct`, without one."""
-        return quant if self.gguf else "direct"
+        """Return in what form it answers: as a quant of its GGUF, or, without one, as its kind."""
+        return quant if self.gguf else self.kind
 
     def describe(self) -> dict[str, Any]:
         """Return what scripts are told of it."""
@@ -82,22 +93,34 @@ def resolve(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Model]:
         for model in _expand(entry, settings):
             if model.name in found:
                 raise GradusError(f"models: {entry!r} stands for a model named {model.name!r}, and so does another")
-            found[model.name] = model
+            alike = (
+                other.weights
+                for other in found.values()
+                if (other.kind, other.training, other.merged_into) == (model.kind, model.training, model.merged_into)
+            )
+            found[model.name] = replace(model, weights=next(alike, model.name))
     return found
 
 
 def _expand(entry: str, settings: Mapping[str, Any]) -> Iterator[Model]:
-    trained = settings.get("trained")
-    if not trained:
-        yield Model(entry, "base")
+    kind = next(iter(kinds_of(settings)), "base")
+    options = {name: value for name, value in settings.items() if name != kind}
+    if kind != "trained":
+        yield Model(entry, kind, options=options)
         return
+    trained = settings["trained"]
     merged_into = settings.get("merged_into", "bf16")
     if "arm" in trained:
-        yield Model(entry, "trained", Training(trained["arm"], trained["seed"]), merged_into)
+        yield Model(entry, kind, Training(trained["arm"], trained["seed"]), merged_into, options=options)
         return
     for arm in trained["arms"]:
         for seed in trained["seeds"]:
-            yield Model(f"{entry}-{arm}-{seed}", "trained", Training(arm, seed), merged_into, entry)
+            yield Model(f"{entry}-{arm}-{seed}", kind, Training(arm, seed), merged_into, entry, options)
+
+
+def kinds_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return the kinds that an entry of `models` names; none for the base."""
+    return [kind for kind in KINDS if kind in settings]
 
 
 def compared_with(config: Config, models: Mapping[str, Model]) -> Model:
@@ -128,8 +151,11 @@ def seeds_of(model: Model, models: Mapping[str, Model]) -> int:
 
 
 def own_checks(models: Iterable[Model]) -> list[str]:
-    """Return the names, `<model>/<check>`, of the checks that each model gets, in the order of the steps they judge."""
-    listed = list(models)
+    """Return the names, `<model>/<check>`, of the checks that each model gets, in the order of the steps they judge.
+
+    Models that share weights share the checks of them.
+    """
+    listed = [model for model in models if model.weights == model.name]
     return [f"{m.name}/{check}" for check in CHECKS for m in listed if check in KINDS[m.kind].checks]
 
 
@@ -146,9 +172,10 @@ def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
     """Yield (path in the config, what is wrong) of `models`, `compare_with` and `serve`."""
     arms = config["curriculum"]["definitions"]
     for entry, settings in config["models"].items():
+        if len(kinds := kinds_of(settings)) > 1:
+            yield ["models", entry], f"{' and '.join(kinds)} are two models; give each an entry of its own"
+        yield from ((["models", entry, key], reason) for key, reason in _unknown(settings))
         trained = settings.get("trained")
-        if settings.get("merged_into") and not trained:
-            yield ["models", entry, "merged_into"], "only a trained model is merged; give it `trained`, too"
         if settings.get("merged_into") == "nf4" and config["train"]["base_weights"] == "bf16":
             yield (
                 ["models", entry, "merged_into"],
@@ -173,5 +200,23 @@ def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
     for key in ("compare_with", "serve"):
         if config[key] and config[key] not in models:
             yield [key], f"no model {config[key]!r} in models; there are: {listed}"
-    if config["serve"] in models and not models[config["serve"]].trained:
-        yield ["serve"], f"{config['serve']!r} is not trained; name one that is"
+    serve = models.get(config["serve"] or "")
+    if serve and not serve.trained:
+        yield ["serve"], f"{serve.name!r} is not trained; name one that is"
+    elif serve and serve.weights != serve.name:
+        yield ["serve"], f"the weights of {serve.name!r} are those of {serve.weights!r}; name that one"
+
+
+def _unknown(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (key, reason) for each key of an entry that its kind does not have."""
+    kind = next(iter(kinds_of(settings)), "base")
+    options = list(KINDS[kind].options)
+    for key in settings:
+        if key in KINDS or key in options:
+            continue
+        if owner := next((name for name, other in KINDS.items() if key in other.options), None):
+            yield key, f"only a model that is `{owner}` takes it"
+        else:
+            known = [*(name for name in KINDS if name != "base"), *options]
+            close = difflib.get_close_matches(str(key), known, 1)
+            yield key, f"no such key; did you mean {close[0]}?" if close else f"no such key; known: {', '.join(known)}"

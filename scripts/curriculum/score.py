@@ -138,13 +138,18 @@ def check_splits(mix: Mapping[str, Counter[str]]) -> None:
             )
 
 
+def read_tables(paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return {name: {id: line}} of files that other rules made for scorers, one line for each row."""
+    return {name: {line["id"]: line for line in read_jsonl(path)} for name, path in paths.items()}
+
+
 if job := find_job(globals()):
     with logging_to(job.log[0]), ExitStack() as files:
         settings = ScoreParams(**job.params.score)
         curriculum = read_curriculum(job.params.curriculum)
-        losses = {row["id"]: row for row in read_jsonl(job.input.losses)} if job.input.get("losses") else {}
+        tables = read_tables({name: path for name, path in job.input.items() if name not in ("records", "given")})
         brought, last = set(read_json(job.input.given)), len(curriculum.levels) - 1
-        known = Known(settings.rules, losses)
+        known = Known(settings.rules, tables)
         found = score(job.input.records, settings, known, brought, last, job.params.sample)
         # a file each, so that an edited training row touches no evaluation
         outputs = {name: files.enter_context(atomic_open(job.output[name.replace("-", "_")])) for name in SPLITS}

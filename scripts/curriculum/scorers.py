@@ -32,10 +32,11 @@ class RuleParams:
 
 @dataclass
 class Known:
-    """What scorers may look up: settings, the base's losses by id ({loss, loss_alone}), the rows to retrieve from."""
+    """What scorers may look up: settings, what other rules found out, the rows to retrieve from."""
 
     rules: Mapping[str, Any] = field(default_factory=dict)
-    losses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    # by the name of rule score's input (LOOKED_UP in rules/inputs/curriculum.smk) and the row's id, its line there
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     corpus: Sequence[Record] = ()
     _index: Any = None
 
@@ -110,11 +111,12 @@ def retrieval(records: Sequence[Record], known: Known) -> list[float]:
 
 
 def _loss_of(record: Record, known: Known) -> Mapping[str, float]:
-    if record.id not in known.losses:
+    losses = known.tables["losses"]
+    if record.id not in losses:
         raise GradusError(
             f"{record.source}: the base's loss on it is not known; delete train/base_loss.jsonl, run again"
         )
-    return known.losses[record.id]
+    return losses[record.id]
 
 
 def loss(records: Sequence[Record], known: Known) -> list[float]:

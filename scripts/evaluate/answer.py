@@ -6,7 +6,6 @@ and the speed.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
+from scripts.evaluate.answers import make_rows, make_speed, sample
 from scripts.evaluate.generate import answer_all
 
 
@@ -43,25 +43,14 @@ def answer(
     sequences: int,
     threads: int,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the answers and a summary (rows, tokens, seconds).
-
-    At most `max_rows` records are asked: those with the smallest ids. Ids are hashes, so this is a fair, stable sample.
-    """
-    asked = sorted(records, key=lambda record: record.id)[:max_rows]
+    """Return the answers to at most `max_rows` records, and a summary (rows, tokens, seconds)."""
+    asked = sample(records, max_rows)
     prompts = render_prompts(gguf, contract, asked)
     began = time.monotonic()
     answers = run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, max_tokens, sequences, threads)
     seconds = time.monotonic() - began
-    rows = [{"id": record.id, **asdict(given)} for record, given in zip(asked, answers, strict=True)]
-    summary = {
-        "gguf_sha256": sha256_file(gguf),
-        "rows": len(rows),
-        "prompt_tokens": sum(row["prompt_tokens"] for row in rows),
-        "tokens": sum(row["tokens"] for row in rows),
-        "seconds": round(seconds, 2),
-        "tokens_per_s": round(sum(row["tokens"] for row in rows) / seconds, 1),
-    }
-    return rows, summary
+    rows = make_rows(asked, answers)
+    return rows, {"gguf_sha256": sha256_file(gguf), **make_speed(rows, seconds)}
 
 
 if job := find_job(globals()):

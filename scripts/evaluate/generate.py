@@ -5,21 +5,11 @@ other's logits.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tqdm import tqdm
 
 from scripts.common.decode import Decoder
-
-
-@dataclass
-class Answer:
-    """A model's answer: the text, whether it ended with the end-of-turn token, and tokens of prompt and answer."""
-
-    text: str
-    stopped: bool
-    prompt_tokens: int
-    tokens: int
+from scripts.evaluate.answers import Answer
 
 
 def answer_all(path: str, prompts: Sequence[str], max_tokens: int, sequences: int, threads: int) -> list[Answer]:

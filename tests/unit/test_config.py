@@ -51,6 +51,9 @@ def test_the_default_config_is_good():
         (GOOD + "models:\n  base: {}\n  mine: {trained: {arm: own, seed: 1}}\n", 8, ["no arm 'own'", "curriculum"]),
         (GOOD + "models: {base: {}, mine: {}}\n", 6, ["no trained model", "tuned: {trained:"]),
         (GOOD + "serve: base\n", 6, ["serve: 'base' is not trained"]),
+        (GOOD + "models:\n  base: {merged_into: nf4}\n", 7, ["merged_into: only a model that is `trained` takes it"]),
+        (GOOD + "models:\n  base: {trian: {}}\n", 7, ["models.base.trian: no such key; did you mean trained?"]),
+        (GOOD + "models:\n  a: &a {trained: {arm: curriculum, seed: 1}}\n  b: *a\nserve: b\n", 9, ["are those of 'a'"]),
         (GOOD + "compare_with: bas\n", 6, ["no model 'bas' in models; there are: base, tuned"]),
         (GOOD + "models:\n  base: {}\n  a: {trained: {arm: curriculum}}\n", 8, ["Give `arm` and `seed`"]),
         (

@@ -1,5 +1,6 @@
 """Personal data and secrets leave the rows, the same value by the same placeholder, and show up nowhere else."""
 
+import dataclasses
 import json
 import socket
 
@@ -145,3 +146,14 @@ def test_switched_off_it_changes_nothing(tmp_path):
     touched, counts = mask_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", None, 2)
     assert (tmp_path / "in.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()
     assert (touched, counts["enabled"]) == ([], False)
+
+
+def test_no_text_of_a_record_is_forgotten(masker):
+    """A field that is added to records must be masked, too, or be named here as one that holds no text of a row."""
+    no_text = {"task", "thread", "split", "difficulty", "near", "id"}
+    mail = "anna.smith@corp-mail.de"
+    given: dict[str, object] = {"context": [{"role": "user", "content": mail}], "checks": [mail], "task": "qa"}
+    for field in dataclasses.fields(Record):
+        if field.name not in no_text:
+            given.setdefault(field.name, f"write to {mail} now")
+    assert mail not in json.dumps(masker.mask(Record(**given))[0].to_json())

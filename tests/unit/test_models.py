@@ -4,8 +4,10 @@ import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.models import (
-    Model,
+    KINDS,
+    Kind,
     Training,
+    check_models,
     compared_with,
     merge_pairs,
     own_checks,
@@ -34,9 +36,9 @@ def test_a_group_stands_for_one_model_per_arm_and_seed():
         "order-growing-random-1",
         "order-growing-random-2",
     ]
-    assert models["order-growing-random-2"] == Model(
-        "order-growing-random-2", "trained", Training("growing-random", 2), "bf16", "order"
-    )
+    model = models["order-growing-random-2"]
+    assert (model.kind, model.training, model.merged_into) == ("trained", Training("growing-random", 2), "bf16")
+    assert model.group == "order"
 
 
 def test_models_of_the_same_training_share_it():
@@ -66,6 +68,13 @@ def test_names_say_nothing_about_a_model():
     assert served({**config, "serve": "base"}, models).merged_into == "nf4"
 
 
+def test_models_of_the_same_weights_share_them_and_their_checks():
+    models = resolve(ENTRIES)
+    assert models["order-curriculum-1"].weights == "tuned"
+    assert models["tuned-nf4"].weights == "tuned-nf4"
+    assert "order-curriculum-1/gguf" not in own_checks(models.values())
+
+
 def test_pairs_that_differ_in_the_merge_alone_are_found():
     pairs = merge_pairs(list(resolve(ENTRIES).values()))
     assert [(one.name, other.name) for one, other in pairs] == [("tuned", "tuned-nf4")]
@@ -74,3 +83,27 @@ def test_pairs_that_differ_in_the_merge_alone_are_found():
 def test_two_models_of_one_name_are_refused():
     with pytest.raises(GradusError, match="'a-b-1'"):
         resolve({"a-b-1": {}, "a": {"trained": {"arms": ["b"], "seeds": [1]}}})
+
+
+def test_a_kind_of_model_is_one_entry_and_answers_in_a_folder_of_its_own(monkeypatch):
+    """Two kinds without a GGUF must not write the same file, which Snakemake refuses as ambiguous."""
+    for kind in ("nearest", "http"):
+        monkeypatch.setitem(KINDS, kind, Kind(gguf=False, trained=False, checks=()))
+    models = resolve({**ENTRIES, "near": {"nearest": {}}, "far": {"http": {}}})
+    assert (models["near"].form("Q4_K_M"), models["far"].form("Q4_K_M")) == ("nearest", "http")
+    assert models["base"].form("Q4_K_M") == "Q4_K_M"
+    assert "near/gguf" not in own_checks(models.values())
+
+
+def test_an_entry_of_two_kinds_is_refused(monkeypatch):
+    monkeypatch.setitem(KINDS, "nearest", Kind(gguf=False, trained=False, checks=()))
+    config = {
+        "curriculum": {"definitions": {"curriculum": {}}},
+        "train": {"base_weights": "bf16"},
+        "models": {"base": {}, "near": {"nearest": {}, "trained": {"arm": "curriculum", "seed": 1}}},
+        "compare_with": None,
+        "serve": None,
+    }
+    assert (["models", "near"], "trained and nearest are two models; give each an entry of its own") in [
+        *map(tuple, check_models(config))
+    ]

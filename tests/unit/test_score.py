@@ -12,7 +12,7 @@ from scripts.common.difficulty import check_phases, divide, propose, to_levels
 from scripts.common.errors import GradusError
 from scripts.common.io import write_jsonl
 from scripts.common.records import SPLITS, Record, read_records
-from scripts.curriculum.score import ScoreParams, check_splits, mix, score, scored
+from scripts.curriculum.score import ScoreParams, check_splits, mix, read_tables, score, scored
 from scripts.curriculum.scorers import SCORERS, Known, has_word, score_by_rules
 from scripts.evaluate.validity import correlation, failures, validity
 
@@ -66,7 +66,7 @@ def test_each_scorer_ranks_the_harder_row_higher():
         ),
         Record("Delete the bucket.", "delete bucket beta", "qa"),
     ]
-    known = Known(RULES, {r.id: {"loss": n + 1.0, "loss_alone": 4.0} for n, r in enumerate(rows)}, rows)
+    known = Known(RULES, {"losses": {r.id: {"loss": n + 1.0, "loss_alone": 4.0} for n, r in enumerate(rows)}}, rows)
     found = {name: scorer(rows, known) for name, scorer in SCORERS.items()}
     for name in ("length", "facts", "readability", "retrieval", "loss", "ifd"):
         assert found[name][1] > found[name][0], name
@@ -249,7 +249,7 @@ def test_a_base_that_fails_everything_judges_nothing_and_it_is_said():
         "base",
     )
     assert found["scorers"]["length"]["failures"]["base"] is None
-    assert "no scorer can be judged" in found["warnings"][0]
+    assert "say nothing about scorers" in found["warnings"][0]
 
 
 def test_failures_leave_out_how_an_answer_stopped():
@@ -262,3 +262,12 @@ def test_the_correlation_is_scipys_with_an_interval_around_it():
     assert found["low"] < found["rho"] < found["high"] <= 1
     assert correlation(values, [1] * 30) is None
     assert correlation(values[:19], values[:19]) is None
+
+
+def test_a_scorer_looks_up_any_file_that_a_rule_made_for_it(monkeypatch, tmp_path):
+    """A judge's marks, say, are an entry of LOOKED_UP and a scorer; nothing in between names them."""
+    rows = [Record(f"q{n}", f"a{n}", "qa") for n in range(3)]
+    write_jsonl(tmp_path / "marks.jsonl", [{"id": row.id, "mark": n} for n, row in enumerate(rows)])
+    monkeypatch.setitem(SCORERS, "judge", lambda some, known: [known.tables["marks"][row.id]["mark"] for row in some])
+    known = Known(RULES, read_tables({"marks": str(tmp_path / "marks.jsonl")}))
+    assert SCORERS["judge"](rows, known) == [0, 1, 2]

@@ -325,7 +325,7 @@ def test_the_bases_loss_is_transformers_own_and_ifd_compares_it(base, contract):
             with torch.no_grad():
                 expected = model(input_ids=torch.tensor([ids + answer]), labels=labels).loss.item()
             assert losses[name] == pytest.approx(expected, abs=0.02)
-    known = Known(losses={line["id"]: line for line in found})
+    known = Known(tables={"losses": {line["id"]: line for line in found}})
     assert SCORERS["ifd"](rows, known) == pytest.approx([f["loss"] / f["loss_alone"] for f in found])
     with pytest.raises(GradusError, match="base's loss on it is not known"):
         SCORERS["loss"]([Record("new", "row", "qa")], known)
