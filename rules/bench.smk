@@ -15,7 +15,7 @@ rule bench_training:
         "results/bench/logs/training.log",
     conda:
         "../envs/gradus.yaml"
-    threads: workflow.cores or 1
+    threads: all_cores(workflow)
     resources:
         training=1,
     params:
@@ -40,7 +40,7 @@ rule bench_levers:
         "results/bench/logs/levers.log",
     conda:
         "../envs/gradus.yaml"
-    threads: workflow.cores or 1
+    threads: all_cores(workflow)
     resources:
         training=1,
     params:

@@ -75,7 +75,8 @@ rule ingest:
     resources:
         mem_mb=1000,
     params:
-        **{key: config["data"][key] for key in ("task", "shape", "ignore_fields", "max_rejected_share")},
+        **{key: config["data"][key] for key in ("task", "shape", "max_rejected_share")},
+        ignore_fields=lambda w: config["data"]["ignore_fields"],
         columns=lambda w: config["data"]["columns"],
         files=given_rows,
         levels=config["curriculum"]["levels"],

@@ -121,7 +121,7 @@ rule modelfile:
         "../envs/gradus.yaml"
     params:
         context=config["train"]["max_length"],
-        license=f"Base model: {config['base_model']['license']}. Data: {data_license(config)}. The weights derive from both.",
+        license=lambda w: describe_license(config),
         code=code_fingerprint("export/modelfile"),
     message:
         "Writing the Modelfile"

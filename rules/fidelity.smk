@@ -142,7 +142,7 @@ rule speed:
         "results/{run}/benchmarks/speed.tsv"
     conda:
         "../envs/gradus.yaml"
-    threads: workflow.cores or 1
+    threads: all_cores(workflow)
     resources:
         mem_mb=1500,
     params:

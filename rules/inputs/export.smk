@@ -1,6 +1,6 @@
 """Input functions of export, for ../export.smk. No rules."""
 
-from scripts.common.about import data_license, describe_origin, describe_served
+from scripts.common.about import describe_license, describe_origin, describe_served
 
 
 def trained_rows(wildcards):

@@ -26,6 +26,12 @@ def base_name(config: Config) -> str:
     return str(config["base_model"]["name"] or config["base_model"]["source"])
 
 
+def describe_license(config: Config) -> str:
+    """Return what the Modelfile says of licenses."""
+    base = config["base_model"]["license"]
+    return f"Base model: {base}. Data: {data_license(config)}. The weights derive from both."
+
+
 def describe_origin(config: Config, model: Model) -> dict[str, Any]:
     """Return what the metadata of a model's GGUF says of where it comes from."""
     run, task, name = config["run"], stem(config["data"]["task"]), base_name(config)
@@ -38,7 +44,7 @@ def describe_origin(config: Config, model: Model) -> dict[str, Any]:
         "license": config["base_model"]["license"].lower(),
         "datasets": data_sources(config) if tuned else [],
         "data_license": f"License: {data_license(config)}",
-        "description": f"{name}, fine-tuned for {task} ({config['report']['title']})" if tuned else f"{name}, untuned",
+        "description": f"{name}, fine-tuned for {task}" if tuned else f"{name}, untuned",
         "quantized_by": "Gradus",
         "tags": ["gradus", "text-generation", task, run],
     }

@@ -203,6 +203,8 @@ def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
     serve = models.get(config["serve"] or "")
     if serve and not serve.trained:
         yield ["serve"], f"{serve.name!r} is not trained; name one that is"
+    elif serve and not serve.gguf:
+        yield ["serve"], f"{serve.name!r} has no GGUF; name a model that llama.cpp runs"
     elif serve and serve.weights != serve.name:
         yield ["serve"], f"the weights of {serve.name!r} are those of {serve.weights!r}; name that one"
 

@@ -79,6 +79,11 @@ def config_files(workflow: Any) -> list[Path]:
     return [Path(file) for file in workflow.overwrite_configfiles or workflow.configfiles]
 
 
+def all_cores(workflow: Any) -> int:
+    """Return the cores that a run may use; 1 where none are given, as on a cluster, where `workflow.cores` raises."""
+    return int(workflow.resource_settings.cores or 1)
+
+
 def plan_job(snakefile: Path, target: str, configfiles: Sequence[Path], cores: int) -> Any:
     """Return the job by which a workflow makes a file, nothing else planned; None if no rule makes it.
 

@@ -131,3 +131,19 @@ def test_nothing_else_leans_on_it():
         )
     }
     assert found == own
+
+
+WITHOUT_CORES = """
+from pathlib import Path
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import OutputSettings, Quietness, ResourceSettings
+
+with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    opened = api.workflow(resource_settings=ResourceSettings(nodes=4), snakefile=Path("Snakefile"))
+    print(opened._workflow.get_rule("speed").resources["_cores"].value)
+"""
+
+
+def test_the_pipeline_is_read_where_no_cores_are_given_as_on_a_cluster():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_CORES], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("1"), done.stdout + done.stderr
