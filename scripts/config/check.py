@@ -86,6 +86,43 @@ def _explain(error: ValidationError, files: Sequence[str | Path]) -> list[str]:
     return [f"{where(path, files)}: {name}: {error.message}" + (f"; it means: {meaning}" if meaning else "")]
 
 
+def _name(path: Path_, files: Sequence[str | Path]) -> str:
+    """Return `file:line: key` of a key of the config."""
+    return f"{where(path, files)}: {'.'.join(map(str, path))}"
+
+
+def _plain_copy(config: dict[str, Any], files: Sequence[str | Path]) -> dict[str, Any]:
+    """Return a copy of the config; raise GradusError if it has values that JSON does not have, such as dates."""
+    try:
+        faults = [
+            f"{_name(path, files)}: YAML reads {value!s:.50} as {type(value).__name__}; quote it"
+            for path, value in _not_plain(config, [])
+        ]
+    except RecursionError:
+        raise GradusError(
+            f"{', '.join(map(str, files))}: nested too deeply, or an alias inside its own value"
+        ) from None
+    if faults:
+        raise refusal(faults)
+    copy: dict[str, Any] = json.loads(json.dumps(config))
+    return copy
+
+
+def _not_plain(value: Any, path: list[str | int]) -> Iterator[tuple[Path_, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _not_plain(inner, [*path, key]) if _is_scalar(key) else [([*path, key], key)]
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _not_plain(inner, [*path, number])
+    elif not _is_scalar(value):
+        yield path, value
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
 def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[str, Any]:
     """Return the config with defaults filled in, and a base that is given by name replaced by its settings.
 
@@ -95,7 +132,7 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
     """
     for file in files:
         read_config(file)
-    config = json.loads(json.dumps(config))  # plain values, and a copy of our own
+    config = _plain_copy(config, files)
     if isinstance(config.get("base_model"), str):
         try:
             base = find_base(config["base_model"])
@@ -109,7 +146,7 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
     if not faults:
         complete_curriculum(config)
         for check in CHECKS:
-            faults += [f"{where(path, files)}: {'.'.join(map(str, path))}: {what}" for path, what in check(config)]
+            faults += [f"{_name(path, files)}: {what}" for path, what in check(config)]
         faults += _check_layers(config, files)
     if faults:
         raise refusal(sorted(set(faults)))

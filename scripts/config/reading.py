@@ -31,12 +31,13 @@ def read_config(file: str | Path) -> dict[str, Any]:
         text = Path(file).read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=Loader)
         value = yaml.load(text, Loader)  # noqa: S506 - a safe loader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        twice = list(_twice(node))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
         raise GradusError(f"{file}: cannot be read as a config: {reason}") from None
     if not isinstance(value, dict):
         raise GradusError(f"{file}: not a config; it takes lines such as `run: my-run`")
-    if twice := list(_twice(node)):
+    if twice:
         raise refusal([f"{file}:{line}: {key}: given twice" for key, line in twice])
     return value
 

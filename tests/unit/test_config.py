@@ -78,6 +78,26 @@ def test_faults_name_file_line_and_remedy(tmp_path, text, line, words):
         assert word in message
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD.replace("run: r", "run: 2026-11-24"), "config.yaml:1: run: YAML reads 2026-11-24 as date; quote it"),
+        (
+            GOOD + "report: {title: 2020-01-01}\n",
+            "config.yaml:6: report.title: YAML reads 2020-01-01 as date; quote it",
+        ),
+        (GOOD + "report:\n  title: !!binary aGVsbG8=\n", "config.yaml:7: report.title: YAML reads b'hello' as bytes"),
+        (GOOD + "mask:\n  allow: !!set {a}\n", "config.yaml:7: mask.allow: YAML reads {'a'} as set; quote it"),
+        (GOOD + "2020-01-01: x\n", "config.yaml:6: 2020-01-01: YAML reads 2020-01-01 as date; quote it"),
+        (GOOD + "mask: {allow: &a [*a]}\n", "config.yaml: nested too deeply, or an alias inside its own value"),
+    ],
+)
+def test_values_that_yaml_reads_as_something_else_are_named(tmp_path, text, words):
+    with pytest.raises(GradusError) as fault:
+        check(tmp_path, text)
+    assert words in str(fault.value)
+
+
 def test_a_missing_key_is_named(tmp_path):
     with pytest.raises(GradusError, match="base_model: required"):
         check(tmp_path, "run: r\n")

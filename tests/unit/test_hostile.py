@@ -120,6 +120,9 @@ CONFIG_FILES = {
     "deep": b"a: " + b"[" * 5000,
     "code": b"run: !!python/object/apply:os.system ['touch hacked']\n",
     "a key twice": b"run: a\nbase_model: {source: 'path:b'}\nrun: b\n",
+    "a date for a text": b"run: 2026-11-24\n",
+    "no date": b"run: 2026-99-99\n",
+    "an alias in itself": b"run: &a {b: *a}\n",
     "an inner key twice": b"run: a\ntrain:\n  threads: 1\n  threads: 2\n",
     "a bomb": b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b]\n",
 }
