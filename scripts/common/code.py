@@ -47,20 +47,26 @@ def imported_names(source: str, package: str) -> list[str]:
 
 
 class _Files:
-    """What is known of local files: the sha256 of each and the names that it imports. Kept between processes."""
+    """What is known of local files: the sha256 of each and the names that it imports. Kept between processes.
+
+    What another version of this file has kept is dropped, and so is what is damaged.
+    """
 
     def __init__(self) -> None:
         self.known: dict[str, Any] = {}
         self.changed = False
+        self.code = sha256_text(Path(__file__).read_text(encoding="utf-8"))
         with suppress(OSError, ValueError):
-            self.known = json.loads(CACHE.read_text(encoding="utf-8"))
+            kept = json.loads(CACHE.read_text(encoding="utf-8"))
+            if isinstance(kept, dict) and kept.get("code") == self.code and isinstance(kept.get("files"), dict):
+                self.known = {path: entry for path, entry in kept["files"].items() if _is_entry(entry)}
 
     def look(self, path: Path, root: Path) -> tuple[str, list[str]]:
         """Return (sha256 of a file, full names that it imports: none if it is not Python)."""
         stat = path.stat()
         stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         found = self.known.get(str(path))
-        if not found or found["stamp"] != stamp:
+        if found is None or found["stamp"] != stamp:
             source = path.read_text(encoding="utf-8")
             package = ".".join(path.parent.relative_to(root).parts)
             names = imported_names(source, package) if path.suffix == ".py" else []
@@ -74,9 +80,13 @@ class _Files:
             part = CACHE.with_name(f".{CACHE.name}.{os.getpid()}")
             with suppress(OSError):
                 CACHE.parent.mkdir(parents=True, exist_ok=True)
-                part.write_text(json.dumps(self.known), encoding="utf-8")
+                part.write_text(json.dumps({"code": self.code, "files": self.known}), encoding="utf-8")
                 os.replace(part, CACHE)
             self.changed = False
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and set(entry) == {"stamp", "sha256", "imports"}
 
 
 @cache

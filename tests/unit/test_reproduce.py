@@ -202,6 +202,31 @@ def test_an_edit_is_seen_past_the_cache(tmp_path, monkeypatch):
     assert hashes[0] != hashes[1] == hashes[2]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda kept: "[]",
+        lambda kept: kept[:-9],
+        lambda kept: "null",
+        lambda kept: json.dumps(json.loads(kept) | {"files": []}),
+        lambda kept: json.dumps(json.loads(kept) | {"files": dict.fromkeys(json.loads(kept)["files"], {})}),
+        lambda kept: json.dumps(json.loads(kept) | {"code": "another version"}),
+    ],
+)
+def test_a_cache_that_is_damaged_or_of_another_version_is_dropped(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(code, "CACHE", tmp_path / "cache/code.json")
+    (tmp_path / "a.py").write_text("import json\n")
+    code._files.cache_clear()
+    before = list(local_files(tmp_path / "a.py", tmp_path))
+    code._files().save()
+    kept = code.CACHE.read_text().replace('["json"]', '["nonsense"]')
+    assert "nonsense" in kept
+    code.CACHE.write_text(damage(kept))
+    code._files.cache_clear()
+    assert list(local_files(tmp_path / "a.py", tmp_path)) == before
+    code._files.cache_clear()
+
+
 def test_another_version_changes_the_fingerprint_of_what_needs_it(monkeypatch, tmp_path):
     before = {name: code_fingerprint(name) for name in ("train/train_phase", "data/split")}
     lock = tmp_path / "requirements.lock"
