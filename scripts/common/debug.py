@@ -49,8 +49,11 @@ def asked_for(names: Mapping[str, Any]) -> Any:
 def _plan(script: Path, target: str, configfiles: list[Path], cores: int) -> Any:
     """Return the job of a script that makes a file.
 
-    Raises GradusError if no rule makes it, if that runs another script, or if inputs are missing.
+    Raises GradusError if a config is missing or refused, if no rule makes the file, if that runs another script, or if
+    inputs are missing.
     """
+    if missing := [file for file in map(str, configfiles) if not Path(file).is_file()]:
+        raise GradusError(f"{', '.join(missing)}: no such config file")
     job = plan_job(ROOT / "Snakefile", target, configfiles, cores)
     if job is None:
         raise GradusError(f"no rule makes {target}; the paths of a run's files are in its manifest.json")

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.common.errors import GradusError
+
 FOLDER = Path(".snakemake")
 STORE = FOLDER / "metadata"
 INCOMPLETE = FOLDER / "incomplete"  # a file named as above for each file that is being made, or whose job was killed
@@ -87,22 +89,27 @@ def all_cores(workflow: Any) -> int:
 def plan_job(snakefile: Path, target: str, configfiles: Sequence[Path], cores: int) -> Any:
     """Return the job by which a workflow makes a file, nothing else planned; None if no rule makes it.
 
-    Its script, its inputs and outputs, params and so on are what they are in a run.
+    Its script, its inputs and outputs, params and so on are what they are in a run. Raises GradusError if the workflow
+    cannot be read, as with a config that is refused.
     """
     from snakemake.api import SnakemakeApi
+    from snakemake.exceptions import WorkflowError
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
-    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-        opened = api.workflow(
-            resource_settings=ResourceSettings(cores=cores),
-            config_settings=ConfigSettings(configfiles=list(configfiles)),
-            snakefile=snakefile,
-        )
-        opened.dag(DAGSettings(targets={target}))
-        workflow = opened._workflow
-        workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True)
-        rule = next((rule for rule in workflow.rules if rule.is_producer(target)), None)
-        return rule and workflow.async_run(workflow.dag.new_job(rule, targetfile=target))
+    try:
+        with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+            opened = api.workflow(
+                resource_settings=ResourceSettings(cores=cores),
+                config_settings=ConfigSettings(configfiles=list(configfiles)),
+                snakefile=snakefile,
+            )
+            opened.dag(DAGSettings(targets={target}))
+            workflow = opened._workflow
+            workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True)
+            rule = next((rule for rule in workflow.rules if rule.is_producer(target)), None)
+            return rule and workflow.async_run(workflow.dag.new_job(rule, targetfile=target))
+    except WorkflowError as error:
+        raise GradusError(str(error)) from None
 
 
 def script_object(job: Any) -> Any:

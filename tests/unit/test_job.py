@@ -47,6 +47,20 @@ def test_a_script_runs_alone_as_in_the_pipeline(tmp_path):
     )
 
 
+def test_a_config_that_is_missing_or_refused_is_named_without_a_traceback(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "seed": -1}))
+    (tmp_path / "broken.yaml").write_text("run: [\n")
+    for file, words in (
+        ("nowhere.yaml", "Gradus: nowhere.yaml: no such config file"),
+        ("config.json", "Gradus: the config cannot be used:\n  config.json:1: seed: -1 is less than the minimum of 0"),
+        ("broken.yaml", "Gradus: Config file is not valid JSON or YAML"),
+    ):
+        done = run(tmp_path, "--job", "results/mine/data/records.jsonl", "--configfile", file)
+        assert done.returncode == 1
+        assert done.stderr.startswith(words)
+        assert "Traceback" not in done.stderr
+
+
 def test_what_runs_a_script_alone_is_in_no_fingerprint():
     files = {path.stem for path, _, _ in local_files(ROOT / "scripts/train/train_phase.py")}
     assert "job" in files
