@@ -86,9 +86,13 @@ def check_curriculum(config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
             yield path, f"two phases are called {phase['name']!r}; give each its own name"
         if phase["name"] in RESERVED:
             yield path, f"{phase['name']!r} is reserved ({', '.join(RESERVED)}); use another name"
+        if phase["rows"] is not None and phase["epochs"] != Phase.epochs:
+            yield [*path, "epochs"], "has no effect where `rows` is given; leave one of them out"
         yield from _check_levels([*path, "levels"], phase["levels"], levels)
     for name, arm in section["definitions"].items():
         yield from _check_arm(name, arm, names, levels)
+    if config["score"]["thresholds"] is not None and config["score"]["quantiles"] is not None:
+        yield ["score", "thresholds"], "has no effect where `quantiles` are given; set one of them to null"
     for key in ("thresholds", "quantiles"):
         if (values := config["score"][key]) is None:
             continue
@@ -115,6 +119,11 @@ def _check_arm(
         known = phases if key == "levels" else [*phases, *PLACES]
         for phase in (phase for phase in given if phase not in known):
             yield [*path, key], f"no phase {phase!r}; there are: {', '.join(known)}"
+        if key != "levels" and len(by_phase(given, phases)) < len(given):
+            yield (
+                [*path, key],
+                f"{', '.join(given)}: one phase is named twice (first is {phases[0]}, last {phases[-1]})",
+            )
         if key == "levels":
             for phase, drawn in given.items():
                 yield from _check_levels([*path, key, phase], drawn, levels)

@@ -166,9 +166,12 @@ def _row_fault(source: str) -> str:
 
 def check_sources(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | int], str]]:
     """Yield (key, what is wrong) for each source of a config that cannot be used."""
+    seen: dict[str, str | None] = {}
     for key, use, source, sha256 in named_sources(config):
         if reason := fault(source, use, sha256):
             yield key, reason
+        elif scheme_of(source).fetcher and seen.setdefault(source, sha256) != sha256:
+            yield key, f"{source}: given with two different sha256; it is fetched once"
 
 
 def own_files(config: Mapping[str, Any]) -> list[dict[str, Any]]:

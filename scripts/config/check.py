@@ -188,7 +188,20 @@ def _check_data(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
         yield ["split"], f"valid, test and unseen shares add up to {sum(shares):g}; leave 0.4 to train on"
 
 
-CHECKS: list[Check] = [check_sources, _check_data, check_code, _check_score, check_curriculum, check_models]
+def _check_train(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
+    if config["train"]["patience"] is not None and config["train"]["evaluate_every"] is None:
+        yield ["train", "patience"], "has no effect without train.evaluate_every, the steps between two measurements"
+
+
+CHECKS: list[Check] = [
+    check_sources,
+    _check_data,
+    check_code,
+    _check_score,
+    check_curriculum,
+    _check_train,
+    check_models,
+]
 
 
 def _check_layers(config: dict[str, Any], files: Sequence[str | Path]) -> Iterator[str]:

@@ -188,3 +188,54 @@ def test_faults_in_levels_and_phases_name_file_and_line(tmp_path, text, line, wo
         check(tmp_path, GOOD + text)
     assert f"config.yaml:{line}:" in str(fault.value)
     assert words in str(fault.value)
+
+
+URL = "https://example.org/rows.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (
+            "curriculum:\n  phases:\n  - {name: a, levels: [easy, medium, hard], rows: 5, epochs: 2}\n",
+            8,
+            "curriculum.phases.0.epochs: has no effect where `rows` is given",
+        ),
+        ("score:\n  thresholds: [1, 2]\n  quantiles: [0.3, 0.8]\n", 7, "thresholds: has no effect where `quantiles`"),
+        ("train:\n  patience: 2\n", 7, "train.patience: has no effect without train.evaluate_every"),
+        (
+            "curriculum:\n  definitions:\n    mine: {shares: {first: 0.3, easy: 0.5}}\n",
+            8,
+            "first, easy: one phase is named twice (first is easy, last hard)",
+        ),
+        (
+            "curriculum:\n  definitions:\n    mine: {pool_shares: {hard: 0.3, last: 0.5}}\n",
+            8,
+            "hard, last: one phase is named twice",
+        ),
+    ],
+)
+def test_a_setting_that_another_one_makes_ineffective_is_refused(tmp_path, text, line, words):
+    with pytest.raises(GradusError) as fault:
+        check(tmp_path, GOOD + text)
+    assert f"config.yaml:{line}: " in str(fault.value)
+    assert words in str(fault.value)
+    assert len(str(fault.value).splitlines()) == 2
+
+
+def test_a_source_with_two_sha256_is_refused(tmp_path):
+    files = "".join(
+        f"\n  - {{path: {URL}, role: {role}, sha256: {digit * 64}}}" for role, digit in (("train", "a"), ("eval", "b"))
+    )
+    with pytest.raises(GradusError) as fault:
+        check(tmp_path, GOOD.replace(" [rows.jsonl]", files))
+    assert f"config.yaml:7: data.files.1: {URL}: given with two different sha256" in str(fault.value)
+    assert check(tmp_path, GOOD.replace(" [rows.jsonl]", files.replace("b" * 64, "a" * 64)))
+
+
+def test_defaults_are_not_taken_for_settings_of_the_users_own(tmp_path):
+    phases = "  phases: [{name: a, levels: [easy], rows: 5}, {name: b, levels: [medium, hard], epochs: 2}]\n"
+    text = "curriculum:\n" + phases + "score: {thresholds: [1, 2]}\ntrain: {evaluate_every: 5, patience: 2}\n"
+    complete = check(tmp_path, GOOD + text)
+    assert complete["curriculum"]["phases"][0]["epochs"] == 1
+    assert check_config(complete, []) == complete
