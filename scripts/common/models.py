@@ -92,7 +92,7 @@ def resolve(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Model]:
     for entry, settings in entries.items():
         for model in _expand(entry, settings):
             if model.name in found:
-                raise GradusError(f"models: {entry!r} stands for a model named {model.name!r}, and so does another")
+                raise GradusError(f"{entry!r} stands for a model named {model.name!r}, and so does another")
             alike = (
                 other.weights
                 for other in found.values()

@@ -113,9 +113,8 @@ def fault(source: str, use: str, sha256: str | None) -> str:
     """
     prefix = _prefix(source)
     forms = ", ".join(scheme.form for scheme in SCHEMES.values() if use in scheme.uses)
-    if prefix is None and (use != "rows" or re.match(r"[a-z][a-z0-9+.-]+:", source)):
-        if use == "rows" and Path(source).exists():
-            return ""
+    schemed = re.match(r"[a-z][a-z0-9+.-]+:", source) and not Path(source).exists()
+    if prefix is None and (use != "rows" or schemed):
         return f"{source!r} has no scheme that is known; {use}: {forms}" + (", or a path" if use == "rows" else "")
     scheme = scheme_of(source)
     if use not in scheme.uses:
@@ -152,6 +151,8 @@ def _hint(prefix: str, source: str) -> str:
 def _row_fault(source: str) -> str:
     parts = parts_of(source)
     endings = ", ".join(ROW_FILES)
+    if (path := parts.get("path")) is not None:
+        return "" if path.endswith(ROW_FILES) else f"its name does not end in one of {endings}; convert or rename it"
     if url := parts.get("url"):
         return "" if urlsplit(url).path.endswith(ROW_FILES) else f"its path does not end in one of {endings}"
     if place := parts.get("place"):

