@@ -25,6 +25,7 @@ class Kind:
     options: Mapping[str, str | None] = field(default_factory=dict)
 
 
+TAKEN = ("modelfile",)  # files beside the models' folders in results/<run>/export, in small letters
 CHECKS = ("merge", "gguf")  # those that are made of a single model, in the order of the steps that they judge
 KINDS = {
     "base": Kind(gguf=True, trained=False, checks=("gguf",)),
@@ -172,6 +173,8 @@ def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
     """Yield (path in the config, what is wrong) of `models`, `compare_with` and `serve`."""
     arms = config["curriculum"]["definitions"]
     for entry, settings in config["models"].items():
+        if entry.lower() in TAKEN:
+            yield ["models", entry], f"{entry!r} is the name of a file beside the models' folders; use another name"
         if len(kinds := kinds_of(settings)) > 1:
             yield ["models", entry], f"{' and '.join(kinds)} are two models; give each an entry of its own"
         yield from ((["models", entry, key], reason) for key, reason in _unknown(settings))

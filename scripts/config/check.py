@@ -73,7 +73,7 @@ def _explain(error: ValidationError, files: Sequence[str | Path]) -> list[str]:
         wrong_type = len(of_type) < len(error.context)
         if of_type and wrong_type:
             return [line for part in of_type for line in _explain(part, files)]
-    if "propertyNames" in list(error.schema_path)[-2:]:
+    if "propertyNames" in error.schema_path:
         path.append(error.instance)
     name = ".".join(map(str, path))
     if error.validator == "additionalProperties":

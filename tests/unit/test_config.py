@@ -276,3 +276,22 @@ def test_a_folder_is_no_file_of_rows_and_no_schema(tmp_path):
     assert f"config.yaml:4: {tmp_path}/rows.jsonl: a folder; name a file" in str(fault.value)
     assert f"config.yaml:5: {tmp_path}: a folder; name a file" in str(fault.value)
     assert len(str(fault.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("curriculum:\n  definitions:\n    ..: {}\n", "8: curriculum.definitions...: '..' does not match"),
+        ("curriculum:\n  definitions:\n    a/b: {replay: 0.5}\n", "8: curriculum.definitions.a/b: 'a/b' does not match"),
+        ("models:\n  base: {}\n  a/b: {trained: {arm: curriculum, seed: 1}}\n", "8: models.a/b: 'a/b' does not match"),
+        ("models:\n  base: {}\n  Modelfile: {trained: {arm: curriculum, seed: 1}}\n", "8: models.Modelfile: 'Modelfile' is the name of a file"),
+        ("seed: 4294967296\n", "6: seed: 4294967296 is greater than the maximum of 4294967295"),
+        ("models:\n  base: {}\n  a: {trained: {arm: curriculum, seed: 4294967296}}\n", "8: models.a.trained.seed: 4294967296 is greater"),
+        ("models:\n  base: {}\n  a: {trained: {arms: [curriculum], seeds: [-1]}}\n", "8: models.a.trained.seeds.0: -1 is less"),
+    ],
+)  # fmt: skip
+def test_names_of_folders_and_seeds_are_limited(tmp_path, text, expected):
+    with pytest.raises(GradusError) as fault:
+        check(tmp_path, GOOD + text)
+    assert expected in str(fault.value)
+    assert len(str(fault.value).splitlines()) == 2
