@@ -1,4 +1,4 @@
-"""The Hugging Face folder, and seven families on the way to llama.cpp.
+"""The Hugging Face folder, and families on the way to llama.cpp.
 
 This file runs last: it uses torch in this process, and what is forked off after that cannot use OpenMP.
 """
@@ -10,6 +10,8 @@ import pytest
 
 from scripts.bench.families import FAMILIES, TOLERANCE, prove, table
 from scripts.reproduce.reference import BASE_NAME
+
+SLOW = "Qwen 3"  # like Qwen 2.5, which is tested here; `make families` takes it, too
 
 
 def read(path):
@@ -49,9 +51,9 @@ def test_the_hugging_face_folder_loads_and_answers(project):
     assert (folder / "model.safetensors").samefile(project.results / "export/tuned/merged/model.safetensors")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != SLOW])
 def test_a_family_survives_the_way_to_llama_cpp(tmp_path, family):
-    """Seven architectures with random weights: LoRA steps, merge, conversion, llama.cpp; predictions as transformers'."""
+    """Architectures with random weights: LoRA steps, merge, conversion, llama.cpp; predictions as transformers'."""
     found = prove(family, tmp_path)
     assert found["mean_kl"] <= TOLERANCE
     assert found["packed"]
