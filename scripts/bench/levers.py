@@ -92,8 +92,8 @@ def build(base: str, rounded: str, lora: LoraParams) -> dict[str, tuple[Any, Wor
     for parameter in half.parameters():
         parameter.data = parameter.data.bfloat16()
     return {
-        "everything as it is": (model(), packed(BUDGET)),
-        "what rows begin with computed for each": (model(), packed(BUDGET, share=False)),
+        "the default": (model(), packed(BUDGET)),
+        "the common prefix computed for each row": (model(), packed(BUDGET, share=False)),
         "a block-diagonal mask instead of attention by rows": (model("eager"), packed(BUDGET, share=False)),
         "padded micro-batches of 640, eager": (model("eager"), padded(640)),
         "padded micro-batches of 640, sdpa": (model("sdpa"), padded(640)),
