@@ -1,6 +1,6 @@
-"""The config checked against config/schema.yaml, with the file and line of each fault, and its defaults filled in.
+"""Check the config against config/schema.yaml, report each fault with file and line, and fill in defaults.
 
-`python -m scripts.config.check FILE` says what is wrong with a config file before Snakemake reads it.
+`python -m scripts.config.check FILE` checks a config file before Snakemake reads it.
 """
 
 import difflib
@@ -32,12 +32,12 @@ RENAMED = {
     "data.package.usaddress": "a converter's options are in data.package.options now",
     "curriculum.arms": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
     "curriculum.seeds": "name the trained models: models: {tuned: {trained: {arm: curriculum, seed: 1}}}",
-    "curriculum.rows": "it is now said of each phase: phases: [{name: easy, levels: [easy], rows: 600}, …]",
-    "curriculum.epochs": "it is now said of each phase: phases: [{name: easy, levels: [easy], epochs: 2}, …]",
-    "evaluate.models": "it is now a section, models: {base: {}, tuned: {trained: {arm: curriculum, seed: 1}}}",
+    "curriculum.rows": "it is now set per phase: phases: [{name: easy, levels: [easy], rows: 600}, …]",
+    "curriculum.epochs": "it is now set per phase: phases: [{name: easy, levels: [easy], epochs: 2}, …]",
+    "evaluate.models": "it is now a section: models: {base: {}, tuned: {trained: {arm: curriculum, seed: 1}}}",
     "mask.on": "write mask.enabled",
     "mask.true": "write mask.enabled",  # YAML reads the key `on` as true
-    "merge": "it is now said of each model: models: {tuned: {trained: …, merged_into: nf4}}",
+    "merge": "it is now set per model: models: {tuned: {trained: …, merged_into: nf4}}",
 }
 
 
@@ -68,7 +68,7 @@ Validator = _with_defaults(Draft202012Validator)
 def _explain(error: ValidationError, files: Sequence[str | Path]) -> list[str]:
     path = list(error.absolute_path)
     if error.context:
-        # of the alternatives that a value can be, those of its type say what is wrong with it
+        # of several alternatives, report only the errors of those that have the value's type
         of_type = [part for part in error.context if not (part.validator == "type" and part.instance is error.instance)]
         wrong_type = len(of_type) < len(error.context)
         if of_type and wrong_type:
@@ -85,7 +85,7 @@ def _explain(error: ValidationError, files: Sequence[str | Path]) -> list[str]:
                 hint = RENAMED[full]
             else:
                 close = difflib.get_close_matches(str(key), known, 1)
-                hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+                hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
             lines.append(f"{where([*path, key], files)}: {full}: no such key; {hint}")
         return lines
     meaning = " ".join(error.schema.get("description", "").split())
@@ -94,27 +94,27 @@ def _explain(error: ValidationError, files: Sequence[str | Path]) -> list[str]:
         place = where(path, files) if path or not files else ", ".join(map(str, files))
         return [f"{place}: {name + '.' if name else ''}{missing}: required, but missing"]
     hint = _number_hint(error) if error.validator == "type" else ""
-    return [f"{_name(path, files)}: {error.message}{hint}" + (f"; it means: {meaning}" if meaning else "")]
+    return [f"{_name(path, files)}: {error.message}{hint}" + (f"; meaning: {meaning}" if meaning else "")]
 
 
 def _number_hint(error: ValidationError) -> str:
-    """Return how to write a number that YAML 1.1 reads as a text, such as 5e-4, which lacks the point."""
+    """Return how to write a number that YAML 1.1 reads as a string, such as 5e-4, which has no decimal point."""
     if "number" not in error.validator_value or not isinstance(error.instance, str):
         return ""
     match = re.fullmatch(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)", error.instance.strip())
     if not match:
         return ""
     whole, part, sign, power = match.groups()
-    return f", but a text to YAML; write {whole}{part or '.0'}e{sign or '+'}{power}"
+    return f", but YAML reads it as a string; write {whole}{part or '.0'}e{sign or '+'}{power}"
 
 
 def _find_faults(config: dict[str, Any], files: Sequence[str | Path]) -> list[str]:
-    """Return what the schema finds wrong with a config, into which it fills defaults."""
+    """Return the schema's faults in a config, and fill in defaults."""
     errors = list(Validator(load_schema()).iter_errors(config))
     mistyped = [error.absolute_path for error in errors if error.validator == "type"]
-    # which alternative a value of the wrong type is not, nobody needs to know
-    told = [error for error in errors if error.validator == "type" or error.absolute_path not in mistyped]
-    return [line for error in told for line in _explain(error, files)]
+    # for a value of the wrong type, the other errors are not helpful
+    shown = [error for error in errors if error.validator == "type" or error.absolute_path not in mistyped]
+    return [line for error in shown for line in _explain(error, files)]
 
 
 def _name(path: Path_, files: Sequence[str | Path]) -> str:
@@ -123,7 +123,7 @@ def _name(path: Path_, files: Sequence[str | Path]) -> str:
 
 
 def _plain_copy(config: dict[str, Any], files: Sequence[str | Path]) -> dict[str, Any]:
-    """Return a copy of the config; raise GradusError if it has values that JSON does not have, such as dates."""
+    """Return a copy of the config; raise GradusError if it has values that JSON does not support, such as dates."""
     try:
         faults = [
             f"{_name(path, files)}: YAML reads {value!s:.50} as {type(value).__name__}; quote it"
@@ -155,11 +155,11 @@ def _is_scalar(value: Any) -> bool:
 
 
 def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[str, Any]:
-    """Return the config with defaults filled in, and a base that is given by name replaced by its settings.
+    """Return the config with defaults filled in, and with a base given by name replaced by its settings.
 
-    `files` are those it was read from, later ones overriding; they serve to name file and line.
+    `files` are the files that it was read from, in order; later ones override. They are used to report file and line.
     Raises GradusError that lists every fault: unknown key, wrong type, value out of range, and what
-    a schema cannot say (a phase of an unknown difficulty, a model of an unknown arm).
+    a schema cannot express (a phase with an unknown level, a model with an unknown arm).
     """
     for file in files:
         read_config(file)
@@ -169,10 +169,10 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
             base = find_base(config["base_model"])
         except GradusError as error:
             raise refusal([f"{where(['base_model'], files)}: base_model: {error}"]) from None
-        suited = base.pop("train", {})
+        base_defaults = base.pop("train", {})
         config["base_model"] = base
         if isinstance(given := config.setdefault("train", {}), dict):
-            config["train"] = {**suited, **given}
+            config["train"] = {**base_defaults, **given}
     faults = _find_faults(config, files)
     if not faults:
         complete_curriculum(config)
@@ -185,9 +185,9 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
 
 
 def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
-    """Raise GradusError if a file that the config names is not there, or is a folder.
+    """Raise GradusError if a file that the config names does not exist, or is a folder.
 
-    Snakemake does not mind as long as an earlier run's results are: they would pass for results of the new file.
+    Snakemake does not notice if results of an earlier run exist; they would be taken for results of the new file.
     """
     paths = [(key, local_path(source)) for key, _, source, _ in named_sources(config)]
     paths.append((["data", "schema"], config["data"]["schema"]))
@@ -197,12 +197,12 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     for path, name in named:
         if not name.strip() or not name.isprintable() or set(name) & set("{}"):
             key = ".".join(map(str, path))
-            reason = "a name of blanks, or with line breaks, tabs or braces, which Snakemake reads as wildcards"
-            faults.append(f"{where(path, files)}: {key}: {name!r}: {reason}; rename it")
+            reason = "the name is blank, or has line breaks, tabs, or braces, which Snakemake treats as wildcards"
+            faults.append(f"{where(path, files)}: {key}: {name!r}: {reason}; rename the file")
         elif not Path(name).exists():
             faults.append(f"{where(path, files)}: {name}: no such file or folder")
         elif Path(name).is_dir() and path[0] == "data":
-            faults.append(f"{where(path, files)}: {name}: a folder; name a file")
+            faults.append(f"{where(path, files)}: {name}: is a folder; name a file")
     if faults:
         raise refusal(faults)
 
@@ -210,7 +210,7 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
 def _check_base(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
     base = config["base_model"]
     if scheme_of(base["source"]).archive and not base["gguf"]:
-        yield ["base_model"], f"give base_model.gguf, too: the path of the GGUF inside {base['source']}"
+        yield ["base_model"], f"base_model.gguf is missing; set it to the path of the GGUF inside {base['source']}"
 
 
 def _check_mask(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
@@ -218,26 +218,30 @@ def _check_mask(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
         try:
             re.compile(pattern)
         except re.error as error:
-            yield ["mask", "allow", number], f"{pattern!r} is not a regular expression ({error})"
+            yield ["mask", "allow", number], f"{pattern!r} is not a valid regular expression ({error}); correct it"
 
 
 def _check_score(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
     if not any(config["score"]["weights"].values()):
-        yield ["score", "weights"], "no scorer has a weight above 0; give one to at least one of them"
+        yield ["score", "weights"], "all weights are 0; at least one scorer needs a weight above 0"
 
 
 def _check_data(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
     package = config["data"]["package"]
     if not config["data"]["files"] and not package["source"]:
-        yield ["data"], "give data.files, or data.package.source"
+        yield ["data"], "no rows; set data.files or data.package.source"
     shares = [config["split"][key] for key in ("valid_share", "test_share", "unseen_share")]
     if sum(shares) > 0.6:
-        yield ["split"], f"valid, test and unseen shares add up to {sum(shares):g}; leave 0.4 to train on"
+        yield (
+            ["split"],
+            f"valid, test and unseen shares add up to {sum(shares):g}; at most 0.6 is allowed, so that 0.4 remains for "
+            "training",
+        )
 
 
 def _check_train(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
     if config["train"]["patience"] is not None and config["train"]["evaluate_every"] is None:
-        yield ["train", "patience"], "has no effect without train.evaluate_every, the steps between two measurements"
+        yield ["train", "patience"], "has no effect without train.evaluate_every, the steps between two evaluations"
 
 
 CHECKS: list[Check] = [
@@ -254,7 +258,7 @@ CHECKS: list[Check] = [
 
 
 def _check_layers(config: dict[str, Any], files: Sequence[str | Path]) -> Iterator[str]:
-    """Yield what several config files, laid over each other, contradict each other in."""
+    """Yield contradictions between several config files that override each other."""
 
     def given_in(path: Path_) -> int | None:
         return max((number for number, file in enumerate(files) if find_line(file, path)), default=None)
@@ -266,13 +270,14 @@ def _check_layers(config: dict[str, Any], files: Sequence[str | Path]) -> Iterat
         place = given_in(["base_model", key])
         if source is not None and place is not None and place < source:
             yield (
-                f"{where(['base_model', 'source'], files)}: base_model.{key} is still that of the base in "
-                f"{files[place]} ({config['base_model'][key]}); give it for this one, too: GGUF and model card carry it"
+                f"{where(['base_model', 'source'], files)}: base_model.{key} still comes from "
+                f"{files[place]} ({config['base_model'][key]}), which has another base; set it here, too, since it is "
+                "written into GGUF and model card"
             )
 
 
 def main() -> None:
-    """Check the files that are named on the command line, each as it stands."""
+    """Check the files that are named on the command line, each on its own."""
     try:
         for file in sys.argv[1:]:
             check_config(read_config(file), [file])

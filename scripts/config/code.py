@@ -1,6 +1,6 @@
-"""What the config names that is code, the task and the converter: whether it is there and takes its options.
+"""Check the code that the config names, the task and the converter: whether it exists and accepts its options.
 
-Python files are read, not run, so that a plan imports nothing heavy.
+Python files are parsed, not run, so that planning imports nothing heavy.
 """
 
 import difflib
@@ -20,12 +20,12 @@ DOCS = 'see docs/data.md, "Your own task, metric or converter"'
 
 
 def converter_file(name: str) -> Path:
-    """Return the file of a converter, relative to the project: one of CONVERTERS, or the user's own."""
+    """Return the file of a converter, relative to the project: one in CONVERTERS, or the user's own."""
     return Path(name) if is_own(name) else CONVERTERS / f"{name}.py"
 
 
 def own_code(config: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
-    """Return {path in the config: Python file of the user's own} that a run uses."""
+    """Return {path in the config: Python file} for the user's own Python files that a run uses."""
     data = config["data"]
     named: dict[tuple[str, ...], str] = {("data", "task"): data["task"]}
     if not data["files"] and data["package"]["converter"]:
@@ -34,12 +34,12 @@ def own_code(config: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
 
 
 def check_code(config: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield (path in the config, what is wrong). Whether files are there is asked elsewhere."""
+    """Yield (path in the config, what is wrong). Missing files are reported by `check_files`."""
     task = config["data"]["task"]
     if is_own(task):
         yield from _check_file(["data", "task"], task, ("TASK", "METRICS"))
     elif task not in TASKS:
-        yield ["data", "task"], f"no task {task!r}; {_closest(task, TASKS)} (a file of your own ends in .py)"
+        yield ["data", "task"], f"no task {task!r}; {_closest(task, TASKS)} (the name of your own file must end in .py)"
     package = config["data"]["package"]
     if not config["data"]["files"] and package["source"]:
         yield from _check_converter(package["converter"], package["options"])
@@ -49,10 +49,10 @@ def _check_converter(name: str | None, options: Mapping[str, Any]) -> Iterator[F
     known = sorted(file.stem for file in (ROOT / CONVERTERS).glob("[!_]*.py"))
     path: list[str | int] = ["data", "package", "converter"]
     if name is None:
-        yield path, f"required where data.package.source is given; there are: {', '.join(known)}"
+        yield path, f"required if data.package.source is set; known: {', '.join(known)}"
         return
     if not is_own(name) and name not in known:
-        yield path, f"no converter {name!r}; {_closest(name, known)} (a file of your own ends in .py)"
+        yield path, f"no converter {name!r}; {_closest(name, known)} (the name of your own file must end in .py)"
         return
     faults = list(_check_file(path, name, ("convert",))) if is_own(name) else []
     yield from faults
@@ -67,17 +67,17 @@ def _check_file(path: list[str | int], file: str, names: Sequence[str]) -> Itera
     if not Path(file).is_file():
         return
     try:
-        found = outline(file)
+        defined = outline(file)
     except GradusError as error:
         yield path, str(error)
         return
-    if not found.names & set(names):
+    if not defined.names & set(names):
         yield path, f"{file} defines no {' or '.join(names)}; {DOCS}"
-    base = found.constants.get("BASE")
-    if "BASE" in found.names and base not in TASKS:
+    base = defined.constants.get("BASE")
+    if "BASE" in defined.names and base not in TASKS:
         yield path, f"{file}: BASE: no task {base!r}; {_closest(str(base), TASKS)}"
 
 
 def _closest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""`python -m scripts.config.docs` writes config/README.md, the table of every key, from the schema."""
+"""`python -m scripts.config.docs` writes config/README.md, the table of all keys, from the schema."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from scripts.config.check import load_schema
 
 
 def render_table(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield one Markdown table row for each key of the schema."""
+    """Yield one Markdown table row per key of the schema."""
     for key, part in schema.get("properties", {}).items():
         name = f"{prefix}{key}"
         if "properties" in part:

@@ -1,4 +1,4 @@
-"""Config files as text: what they say, and in which line."""
+"""Read config files, with the line of each key."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,9 +8,9 @@ import yaml
 
 from scripts.common.errors import GradusError
 
-# the loader written in C, where PyYAML has it: a plan reads the schema each time
+# the C loader, if PyYAML has it: every plan reads the schema
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-SHOWN = 3  # faults, of many
+SHOWN = 3  # faults that are printed if there are many
 
 
 def load_yaml(path: str | Path) -> Any:
@@ -20,13 +20,13 @@ def load_yaml(path: str | Path) -> Any:
 
 
 def refusal(faults: list[str]) -> GradusError:
-    """Return the error that names the config's first faults and counts the others."""
+    """Return the error that lists the config's first faults and counts the others."""
     more = [f"… and {len(faults) - SHOWN} more"] if len(faults) > SHOWN + 1 else faults[SHOWN:]
     return GradusError("\n  ".join(["the config cannot be used:", *faults[:SHOWN], *more]))
 
 
 def read_config(file: str | Path) -> dict[str, Any]:
-    """Return what a config file says; raise GradusError if it cannot be read, is not YAML, or has a key twice."""
+    """Return a config file's content; raise GradusError if it cannot be read, is not YAML, or has duplicate keys."""
     try:
         text = Path(file).read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=Loader)
@@ -36,9 +36,9 @@ def read_config(file: str | Path) -> dict[str, Any]:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
         raise GradusError(f"{file}: cannot be read as a config: {reason}") from None
     if not isinstance(value, dict):
-        raise GradusError(f"{file}: not a config; it takes lines such as `run: my-run`")
+        raise GradusError(f"{file}: not a config; it must consist of lines such as `run: my-run`")
     if twice:
-        raise refusal([f"{file}:{line}: {key}: given twice" for key, line in twice])
+        raise refusal([f"{file}:{line}: {key}: duplicate key; remove one" for key, line in twice])
     return value
 
 
@@ -51,17 +51,17 @@ def _twice(node: Any) -> Iterator[tuple[str, int]]:
 
 
 def find_line(file: str | Path, path: Sequence[Any]) -> int | None:
-    """Return the line, from 1, of the key or item at `path` in a YAML file; None if it is not there."""
+    """Return the line, from 1, of the key or item at `path` in a YAML file; None if it is missing."""
     node = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=Loader)
     line = None
     for step in path:
         if isinstance(node, yaml.MappingNode):
             # YAML 1.1 reads a bare `on` as true
             names = {str(step), *(("on", "yes") if step in (True, "true") else ())}
-            found = next(((key, value) for key, value in node.value if key.value in names), None)
-            if found is None:
+            pair = next(((key, value) for key, value in node.value if key.value in names), None)
+            if pair is None:
                 return None
-            line, node = found[0].start_mark.line + 1, found[1]
+            line, node = pair[0].start_mark.line + 1, pair[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
             node = node.value[step]
             line = node.start_mark.line + 1
@@ -71,9 +71,9 @@ def find_line(file: str | Path, path: Sequence[Any]) -> int | None:
 
 
 def where(path: Sequence[Any], files: Sequence[str | Path]) -> str:
-    """Return `file:line` of the key at `path` in the last file that gives it; what follows from a default says so."""
+    """Return `file:line` of the key at `path` in the last file that sets it, or a note that it comes from a default."""
     for file in reversed(files):  # a later file overrides an earlier one
         if line := find_line(file, path):
             return f"{file}:{line}"
-    # of a key that is missing, where its section is
+    # a missing key is reported at its section
     return where(path[:-1], files) if len(path) > 1 else "--config or config defaults"
