@@ -1,4 +1,4 @@
-"""What the config knows of a model's origin: for GGUF metadata, model card and README."""
+"""What the config says about a model's origin: for GGUF metadata, model card and README."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ Config = Mapping[str, Any]
 
 
 def data_sources(config: Config) -> list[str]:
-    """Return what the rows come from: the user's files by name, data sets and URLs whole, or the package."""
+    """Return the sources of the rows: the user's files by name, datasets and URLs in full, or the package."""
     return [public_name(file["path"]) for file in own_files(config)] or [config["data"]["package"]["source"]]
 
 
@@ -22,18 +22,18 @@ def data_license(config: Config) -> str:
 
 
 def base_name(config: Config) -> str:
-    """Return the name that people know the base by."""
+    """Return the base model's common name."""
     return str(config["base_model"]["name"] or config["base_model"]["source"])
 
 
 def describe_license(config: Config) -> str:
-    """Return what the Modelfile says of licenses."""
+    """Return the license text of the Modelfile."""
     base = config["base_model"]["license"]
     return f"Base model: {base}. Data: {data_license(config)}. The weights derive from both."
 
 
 def describe_origin(config: Config, model: Model) -> dict[str, Any]:
-    """Return what the metadata of a model's GGUF says of where it comes from."""
+    """Return the origin of a model, for the metadata of its GGUF."""
     run, task, name = config["run"], stem(config["data"]["task"]), base_name(config)
     tuned = model.trained
     return {
@@ -51,7 +51,7 @@ def describe_origin(config: Config, model: Model) -> dict[str, Any]:
 
 
 def describe_served(config: Config, model: Model) -> dict[str, Any]:
-    """Return what README and model card say of the served model, as far as the config knows it."""
+    """Return what the config contributes to the README and model card of the served model."""
     base = config["base_model"]
     return {
         "run": config["run"],
@@ -64,7 +64,7 @@ def describe_served(config: Config, model: Model) -> dict[str, Any]:
         "system_prompt": config["chat"]["system_prompt"],
         "data_source": ", ".join(data_sources(config)),
         "data_license": data_license(config),
-        "split_note": f"held-out rows divided off by {config['split']['by']}.",
+        "split_note": f"held-out rows are split by {config['split']['by']}.",
         "tags": ["gradus", stem(config["data"]["task"])],
         "max_length": config["train"]["max_length"],
         "max_tokens": config["evaluate"]["max_tokens"],

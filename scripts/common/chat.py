@@ -1,4 +1,4 @@
-"""The chat contract: what turns a request into a prompt, the same in training, evaluation, GGUF and Modelfile."""
+"""The chat contract: how a request becomes a prompt, the same in training, evaluation, GGUF and Modelfile."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,19 +13,19 @@ from scripts.common.template import ChatTemplate
 
 @dataclass(frozen=True)
 class ChatContract:
-    """System prompt, chat template (Jinja) and the tokens that matter.
+    """System prompt, chat template (Jinja) and special tokens.
 
-    It holds no fingerprint of the dataset: a contract that changed with every row would retrain phases
-    that never saw the row.
+    It has no fingerprint of the dataset: if it changed with every row, phases that never saw the row would be
+    retrained.
     """
 
     system_prompt: str  # empty: no system message
     chat_template: str
-    end_of_turn: str  # the token that ends an answer; trained, and the stop token when served
+    end_of_turn: str  # the token that ends an answer; it is trained, and it is the stop token in serving
     end_of_turn_id: int
-    pad_token: str  # never the end-of-turn token: a masked end is never learned
+    pad_token: str  # never the end-of-turn token: padding is masked, so the model would not learn to stop
     pad_token_id: int
-    bos_token: str = ""  # what the template may call bos_token; empty: the base has none
+    bos_token: str = ""  # available to the template; empty if the base has none
 
     @property
     def hash(self) -> str:
@@ -38,7 +38,7 @@ class ChatContract:
         return [*system, *map(dict, context), {"role": "user", "content": prompt}]
 
     def ask(self, record: Record) -> list[dict[str, str]]:
-        """Return the conversation that asks a record: the one place that decides what the model is told of a row."""
+        """Return the conversation that asks a record. No other code decides what the model sees of a row."""
         return self.messages(record.prompt, record.context)
 
     @property
@@ -54,8 +54,9 @@ class ChatContract:
         ):
             if found != expected:
                 raise GradusError(
-                    f"{place}: its {what} is not the chat contract's.\n  found: {found!r}\n  contract: {expected!r}\n"
-                    "The model would be asked otherwise than it was trained. Delete the file and run again."
+                    f"{place}: its {what} differs from the chat contract.\n  found: {found!r}\n"
+                    f"  contract: {expected!r}\n"
+                    "Prompts would differ from those in training. Delete the file and run again."
                 )
 
 
@@ -65,10 +66,10 @@ def write_contract(path: str | Path, contract: ChatContract) -> None:
 
 
 def read_contract(path: str | Path) -> ChatContract:
-    """Read a contract; raise GradusError if its hash does not fit, that is, if it was edited by hand."""
+    """Read a contract; raise GradusError if its hash does not match, which means that it was edited by hand."""
     fields = read_json(path)
     expected = fields.pop("hash", None)
     contract = ChatContract(**fields)
     if contract.hash != expected:
-        raise GradusError(f"{path}: edited by hand; delete it, change the config and run again")
+        raise GradusError(f"{path}: was edited by hand; delete it, change the config and run again")
     return contract

@@ -1,8 +1,8 @@
-"""The code that a rule runs, as one fingerprint: its script, the local modules that this imports, and the packages.
+"""One fingerprint of the code that a rule runs: its script, the local modules that the script imports, and packages.
 
-Snakemake's own code trigger goes by a script's date and sees the script alone. Rules give this fingerprint to their
-`params` instead, so that an edit of a shared module, or another version of a package, reruns the rules that use it, and
-no others.
+Snakemake's own code trigger uses the script's modification time and ignores imports. Rules put this fingerprint into
+their `params` instead. An edit of a shared module, or a new version of a package, then reruns only the rules that use
+it.
 """
 
 import ast
@@ -19,21 +19,21 @@ from typing import Any
 from scripts.common.hashing import sha256_json, sha256_text
 from scripts.common.packages import ROOT, needed_versions
 
-CACHE = Path(".work/code.json")  # what each file imports, so that a plan parses only what was edited
+CACHE = Path(".work/code.json")  # what each file imports, so that a plan parses only edited files
 
 
 @cache
 def find_module(name: str, root: Path = ROOT) -> Path | None:
-    """Return the file of a local module or package; None if there is none of that name."""
+    """Return the file of a local module or package; None if it does not exist."""
     place = root.joinpath(*name.split("."))
     options = (place / "__init__.py", place.with_name(f"{place.name}.py"))
     return next((file for file in options if file.is_file()), None)
 
 
 def imported_names(source: str, package: str) -> list[str]:
-    """Return the full names of all modules that a file of `package` may import, anywhere in it, sorted.
+    """Return the full names of all modules that a file of `package` may import, anywhere in the file, sorted.
 
-    `from a import b` gives `a.b`, too, which may be a module; `import a.b` also runs `a`.
+    `from a import b` also yields `a.b`, which may be a module; `import a.b` also runs `a`.
     """
     names = set()
     for node in ast.walk(ast.parse(source)):
@@ -47,9 +47,9 @@ def imported_names(source: str, package: str) -> list[str]:
 
 
 class _Files:
-    """What is known of local files: the sha256 of each and the names that it imports. Kept between processes.
+    """The sha256 of each local file and the names that it imports, cached between processes.
 
-    What another version of this file has kept is dropped, and so is what is damaged.
+    A cache that is corrupt, or was written by another version of this file, is discarded.
     """
 
     def __init__(self) -> None:
@@ -62,20 +62,20 @@ class _Files:
                 self.known = {path: entry for path, entry in kept["files"].items() if _is_entry(entry)}
 
     def look(self, path: Path, root: Path) -> tuple[str, list[str]]:
-        """Return (sha256 of a file, full names that it imports: none if it is not Python)."""
+        """Return (sha256 of a file, full names that it imports; none if it is not Python)."""
         stat = path.stat()
         stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        found = self.known.get(str(path))
-        if found is None or found["stamp"] != stamp:
+        entry = self.known.get(str(path))
+        if entry is None or entry["stamp"] != stamp:
             source = path.read_text(encoding="utf-8")
             package = ".".join(path.parent.relative_to(root).parts)
             names = imported_names(source, package) if path.suffix == ".py" else []
-            found = self.known[str(path)] = {"stamp": stamp, "sha256": sha256_text(source), "imports": names}
+            entry = self.known[str(path)] = {"stamp": stamp, "sha256": sha256_text(source), "imports": names}
             self.changed = True
-        return found["sha256"], found["imports"]
+        return entry["sha256"], entry["imports"]
 
     def save(self) -> None:
-        """Keep what was found out for the next process, if this folder can be written."""
+        """Save the cache for the next process, if the folder is writable."""
         if self.changed:
             part = CACHE.with_name(f".{CACHE.name}.{os.getpid()}")
             with suppress(OSError):
@@ -95,7 +95,7 @@ def _files() -> _Files:
 
 
 def local_files(start: Path, root: Path = ROOT) -> Iterator[tuple[Path, str, list[str]]]:
-    """Yield (file, its sha256, full names that it imports) of a local file and of all that it imports, however deep."""
+    """Yield (file, its sha256, full names that it imports) for a local file and all its direct and indirect imports."""
     todo, seen = [start], set()
     while todo:
         path = todo.pop()
@@ -107,10 +107,10 @@ def local_files(start: Path, root: Path = ROOT) -> Iterator[tuple[Path, str, lis
 
 
 def code_fingerprint(script: str, *others: str) -> str:
-    """Return a hash of `scripts/<script>.py`, of every local module that it imports, however deep, and of the pinned
-    versions of the packages that these import, and of what those need in turn.
+    """Return a hash of `scripts/<script>.py`, of every local module that it imports directly or indirectly, and of the
+    pinned versions of the packages that these import, dependencies included.
 
-    `others`: what a script uses without an import: packages by name, files by their path in `scripts`.
+    `others`: what a script uses without importing it: packages by name, files by their path in `scripts`.
     Comments and docstrings count.
     """
     files: dict[str, str] = {}

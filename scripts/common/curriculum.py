@@ -1,7 +1,7 @@
-"""Difficulty levels and training phases as the config gives them: `curriculum` and `score` completed and checked.
+"""Difficulty levels and training phases: completes and checks the config's sections `curriculum` and `score`.
 
-A level is a class of difficulty; a record's `difficulty` is an index into the levels, easiest first. A phase is a part
-of training that draws from some levels.
+A level is a difficulty class; a record's `difficulty` is an index into the levels, easiest first. A phase is a part of
+training that draws rows from one or more levels.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-PLACES = ("first", "last")  # what an arm calls a phase whose name it does not know
-RESERVED = (*PLACES, "all")  # the ledger's total is called `all`
+PLACES = ("first", "last")  # an arm may refer to a phase by position
+RESERVED = (*PLACES, "all")  # `all` is the total in the ledger
 Path = list[Any]
 
 
 @dataclass
 class Phase:
-    """See config/schema.yaml, `curriculum.phases`, for each."""
+    """One phase; the fields are those of `curriculum.phases` in config/schema.yaml."""
 
     name: str
     levels: Sequence[str]
@@ -27,7 +27,7 @@ class Phase:
 
 @dataclass
 class Curriculum:
-    """The difficulty levels, easiest first, and the phases in the order of training."""
+    """The difficulty levels, easiest first, and the phases in training order."""
 
     levels: Sequence[str]
     phases: Sequence[Phase]
@@ -42,12 +42,12 @@ class Curriculum:
         return self.levels[difficulty or 0]
 
     def new_levels(self) -> dict[str, list[str]]:
-        """Return for each phase the levels that no phase before it draws from."""
-        found, seen = {}, set[str]()
+        """Return, for each phase, the levels that no earlier phase draws from."""
+        new, seen = {}, set[str]()
         for phase in self.phases:
-            found[phase.name] = [level for level in self.levels if level in phase.levels and level not in seen]
+            new[phase.name] = [level for level in self.levels if level in phase.levels and level not in seen]
             seen |= set(phase.levels)
-        return found
+        return new
 
 
 def read_curriculum(section: Mapping[str, Any]) -> Curriculum:
@@ -56,17 +56,17 @@ def read_curriculum(section: Mapping[str, Any]) -> Curriculum:
 
 
 def wanted_shares(count: int) -> list[float]:
-    """Return the share of the rows that each of `count` levels should have: 30/50/20, or equal ones."""
+    """Return the share of the rows that each of `count` levels should have: 30/50/20 for three levels, else equal."""
     return [0.3, 0.5, 0.2] if count == 3 else [1 / count] * count
 
 
 def wanted_quantiles(count: int) -> list[float]:
-    """Return the quantiles that divide rows into `wanted_shares`."""
+    """Return the quantiles that divide rows by `wanted_shares`."""
     return [round(value, 6) for value in accumulate(wanted_shares(count)[:-1])]
 
 
 def complete_curriculum(config: dict[str, Any]) -> None:
-    """Fill in what follows from the levels: cumulative phases, one for each, and quantiles where nothing is given."""
+    """Fill in defaults that depend on the levels: one cumulative phase per level, and quantiles."""
     section, score = config["curriculum"], config["score"]
     levels = section["levels"]
     phases = section["phases"] or [{"name": name, "levels": levels[:n]} for n, name in enumerate(levels, 1)]
@@ -76,36 +76,36 @@ def complete_curriculum(config: dict[str, Any]) -> None:
 
 
 def check_curriculum(config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Yield (path in the config, message) for each fault that the schema cannot express. The config is complete."""
+    """Yield (path in the completed config, message) for each fault that the schema cannot express."""
     section = config["curriculum"]
     levels, phases = section["levels"], section["phases"]
     names = [phase["name"] for phase in phases]
     for number, phase in enumerate(phases):
         path = ["curriculum", "phases", number]
         if phase["name"] in names[:number]:
-            yield path, f"two phases are called {phase['name']!r}; give each its own name"
+            yield path, f"two phases are named {phase['name']!r}; phase names must be unique"
         if phase["name"] in RESERVED:
-            yield path, f"{phase['name']!r} is reserved ({', '.join(RESERVED)}); use another name"
+            yield path, f"{phase['name']!r} is a reserved name ({', '.join(RESERVED)}); use another name"
         if phase["rows"] is not None and phase["epochs"] != Phase.epochs:
-            yield [*path, "epochs"], "has no effect where `rows` is given; leave one of them out"
+            yield [*path, "epochs"], "has no effect if `rows` is set; remove one of them"
         yield from _check_levels([*path, "levels"], phase["levels"], levels)
     for name, arm in section["definitions"].items():
         yield from _check_arm(name, arm, names, levels)
     if config["score"]["thresholds"] is not None and config["score"]["quantiles"] is not None:
-        yield ["score", "thresholds"], "has no effect where `quantiles` are given; set one of them to null"
+        yield ["score", "thresholds"], "has no effect if `quantiles` are set; set one of them to null"
     for key in ("thresholds", "quantiles"):
         if (values := config["score"][key]) is None:
             continue
         path = ["score", key]
         if len(values) != len(levels) - 1:
-            yield path, f"{len(levels)} levels take {len(levels) - 1} values; {values} has {len(values)}"
-        elif any(one > other for one, other in pairwise(values)):
-            yield path, f"{values} must rise"
+            yield path, f"{len(levels)} levels need {len(levels) - 1} values; {values} has {len(values)}"
+        elif any(left > right for left, right in pairwise(values)):
+            yield path, f"{values} must be in ascending order"
 
 
 def _check_levels(path: Path, given: Sequence[str], levels: Sequence[str]) -> Iterator[tuple[Path, str]]:
     for unknown in (level for level in given if level not in levels):
-        yield path, f"no level {unknown!r} in curriculum.levels; there are: {', '.join(levels)}"
+        yield path, f"no level {unknown!r} in curriculum.levels; known levels: {', '.join(levels)}"
 
 
 def _check_arm(
@@ -118,11 +118,11 @@ def _check_arm(
             continue
         known = phases if key == "levels" else [*phases, *PLACES]
         for phase in (phase for phase in given if phase not in known):
-            yield [*path, key], f"no phase {phase!r}; there are: {', '.join(known)}"
+            yield [*path, key], f"no phase {phase!r}; known phases: {', '.join(known)}"
         if key != "levels" and len(by_phase(given, phases)) < len(given):
             yield (
                 [*path, key],
-                f"{', '.join(given)}: one phase is named twice (first is {phases[0]}, last {phases[-1]})",
+                f"{', '.join(given)}: one phase is listed twice (first is {phases[0]}, last is {phases[-1]})",
             )
         if key == "levels":
             for phase, drawn in given.items():
@@ -130,10 +130,10 @@ def _check_arm(
     shares = by_phase(arm.get("shares") or {}, phases)
     if shares and set(phases) - set(shares) and sum(shares.values()) >= 1:
         left = ", ".join(phase for phase in phases if phase not in shares)
-        yield [*path, "shares"], f"they add up to 1 or more, which leaves nothing for {left}"
+        yield [*path, "shares"], f"the shares add up to 1 or more, which leaves nothing for {left}"
 
 
 def by_phase(given: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """Return values by the phases' own names: `first` and `last` stand for the phases in these places."""
+    """Return values keyed by phase name: `first` and `last` are replaced by the names of those phases."""
     places = {"first": names[0], "last": names[-1]}
     return {places.get(name, name): value for name, value in given.items()}

@@ -1,10 +1,10 @@
-"""One script alone, from a shell, for debugging.
+"""Run a single script from a shell, for debugging.
 
     python -m scripts.evaluate.grade --job results/tiny/evaluate/tuned/Q4_K_M/test.grades.jsonl \
         --configfile config/runs/tiny.yaml
 
-runs the script in this process, with inputs, outputs, params and environment as in the pipeline. Snakemake does not
-record the result, and makes it again in its next run.
+runs the script in this process, with the same inputs, outputs, params and environment as in the pipeline. Snakemake
+does not record the result and makes it again in its next run.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from scripts.common.errors import GradusError
 from scripts.common.packages import ROOT
 from scripts.common.snakemake_internals import RUN_LOCK, mark_incomplete, plan_job, script_object
 
-PREPARED = "GRADUS_JOB"  # in the environment: it is already that of a job
+PREPARED = "GRADUS_JOB"  # set when the environment is already that of a job
 
 
 def asked_for(names: Mapping[str, Any]) -> Any:
-    """Return the job that the command line of a script asks for; `names`: its globals().
+    """Return the job that a script's command line asks for; `names`: the script's globals().
 
-    Ends the process with a message if there is no such job, or if it cannot run.
+    Exits with a message if there is no such job, or if it cannot run.
     """
     script = Path(names["__file__"]).resolve()
     parser = argparse.ArgumentParser(prog=f"python -m {names['__spec__'].name}", description=names["__doc__"])
@@ -40,17 +40,17 @@ def asked_for(names: Mapping[str, Any]) -> Any:
     except GradusError as error:
         sys.exit(f"Gradus: {error}")
     if PREPARED not in os.environ:
-        # libraries read some variables when they are imported, which they have been: start again
+        # libraries that are already imported have read the old environment: restart the process
         environment = {**os.environ, PREPARED: "1"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
     return job
 
 
 def _plan(script: Path, target: str, configfiles: list[Path], cores: int) -> Any:
-    """Return the job of a script that makes a file.
+    """Return the job of `script` that makes the file `target`.
 
-    Raises GradusError if a config is missing or refused, if no rule makes the file, if that runs another script, or if
-    inputs are missing.
+    Raises GradusError if a config is missing or invalid, if no rule makes the file, if the rule runs another script, or
+    if inputs are missing.
     """
     if missing := [file for file in map(str, configfiles) if not Path(file).is_file()]:
         raise GradusError(f"{', '.join(missing)}: no such config file")
@@ -65,7 +65,7 @@ def _plan(script: Path, target: str, configfiles: list[Path], cores: int) -> Any
         raise GradusError(f"{target} is made by rule {job.rule.name}; run: {command}")
     if missing := [file for file in map(str, job.input) if not Path(file).exists()]:
         command = shlex.join(["snakemake", "--cores", "all", *given, "--", *missing])
-        raise GradusError(f"inputs of {target} are missing; this makes them:\n  {command}")
+        raise GradusError(f"inputs of {target} are missing; to make them, run:\n  {command}")
     guard.mark()
     guard.hold(RUN_LOCK)
     mark_incomplete(list(map(str, job.output)))

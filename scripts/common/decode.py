@@ -1,6 +1,6 @@
-"""llama.cpp at work: greedy decoding, several sequences at a time, and logits of given tokens.
+"""llama.cpp inference: greedy decoding of several sequences at a time, and logits of given tokens.
 
-llama-cpp-python's `Llama` class decodes one sequence only; this uses its low-level functions.
+llama-cpp-python's `Llama` class decodes only one sequence; this module uses its low-level functions.
 """
 
 import os
@@ -17,14 +17,14 @@ class Decoder:
     """A loaded GGUF with room for `sequences` sequences of `length` tokens each."""
 
     def __init__(self, path: str, threads: int, sequences: int, length: int) -> None:
-        """Load the model on the CPU. Raises RuntimeError if llama.cpp cannot."""
+        """Load the model on the CPU. Raises GradusError if llama.cpp cannot load the file."""
         quiet()
         options = llama_cpp.llama_model_default_params()
         options.n_gpu_layers = 0
         options.use_extra_bufts = False  # the repacked weights crash on machines with AMX (ggml-org/llama.cpp#20824)
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), options)
         if not self.model:
-            raise GradusError(f"{path}: llama.cpp cannot load it, it is not a whole GGUF file; delete it and run again")
+            raise GradusError(f"{path}: llama.cpp cannot load it; the GGUF file is incomplete. Delete it and run again")
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.size = llama_cpp.llama_vocab_n_tokens(self.vocab)
         room = llama_cpp.llama_context_default_params()
@@ -39,8 +39,9 @@ class Decoder:
         self.sequences, self.length = sequences, length
 
     def tokenize(self, text: str, add_special: bool = False) -> list[int]:
-        """Return the token ids of a rendered prompt: control tokens are read as such, and nothing is added, but with
-        `add_special` what the vocabulary puts at the beginning and end of a text.
+        """Return the token ids of a rendered prompt; control tokens in it are parsed as such.
+
+        `add_special` adds the tokens that the vocabulary puts at the beginning and end of a text.
         """
         raw = text.encode()
         ids = (llama_cpp.llama_token * (len(raw) + 8))()
@@ -48,7 +49,7 @@ class Decoder:
         return list(ids[:count])
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids, control tokens left out."""
+        """Return the text of token ids, without control tokens."""
         pieces = b""
         buffer = (llama_cpp.ctypes.c_char * 256)()
         for token in ids:
@@ -57,7 +58,7 @@ class Decoder:
         return pieces.decode(errors="replace")
 
     def _feed(self, entries: Sequence[tuple[int, int, int, bool]]) -> list[int]:
-        """Decode (token, position, sequence, wanted) entries; return the likeliest next token after each wanted one."""
+        """Decode (token, position, sequence, wanted) entries; return the most likely token after each wanted one."""
         best = []
         for start in range(0, len(entries), 512):
             part = entries[start : start + 512]
@@ -75,7 +76,7 @@ class Decoder:
         return best
 
     def wave(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[tuple[list[int], bool]]:
-        """Return (answer ids, stopped by itself) for up to `sequences` prompts, decoded together."""
+        """Return (answer ids, whether it ended with an end-of-turn token) for up to `sequences` prompts."""
         llama_cpp.llama_memory_clear(self.memory, True)
         shared = min(len(os.path.commonprefix([list(p) for p in prompts])), min(map(len, prompts)) - 1)
         self._feed([(token, i, 0, False) for i, token in enumerate(prompts[0][:shared])])
@@ -104,7 +105,7 @@ class Decoder:
         return list(zip(answers, stopped, strict=True))
 
     def logits(self, tokens: Sequence[int], start: int) -> np.ndarray:
-        """Return the logits that predict tokens[start:], one row each: (len(tokens) - start, vocabulary), fp32."""
+        """Return the fp32 logits that predict tokens[start:], shape (len(tokens) - start, vocabulary)."""
         llama_cpp.llama_memory_clear(self.memory, True)
         rows = []
         for begin in range(0, len(tokens) - 1, 512):
@@ -119,12 +120,12 @@ class Decoder:
                 raise RuntimeError(f"llama_decode failed with code {code}")
             for i in range(len(part)):
                 if wanted[i]:
-                    found = llama_cpp.llama_get_logits_ith(self.context, i)
-                    rows.append(np.array(np.ctypeslib.as_array(found, shape=(self.size,)), dtype=np.float32))
+                    values = llama_cpp.llama_get_logits_ith(self.context, i)
+                    rows.append(np.array(np.ctypeslib.as_array(values, shape=(self.size,)), dtype=np.float32))
         return np.stack(rows)
 
     def close(self) -> None:
-        """Free what llama.cpp holds."""
+        """Free llama.cpp's memory."""
         llama_cpp.llama_batch_free(self.batch)
         llama_cpp.llama_free(self.context)
         llama_cpp.llama_model_free(self.model)

@@ -1,4 +1,4 @@
-"""How scores divide rows into levels, and which scorer would divide them better. Pure functions over numbers."""
+"""How scores divide rows into levels, and which scorer would divide them better. Pure functions on numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ import numpy as np
 from scripts.common.curriculum import Curriculum, wanted_quantiles, wanted_shares
 from scripts.common.errors import GradusError
 
-# among scorers that divide the rows about equally well: the one that correlated best with failures in the default run
+# the preference among scorers that divide the rows about equally well: correlation with failures in the default run
 PREFERRED = ("facts", "length", "rules")
-ALIKE = 0.05  # shares that differ by less are taken as equal
+ALIKE = 0.05  # shares that differ by less count as equal
 
 
 @dataclass
@@ -24,8 +24,8 @@ class Proposal:
 
 
 def to_levels(values: np.ndarray, thresholds: Sequence[float] | None, quantiles: Sequence[float] | None) -> np.ndarray:
-    """Return each value's level, from 0: by quantiles of the values if given (a value at one is below it), else by
-    thresholds (a value at one is above it).
+    """Return each value's level, from 0: by quantiles if given (a value equal to a quantile is below it), else by
+    thresholds (a value equal to a threshold is above it).
     """
     if quantiles and len(values):
         return np.searchsorted(np.quantile(values, quantiles), values, side="left")
@@ -33,23 +33,23 @@ def to_levels(values: np.ndarray, thresholds: Sequence[float] | None, quantiles:
 
 
 def divide(values: Sequence[float], quantiles: Sequence[float]) -> list[float]:
-    """Return the share of the values that falls into each level, by quantiles."""
-    found = np.bincount(to_levels(np.asarray(values, dtype=float), None, quantiles), minlength=len(quantiles) + 1)
-    return [float(count) / max(1, len(values)) for count in found]
+    """Return the share of the values in each level, by quantiles."""
+    counts = np.bincount(to_levels(np.asarray(values, dtype=float), None, quantiles), minlength=len(quantiles) + 1)
+    return [float(count) / max(1, len(values)) for count in counts]
 
 
 def propose(scores: Mapping[str, Sequence[float]], count: int) -> tuple[dict[str, list[float]], Proposal | None]:
-    """Return the shares of `count` levels by each scorer, and the scorer to take: the one closest to the wanted shares.
+    """Return the shares of `count` levels by each scorer, and a proposal: the scorer closest to the wanted shares.
 
-    `scores`: {scorer: values of the same rows}. No proposal is made if every scorer leaves a level empty.
+    `scores`: {scorer: values of the same rows}. The proposal is None if every scorer leaves a level empty.
     """
     quantiles = wanted_quantiles(count)
     shares = {name: divide(values, quantiles) for name, values in scores.items()}
     wanted = wanted_shares(count)
     off = {
-        name: max(abs(one - other) for one, other in zip(found, wanted, strict=True))
-        for name, found in shares.items()
-        if min(found) > 0
+        name: max(abs(share - want) for share, want in zip(divided, wanted, strict=True))
+        for name, divided in shares.items()
+        if min(divided) > 0
     }
     if not off:
         return shares, None
@@ -61,40 +61,40 @@ def propose(scores: Mapping[str, Sequence[float]], count: int) -> tuple[dict[str
 
 
 def percentages(shares: Sequence[float]) -> str:
-    """Return shares as 30/50/20 %."""
+    """Format shares, such as 30/50/20 %."""
     return "/".join(f"{100 * share:.0f}" for share in shares) + " %"
 
 
 def check_phases(counts: Mapping[str, int], curriculum: Curriculum, scores: Mapping[str, Sequence[float]]) -> None:
-    """Raise GradusError if a phase would train on no rows, or on those of the phases before it and no new ones.
+    """Raise GradusError if a phase would train on no rows, or only on rows of earlier phases.
 
-    `counts`: training rows of each level. `scores`: {scorer: values of training rows}, to propose another division.
+    `counts`: training rows of each level. `scores`: {scorer: values of training rows}, to propose a better division.
     """
     for phase in curriculum.phases:
         new = curriculum.new_levels()[phase.name]
         if sum(counts.get(level, 0) for level in new or phase.levels):
             continue
-        found = ", ".join(f"{counts.get(level, 0)} {level}" for level in curriculum.levels)
+        listed = ", ".join(f"{counts.get(level, 0)} {level}" for level in curriculum.levels)
         lines = [
             f"no training row is {' or '.join(new or phase.levels)}, so the {phase.name} phase would have no rows of "
-            f"its own. Training rows by difficulty: {found}."
+            f"its own. Training rows by difficulty: {listed}."
         ]
         shares, proposal = propose(scores, len(curriculum.levels))
         if shares:
             quantiles = wanted_quantiles(len(curriculum.levels))
-            lines.append(f"Quantiles {quantiles} of a scorer would divide them so ({'/'.join(curriculum.levels)}):")
+            lines.append(f"Shares with quantiles {quantiles} of each scorer ({'/'.join(curriculum.levels)}):")
             lines += [f"  {name} {percentages(each)}" for name, each in shares.items()]
         if proposal:
             lines += [
-                "Put this into the config. (Rows that bring a difficulty keep it: if all do, list in curriculum.levels "
-                "only the levels that they have.)",
+                "Put this into the config. (Rows with their own difficulty keep it: if all rows have one, list only "
+                "their levels in curriculum.levels.)",
                 *proposal.lines,
             ]
         else:
-            lines += ["No scorer divides these rows. Train them in one phase:", *one_phase(curriculum.levels)]
+            lines += ["No scorer separates these rows. Train them in one phase:", *one_phase(curriculum.levels)]
         raise GradusError("\n  ".join(lines))
 
 
 def one_phase(levels: Sequence[str]) -> list[str]:
-    """Return the config lines of a training in one phase."""
+    """Return the config lines for training in one phase."""
     return ["curriculum:", "  phases:", f"    - {{name: train, levels: [{', '.join(levels)}]}}"]

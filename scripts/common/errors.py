@@ -1,13 +1,13 @@
-"""The one exception that is meant for people."""
+"""The exception whose message is meant for the user."""
 
 
 class GradusError(Exception):
-    """Something that the user can mend: the message says where, what is wrong and what to do.
+    """A problem that the user can fix: the message says where it is, what is wrong and what to do.
 
-    Scripts let it rise; `logging_to` prints it without a traceback and ends the job.
+    Scripts do not catch it; `logging_to` prints it without a traceback and ends the job.
     """
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its kind if it has none."""
+    """Return the first line of an error's message, or the error's type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

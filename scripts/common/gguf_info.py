@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself."""
+"""Read the metadata of a GGUF file."""
 
 import struct
 from collections import Counter
@@ -11,14 +11,14 @@ from gguf import GGUFReader, GGUFValueType
 from scripts.common.chat import ChatContract
 from scripts.common.errors import GradusError
 
-SUPERBLOCK = 256  # weights of a K-quant's block; a tensor whose rows it does not divide gets another type
+SUPERBLOCK = 256  # weights in a K-quant block; a tensor whose row length is not a multiple of it gets another type
 
 
-LONG = 1000  # items of a list that is a vocabulary's
+LONG = 1000  # lists with at least this many items belong to the vocabulary
 
 
 class QuickReader(GGUFReader):  # type: ignore[misc]
-    """Skips the vocabulary's lists, whose contents are then empty; item by item the library takes seconds for them."""
+    """Skips the contents of the vocabulary's lists, which the library reads item by item in seconds."""
 
     def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list[Any], list[int], list[GGUFValueType]]:
         if GGUFValueType(raw_type) is not GGUFValueType.ARRAY or self.byte_order == "S":
@@ -36,19 +36,19 @@ class QuickReader(GGUFReader):  # type: ignore[misc]
 
 
 def open_gguf(path: str | Path, whole: bool = False) -> GGUFReader:
-    """Open a GGUF, without its vocabulary's lists unless `whole`; raise GradusError if it is none, or cut short."""
+    """Open a GGUF, without its vocabulary unless `whole`; raise GradusError if it is not a GGUF, or truncated."""
     try:
         reader = (GGUFReader if whole else QuickReader)(path)
         stored = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error) as error:
-        raise GradusError(f"{path}: not a whole GGUF file ({error}); delete it and run again") from None
+        raise GradusError(f"{path}: not a complete GGUF file ({error}); delete it and run again") from None
     if stored > Path(path).stat().st_size or not reader.tensors:
-        raise GradusError(f"{path}: not a whole GGUF file, it is cut short; delete it and run again")
+        raise GradusError(f"{path}: not a complete GGUF file, it is truncated; delete it and run again")
     return reader
 
 
 def metadata(reader: GGUFReader) -> dict[str, Any]:
-    """Return every key-value pair but the vocabulary's lists."""
+    """Return every key-value pair except the vocabulary's lists."""
     return {
         name: field.contents()
         for name, field in reader.fields.items()
@@ -57,10 +57,10 @@ def metadata(reader: GGUFReader) -> dict[str, Any]:
 
 
 def read_gguf(path: str | Path) -> dict[str, Any]:
-    """Return name, chat template, end-of-turn id, bytes, bits a weight, the parameters of each
-    tensor type, and the tensors that a K-quant could not take and stored as another type.
+    """Return name, chat template, end-of-turn id, bytes, bits per weight, parameters by tensor type, and the tensors
+    that could not be stored as a K-quant and have another type.
 
-    Raises GradusError if the file is no whole GGUF.
+    Raises GradusError if the file is not a complete GGUF.
     """
     reader = open_gguf(path)
     values = metadata(reader)
@@ -87,7 +87,7 @@ def read_gguf(path: str | Path) -> dict[str, Any]:
 
 
 def require_contract(path: str | Path, contract: ChatContract) -> dict[str, Any]:
-    """Return what the GGUF says of itself; raise GradusError unless it keeps the chat contract."""
+    """Return the GGUF's metadata; raise GradusError unless it matches the chat contract."""
     facts = read_gguf(path)
     contract.require(str(path), facts["chat_template"], facts["end_of_turn_id"])
     return facts

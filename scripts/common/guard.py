@@ -1,8 +1,8 @@
-"""One run at a time in a folder, and no jobs of a dead run beside a living one.
+"""Only one run at a time in a folder, and no leftover jobs of a killed run beside the next one.
 
-Snakemake's own lock outlives a killed run and must then be taken away by hand. This one is the kernel's: it ends with
-the process that holds it, however that ends. The jobs of a killed run are processes of their own and go on, so the next
-run ends them before it starts its own. docs/reproducibility.md.
+Snakemake's own lock outlives a killed run and must then be removed by hand. This one is a kernel lock: it is released
+when the process that holds it ends, however it ends. The jobs of a killed run are separate processes that continue, so
+the next run kills them before it starts its own. See docs/reproducibility.md.
 """
 
 import fcntl
@@ -15,45 +15,45 @@ import psutil
 
 from scripts.common.errors import GradusError
 
-VARIABLE = "GRADUS_RUN"  # in the environment of every job: whose it is
+VARIABLE = "GRADUS_RUN"  # in the environment of every job: the run that it belongs to
 _held: list[IO[str]] = []
 
 
 def mark() -> None:
-    """Mark this process's environment, and with it that of all its jobs, as of one run."""
+    """Mark the environment of this process, and so that of all its jobs, as belonging to this run."""
     me = psutil.Process()
     os.environ[VARIABLE] = f"{socket.gethostname()}:{me.pid}:{me.create_time()}"
 
 
 def require_writable(*places: str | Path) -> None:
-    """Raise GradusError that names a folder, of these and those in them, in which nothing can be written."""
+    """Raise GradusError that names a folder, among these and their subfolders, that is not writable."""
     for place in map(Path, places):
         folders = [place, *(folder for folder in sorted(place.rglob("*")) if folder.is_dir())] if place.is_dir() else []
         for folder in folders:
             if not os.access(folder, os.W_OK | os.X_OK):
-                raise GradusError(f"the folder {folder} cannot be written; mend its permissions and run again")
+                raise GradusError(f"the folder {folder} is not writable; fix its permissions and run again")
 
 
 def jobs_of(run: str) -> list[psutil.Process]:
     """Return the processes on this machine that carry a run's mark."""
-    found = []
+    jobs = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(VARIABLE) == run:
-                found.append(process)
-        except psutil.Error:  # ended meanwhile, or another user's
+                jobs.append(process)
+        except psutil.Error:  # it has ended, or belongs to another user
             continue
-    return found
+    return jobs
 
 
 def hold(path: str | Path) -> int:
-    """Take the folder for this run until it ends; end what a killed one left running; return how many that were.
+    """Lock the folder for this run; kill the jobs that a killed run left behind, and return their number.
 
-    `path`: the lock's file, which says whose run is or was the last. Call `mark` before.
-    Raises GradusError if another run is at work in the folder.
+    `path`: the lock file, which names the current or last run. Call `mark` first.
+    Raises GradusError if another run is active in the folder.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - as long as it is open, the lock is held
+    handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock is held as long as the file is open
     handle.seek(0)
     last = handle.read().strip()
     try:
@@ -62,10 +62,10 @@ def hold(path: str | Path) -> int:
         handle.close()
         number = last.split(":")[1] if last.count(":") == 2 else "unknown"
         raise GradusError(
-            f"another run is at work in this folder (process {number}); wait for its end, or stop it"
+            f"another run is active in this folder (process {number}); wait until it ends, or stop it"
         ) from None
     except OSError:
-        # a network file system without locks: two runs at once are then the user's to avoid, and the last may be alive
+        # a network file system without locks: the user must avoid two runs at once, and the last one may still be alive
         handle.close()
         return 0
     _held.append(handle)

@@ -14,7 +14,7 @@ def sha256_text(text: str) -> str:
 
 
 def sha256_json(value: Any) -> str:
-    """Return the sha256 of a JSON value, whatever the order of its keys."""
+    """Return the sha256 of a JSON value, independent of key order."""
     return sha256_text(json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
@@ -25,7 +25,7 @@ def sha256_file(path: str | Path) -> str:
 
 
 def sha256_folder(path: str | Path) -> str:
-    """Return one sha256 for a folder: of its files' relative names and sha256s, hidden files left out."""
+    """Return one sha256 for a folder, over its files' relative names and sha256s, without hidden files."""
     path = Path(path)
     names = sorted(
         file.relative_to(path).as_posix()

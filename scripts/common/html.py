@@ -1,4 +1,4 @@
-"""Pages that need no network: a Jinja template rendered with everything escaped, figures inline."""
+"""HTML pages that need no network: Jinja templates with autoescaping and inline figures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,28 +11,28 @@ from scripts.common.io import atomic_open
 
 
 def inline_svg(path: str | Path) -> Markup:
-    """Return the SVG element of a figure, without the XML head that HTML does not take."""
+    """Return the SVG element of a figure, without the XML declaration, which HTML does not allow."""
     text = Path(path).read_text(encoding="utf-8")
     return Markup(text[text.index("<svg") :])
 
 
 def percent(value: float | None, places: int = 1) -> str:
-    """Return a share as a percentage, a dash if there is none."""
+    """Return a share as a percentage, or a dash for None."""
     return "–" if value is None else f"{100 * value:.{places}f} %"
 
 
 def decimals(value: float | None, places: int, sign: bool = False) -> str:
-    """Return a number with so many decimal places, a dash if there is none; `sign`: a plus sign, too."""
+    """Return a number with `places` decimal places, or a dash for None; `sign` adds a plus sign to positive numbers."""
     return "–" if value is None else f"{value:{'+' if sign else ''}.{places}f}"
 
 
 def points(value: float | None) -> str:
-    """Return a difference of two shares in percentage points, signed."""
+    """Return a difference of two shares in percentage points, with its sign."""
     return decimals(None if value is None else 100 * value, 1, sign=True)
 
 
 def general(value: float | None) -> str:
-    """Return a number in as few digits as it takes, six at most."""
+    """Return a number with up to six significant digits."""
     return "–" if value is None else f"{value:g}"
 
 
@@ -47,7 +47,7 @@ def megabytes(count: int) -> str:
 
 
 def write_page(template: str | Path, values: Mapping[str, Any], output: str | Path) -> None:
-    """Render the template, everything escaped, a missing value an error."""
+    """Render the template with autoescaping; a missing value is an error."""
     template = Path(template)
     environment = Environment(
         loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and JSON that is the same bytes every time."""
+"""Atomic writes (a file appears complete or not at all), and JSON with reproducible bytes."""
 
 import json
 import os
@@ -22,27 +22,27 @@ def _sync(path: Path) -> None:
 
 def _runs(process: int) -> bool:
     try:
-        os.kill(process, 0)  # asks, and does nothing
+        os.kill(process, 0)  # signal 0 only checks that the process exists
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # it belongs to another user
         return True
     return True
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what processes that no longer run had written of a file or folder."""
+    """Remove the partial files or folders that terminated processes left."""
     name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.part")
     for place in path.parent.iterdir():
-        if (found := name.fullmatch(place.name)) and not _runs(int(found[1])):
+        if (match := name.fullmatch(place.name)) and not _runs(int(match[1])):
             shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a path beside `path` to write a file or folder at; sync it and move it into place at the end.
+    """Yield a temporary path beside `path` for a file or folder; sync it and move it into place at the end.
 
-    If the block raises, what it wrote is removed and `path` is untouched; what killed processes left is removed here.
+    If the block raises, what it wrote is removed and `path` is untouched. Leftovers of killed processes are removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield part
         for file in sorted(part.rglob("*")) if part.is_dir() else [part]:
             if file.is_file():
-                file.chmod(0o644)  # some libraries write for the owner only
+                file.chmod(0o644)  # some libraries create files that only the owner can read
                 _sync(file)
         if part.is_dir():
             os.chmod(part, 0o755)
@@ -69,7 +69,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_open(path: str | Path) -> Iterator[TextIO]:
-    """Open a UTF-8 text file for writing that replaces `path` only when the block ends well."""
+    """Open a UTF-8 text file for writing; it replaces `path` only if the block succeeds."""
     with atomic_path(path) as part, open(part, "w", encoding="utf-8", newline="\n") as handle:
         yield handle
 
@@ -82,21 +82,21 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read one JSON document. Raises GradusError that names the file if it is none."""
+    """Read one JSON document. Raises GradusError that names the file if it is not JSON."""
     with open(path, encoding="utf-8") as handle:
         try:
             return json.load(handle)
         except (ValueError, RecursionError) as error:
-            raise GradusError(f"{path}: not JSON, or cut short ({error}); delete it and run again") from None
+            raise GradusError(f"{path}: not JSON, or truncated ({error}); delete it and run again") from None
 
 
 def dump_line(row: Any) -> str:
-    """Return one line of a JSONL file: keys sorted, NaN refused, with the newline."""
+    """Return one line of a JSONL file with sorted keys and a newline; NaN is an error."""
     return json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> int:
-    """Write one JSON object a line, keys sorted; return how many."""
+    """Write one JSON object per line, with sorted keys; return the number of lines."""
     count = 0
     with atomic_open(path) as handle:
         for row in rows:

@@ -1,4 +1,4 @@
-"""llama.cpp's messages: warnings and errors go to the log, the rest is dropped."""
+"""llama.cpp's messages: warnings and errors go to the log, the others are dropped."""
 
 import ctypes
 import logging
@@ -16,6 +16,6 @@ def _log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
 
 
 def quiet() -> None:
-    """Send llama.cpp's messages to the log. Call it before anything else of llama.cpp."""
+    """Send llama.cpp's messages to the log. Call this before any other llama.cpp function."""
     llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()

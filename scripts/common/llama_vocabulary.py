@@ -1,4 +1,4 @@
-"""What llama.cpp says of a GGUF's vocabulary."""
+"""How llama.cpp treats a GGUF's vocabulary."""
 
 import llama_cpp
 
@@ -7,16 +7,16 @@ from scripts.common.llama_log import quiet
 
 
 def adds_bos(path: str) -> bool:
-    """Say whether llama.cpp, and so Ollama, puts a BOS token before a text. Run it isolated.
+    """Return whether llama.cpp, and so Ollama, puts a BOS token before a text. Run it isolated.
 
-    The GGUF's own word is not enough: where it says nothing, llama.cpp goes by the kind of tokenizer.
+    The GGUF's metadata is not enough: if it has no such key, llama.cpp decides by tokenizer type.
     """
     quiet()
     options = llama_cpp.llama_model_default_params()
     options.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(path.encode(), options)
     if not model:
-        raise GradusError(f"{path}: llama.cpp cannot load it, it is not a whole GGUF file; delete it and run again")
+        raise GradusError(f"{path}: llama.cpp cannot load it; the GGUF file is incomplete. Delete it and run again")
     adds = bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model)))
     llama_cpp.llama_model_free(model)
     return adds

@@ -1,4 +1,4 @@
-"""What a rule's script prints, where it goes, and how an error reaches the user."""
+"""Logging of a rule's script, and how errors are shown to the user."""
 
 import errno
 import logging
@@ -11,37 +11,37 @@ from pathlib import Path
 
 from scripts.common.errors import GradusError, first_line
 
-TRACEBACK = "GRADUS_TRACEBACK"  # set in the environment: print tracebacks
+TRACEBACK = "GRADUS_TRACEBACK"  # environment variable: if set, tracebacks are printed
 
 
 def explain(error: BaseException) -> str | None:
-    """Return what a user can do about an error that is no fault of the code: a full disk, a folder that cannot be
-    written, short memory. None for any other.
+    """Return what a user can do about an error that is not a bug: a full disk, missing permissions, too little memory.
+    None for any other error.
     """
     text = " ".join(str(error).split())
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "os error 28" in text:
-        return f"the disk is full ({text}). Make room and run again: what is done stays done"
+        return f"the disk is full ({text}). Free some space and run again: finished work is kept"
     if number in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"a file cannot be read or written ({text}). Mend its permissions and run again"
+        return f"a file cannot be read or written ({text}). Fix its permissions and run again"
     if isinstance(error, MemoryError):
-        return f"memory ran out ({text or 'no more is known'}). End other programs, or work on less data"
+        return f"memory ran out ({text or 'no details'}). Close other programs, or use less data"
     return None
 
 
 @contextmanager
 def logging_to(path: str | Path) -> Iterator[None]:
-    """Send log records to `path`; end the job with a few plain lines, not a traceback, on any error.
+    """Send log records to `path`; on any error, end the job with a short message instead of a traceback.
 
-    Progress bars and warnings of libraries stay on the terminal. The traceback of an error that nobody foresaw is
-    written beside the log, and printed if GRADUS_TRACEBACK is set.
+    Progress bars and warnings of libraries stay on the terminal. The traceback of an unexpected error is written
+    beside the log, and printed if GRADUS_TRACEBACK is set.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.traceback")
     beside.unlink(missing_ok=True)
     logging.captureWarnings(True)
-    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is not the error to show
+    logging.raiseExceptions = False  # on a full disk, a log that cannot be written is not the error to show
     logging.basicConfig(
         filename=path, filemode="w", level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True
     )
@@ -54,8 +54,8 @@ def logging_to(path: str | Path) -> Iterator[None]:
                 beside.write_text(traceback.format_exc(), encoding="utf-8")
             message = (
                 f"{type(error).__name__}: {first_line(error)}\n"
-                "This is a fault in Gradus or in a library that it calls. "
-                f"The traceback is in {beside}; {TRACEBACK}=1 in the environment prints it."
+                "This is a bug in Gradus or in a library that it uses. "
+                f"The traceback is in {beside}; set {TRACEBACK}=1 in the environment to print it."
             )
         logging.error("%s", message)
         print(f"\nGradus: {message}\n", file=sys.stderr)

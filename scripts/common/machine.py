@@ -1,4 +1,4 @@
-"""What of a machine and its software shapes the bits of a result."""
+"""The properties of a machine and its software that determine the exact bits of a result."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from typing import Any
 from scripts.common.hashing import sha256_file
 from scripts.common.packages import LOCK, differing_from_lock, installed_packages
 
-# variables by which libraries choose their kernels
+# environment variables that influence which kernels libraries choose
 DISPATCH = (
     "ONEDNN_",
     "DNNL_",
@@ -26,25 +26,25 @@ DISPATCH = (
 
 
 def describe_cpu() -> dict[str, Any]:
-    """Return vendor, family, model, name and instruction sets, as far as the system tells."""
-    found: dict[str, str] = {}
-    if (told := Path("/proc/cpuinfo")).is_file():
-        for line in told.read_text(encoding="utf-8").split("\n\n")[0].splitlines():
+    """Return vendor, family, model, name and instruction sets, as far as the system reports them."""
+    info: dict[str, str] = {}
+    if (cpuinfo := Path("/proc/cpuinfo")).is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").split("\n\n")[0].splitlines():
             key, _, value = line.partition(":")
-            found[key.strip()] = value.strip()
-    flags = sorted((found.get("flags") or found.get("Features") or "").split())
+            info[key.strip()] = value.strip()
+    flags = sorted((info.get("flags") or info.get("Features") or "").split())
     return {
         "architecture": platform.machine(),
-        "vendor": found.get("vendor_id", platform.processor()),
-        "family": found.get("cpu family", ""),
-        "model": found.get("model", ""),
-        "name": found.get("model name", ""),
+        "vendor": info.get("vendor_id", platform.processor()),
+        "family": info.get("cpu family", ""),
+        "model": info.get("model", ""),
+        "name": info.get("model name", ""),
         "flags": flags,
     }
 
 
 def describe_device() -> str:
-    """Return the name of what trains: cpu, or the GPU."""
+    """Return the training device: `cpu`, or the name of the GPU."""
     import torch
 
     return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
@@ -53,11 +53,11 @@ def describe_device() -> str:
 def fingerprint(threads: Mapping[str, int], llama_cpp: str) -> dict[str, Any]:
     """Return what must be equal for two runs to be compared bit by bit.
 
-    `threads`: those that shape results, from the config; `llama_cpp`: how that was built. Not in it: the number of
-    cores, which Snakemake shares out, and Python's patch release.
+    `threads`: the config's thread counts that affect results; `llama_cpp`: how llama.cpp was built. Not included: the
+    number of cores, which Snakemake distributes, and Python's patch release.
     """
     cpu = describe_cpu()
-    # of the flags only vector and matrix instructions choose kernels; others come and go with the kernel's mitigations
+    # only vector and matrix instructions affect the choice of kernels; other flags vary with the kernel's mitigations
     vector = ("sse", "ssse", "avx", "amx", "fma", "f16c", "vnni", "bf16", "asimd", "sve", "bmi")
     return {
         "lock": sha256_file(LOCK),

@@ -1,7 +1,7 @@
-"""How Ollama reads a Modelfile: what its parser makes of a text, oddities included.
+"""Parse a Modelfile as Ollama does, quirks included.
 
 A value ends at the first line end where its quotes close, so `\"\"\"` at the end of a line inside a text ends it
-early; characters that Go does not call printable (no-break spaces, the joiners of emoji) are dropped in silence.
+early. Characters that Go does not consider printable (no-break spaces, emoji joiners) are silently dropped.
 """
 
 import re
@@ -17,9 +17,9 @@ def unquote(value: str) -> str | None:
 
 
 def read_modelfile(text: str) -> list[tuple[str, str]]:
-    """Return the commands in order, (name in lower case, value); parameters as ("parameter stop", value).
+    """Return the commands in order as (lowercase name, value); parameters as ("parameter stop", value).
 
-    Raises ValueError if quotes are left open at the end.
+    Raises ValueError if quotes are still open at the end.
     """
     commands: list[tuple[str, str]] = []
     name, held = "", ""

@@ -1,7 +1,7 @@
-"""Models as data: what the config's `models` names, resolved once into objects that rules, gates and report ask.
+"""The config's `models`, resolved once into objects that rules, gates and the report use.
 
-A kind of model is an entry in KINDS: what answers, which checks of fidelity judge it, and which options it takes. A
-name alone says nothing about a model; ask the object.
+A kind of model is an entry in KINDS: how it answers, which fidelity checks apply to it, and which options it takes.
+Code asks the object; it never infers anything from a model's name.
 """
 
 import difflib
@@ -16,16 +16,16 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """What is true of all models of a kind."""
+    """Properties that all models of a kind share."""
 
-    gguf: bool  # llama.cpp answers from a GGUF, so the model has quants; else a rule of the kind's own answers
-    trained: bool  # it has an adapter, and its answers say whether training taught it to stop
-    checks: tuple[str, ...]  # checks of fidelity that are made of each such model
-    # what an entry may say beside its kind, and the file of the run that answering then needs, if any
+    gguf: bool  # llama.cpp answers from a GGUF, so the model has quants; otherwise the kind has its own answering rule
+    trained: bool  # it has an adapter, and its answers show whether training taught it to stop
+    checks: tuple[str, ...]  # fidelity checks of each such model
+    # keys that an entry may have besides its kind, and the file of the run that answering then needs, if any
     options: Mapping[str, str | None] = field(default_factory=dict)
 
 
-TAKEN = ("modelfile",)  # files beside the models' folders in results/<run>/export, in small letters
+TAKEN = ("modelfile",)  # files beside the models' folders in results/<run>/export, in lowercase
 CHECKS = ("merge", "gguf")  # those that are made of a single model, in the order of the steps that they judge
 KINDS = {
     "base": Kind(gguf=True, trained=False, checks=("gguf",)),
@@ -35,7 +35,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Training:
-    """One training: an arm with a seed."""
+    """One training run: an arm with a seed."""
 
     arm: str
     seed: int
@@ -53,47 +53,47 @@ class Model:
     name: str
     kind: str  # a key of KINDS
     training: Training | None = None
-    merged_into: str | None = None  # bf16 or nf4; None: nothing is merged
-    group: str | None = None  # the entry of `models` that it comes from, if that stands for several
-    options: Mapping[str, Any] = field(default_factory=dict)  # of its kind, as the config gives them
-    weights: str = ""  # the model whose weights these are: itself, or the first of the same training and merge
+    merged_into: str | None = None  # bf16 or nf4; None if nothing is merged
+    group: str | None = None  # its entry in `models`, if that entry is a group
+    options: Mapping[str, Any] = field(default_factory=dict)  # the options of its kind, from the config
+    weights: str = ""  # the model whose weights it uses: itself, or the first with the same training and merge
 
     @property
     def gguf(self) -> bool:
-        """Say whether llama.cpp answers from a GGUF of it."""
+        """Return whether llama.cpp answers from a GGUF of this model."""
         return KINDS[self.kind].gguf
 
     @property
     def trained(self) -> bool:
-        """Say whether it was trained by this run."""
+        """Return whether this run trained the model."""
         return KINDS[self.kind].trained
 
     @property
     def needs(self) -> dict[str, str]:
-        """Return the files below the run's folder that answering needs, by the option that asks for them."""
+        """Return the files in the run's folder that answering needs, keyed by the option that requires them."""
         files = KINDS[self.kind].options
         return {option: file for option in self.options if (file := files[option])}
 
     def form(self, quant: str) -> str:
-        """Return in what form it answers: as a quant of its GGUF, or, without one, as its kind."""
+        """Return the form in which it answers: a quant of its GGUF, or its kind if it has no GGUF."""
         return quant if self.gguf else self.kind
 
     def describe(self) -> dict[str, Any]:
-        """Return what scripts are told of it."""
-        told = {"name": self.name, "kind": self.kind, "trained": self.trained, "merged_into": self.merged_into}
-        return {**told, "group": self.group, **({"training": vars(self.training)} if self.training else {})}
+        """Return the model as a mapping, for scripts."""
+        fields = {"name": self.name, "kind": self.kind, "trained": self.trained, "merged_into": self.merged_into}
+        return {**fields, "group": self.group, **({"training": vars(self.training)} if self.training else {})}
 
 
 def resolve(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Model]:
-    """Return the models by name, in the order of the config; an entry of arms and seeds gives one for each pair.
+    """Return the models by name, in the order of the config; an entry with arms and seeds gives one model per pair.
 
-    Raises GradusError if two would have the same name.
+    Raises GradusError if two models would have the same name.
     """
     found: dict[str, Model] = {}
     for entry, settings in entries.items():
         for model in _expand(entry, settings):
             if model.name in found:
-                raise GradusError(f"{entry!r} stands for a model named {model.name!r}, and so does another")
+                raise GradusError(f"{entry!r} and another entry both name a model {model.name!r}; rename one")
             alike = (
                 other.weights
                 for other in found.values()
@@ -139,12 +139,12 @@ def served(config: Config, models: Mapping[str, Model]) -> Model:
 
 
 def trainings(models: Mapping[str, Model]) -> list[Training]:
-    """Return every training that the models need, each once, in their order."""
+    """Return every training that the models need, without duplicates, in the order of the models."""
     return list(dict.fromkeys(model.training for model in models.values() if model.training))
 
 
 def seeds_of(model: Model, models: Mapping[str, Model]) -> int:
-    """Return with how many seeds the model's arm was trained: those of its group, or its own alone."""
+    """Return the number of seeds that the model's arm was trained with, within its group; 1 without a group."""
     if not (model.training and model.group):
         return 1
     alike = [other.training for other in models.values() if other.group == model.group and other.training]
@@ -152,16 +152,16 @@ def seeds_of(model: Model, models: Mapping[str, Model]) -> int:
 
 
 def own_checks(models: Iterable[Model]) -> list[str]:
-    """Return the names, `<model>/<check>`, of the checks that each model gets, in the order of the steps they judge.
+    """Return the names, `<model>/<check>`, of each model's own checks, in the order of the steps that they check.
 
-    Models that share weights share the checks of them.
+    Models that share weights share their checks.
     """
     listed = [model for model in models if model.weights == model.name]
     return [f"{m.name}/{check}" for check in CHECKS for m in listed if check in KINDS[m.kind].checks]
 
 
 def merge_pairs(models: Sequence[Model]) -> list[tuple[Model, Model]]:
-    """Return pairs that differ in nothing but what the adapter is merged into: bf16 first, NF4-rounded second."""
+    """Return pairs that differ only in what the adapter is merged into: bf16 first, NF4-rounded second."""
     by: dict[Training, dict[str, Model]] = {}
     for model in models:
         if model.training and model.merged_into:
@@ -170,13 +170,13 @@ def merge_pairs(models: Sequence[Model]) -> list[tuple[Model, Model]]:
 
 
 def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
-    """Yield (path in the config, what is wrong) of `models`, `compare_with` and `serve`."""
+    """Yield (path in the config, what is wrong) for `models`, `compare_with` and `serve`."""
     arms = config["curriculum"]["definitions"]
     for entry, settings in config["models"].items():
         if entry.lower() in TAKEN:
-            yield ["models", entry], f"{entry!r} is the name of a file beside the models' folders; use another name"
+            yield ["models", entry], f"{entry!r} is reserved for a file beside the models' folders; use another name"
         if len(kinds := kinds_of(settings)) > 1:
-            yield ["models", entry], f"{' and '.join(kinds)} are two models; give each an entry of its own"
+            yield ["models", entry], f"{' and '.join(kinds)} are two kinds of models; use a separate entry for each"
         yield from ((["models", entry, key], reason) for key, reason in _unknown(settings))
         trained = settings.get("trained")
         if settings.get("merged_into") == "nf4" and config["train"]["base_weights"] == "bf16":
@@ -197,19 +197,19 @@ def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
         return
     listed = ", ".join(models)
     if len(models) < 2:
-        yield ["models"], f"two models at least are compared; there is only {listed or 'none'}"
+        yield ["models"], f"at least two models are needed for a comparison; configured: {listed or 'none'}"
     if not any(model.trained for model in models.values()):
-        yield ["models"], "no trained model among them; add one, such as tuned: {trained: {arm: curriculum, seed: 1}}"
+        yield ["models"], "none of the models is trained; add one, such as tuned: {trained: {arm: curriculum, seed: 1}}"
     for key in ("compare_with", "serve"):
         if config[key] and config[key] not in models:
-            yield [key], f"no model {config[key]!r} in models; there are: {listed}"
+            yield [key], f"no model {config[key]!r} in models; known models: {listed}"
     serve = models.get(config["serve"] or "")
     if serve and not serve.trained:
-        yield ["serve"], f"{serve.name!r} is not trained; name one that is"
+        yield ["serve"], f"{serve.name!r} is not trained; name a trained model"
     elif serve and not serve.gguf:
         yield ["serve"], f"{serve.name!r} has no GGUF; name a model that llama.cpp runs"
     elif serve and serve.weights != serve.name:
-        yield ["serve"], f"the weights of {serve.name!r} are those of {serve.weights!r}; name that one"
+        yield ["serve"], f"{serve.name!r} has the same weights as {serve.weights!r}; name {serve.weights!r} instead"
 
 
 def _unknown(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -220,7 +220,7 @@ def _unknown(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if key in KINDS or key in options:
             continue
         if owner := next((name for name, other in KINDS.items() if key in other.options), None):
-            yield key, f"only a model that is `{owner}` takes it"
+            yield key, f"only `{owner}` models take this key; remove it"
         else:
             known = [*(name for name in KINDS if name != "base"), *options]
             close = difflib.get_close_matches(str(key), known, 1)

@@ -1,7 +1,7 @@
-"""Options in the config, checked against the dataclass `Options` of the Python file that they are for.
+"""Check options in the config against the dataclass `Options` of the Python file that they are for.
 
-The file is read, not run: at start nothing heavy is imported. What types cannot say (a share from 0 to 1) the
-dataclass checks itself, in `__post_init__`.
+The file is parsed, not run, so that startup imports nothing heavy. What types cannot express (a share from 0 to 1) is
+checked by the dataclass in `__post_init__`.
 """
 
 import ast
@@ -16,7 +16,7 @@ KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (in
 
 
 def _fits(value: Any, kind: ast.expr) -> bool:
-    """Say whether a value is of an annotated type. An annotation that is not known here lets everything pass."""
+    """Return whether a value has the annotated type. Unknown annotations accept any value."""
     if isinstance(kind, ast.Constant):
         return kind.value is None and value is None
     if isinstance(kind, ast.Name) and kind.id in KINDS:
@@ -36,9 +36,9 @@ def _parts(node: ast.expr) -> list[ast.expr]:
 
 
 def find_option_faults(file: str | Path, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (option, what is wrong with it) for each option that `Options` in a file does not have or allow.
+    """Yield (option, what is wrong with it) for each option that is unknown, missing or of the wrong type.
 
-    A file without `Options` takes any.
+    A file without `Options` accepts any option.
     """
     defined = outline(file).classes.get("Options")
     if defined is None:
@@ -51,7 +51,7 @@ def find_option_faults(file: str | Path, options: Mapping[str, Any]) -> Iterator
     for name, value in options.items():
         if name not in fields:
             close = difflib.get_close_matches(str(name), fields, 1)
-            known = f"did you mean {close[0]}?" if close else f"there are: {', '.join(fields) or 'none'}"
+            known = f"did you mean {close[0]}?" if close else f"known options: {', '.join(fields) or 'none'}"
             yield name, f"no such option; {known}"
         elif not _fits(value, fields[name].annotation):
             yield name, f"{value!r} is not of type {ast.unparse(fields[name].annotation)}"

@@ -1,7 +1,7 @@
-"""A Python file of the user's own that the config names: a task, a converter.
+"""Python files of the user's own that the config names: a task or a converter.
 
-What it defines is read off its syntax tree, so that the config can be checked without running it; the scripts that
-need it load it from its path. Whatever goes wrong in it is an error that names the file, the line and the function.
+What a file defines is read from its syntax tree, so that the config can be checked without running it. Scripts that
+need the file load it from its path. Any error in it is reported with file, line and function.
 """
 
 import ast
@@ -18,12 +18,12 @@ from scripts.common.errors import GradusError, first_line
 
 
 def is_own(name: str) -> bool:
-    """Say whether a name in the config is a Python file and not an entry of a table."""
+    """Return whether a name in the config is a Python file, as opposed to a built-in name."""
     return name.endswith(".py")
 
 
 def stem(name: str) -> str:
-    """Return what a task or converter is called in paths and rows: `qa`, or `my_task` for `code/my_task.py`."""
+    """Return the name of a task or converter in paths and rows: `qa`, or `my_task` for `code/my_task.py`."""
     return PurePath(name).stem if is_own(name) else name
 
 
@@ -32,7 +32,7 @@ class Outline:
     """What a file defines at its top level."""
 
     names: frozenset[str]
-    constants: dict[str, Any] = field(default_factory=dict)  # those that are plain literals
+    constants: dict[str, Any] = field(default_factory=dict)  # literals only
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
 
 
@@ -41,9 +41,9 @@ def outline(file: str | Path) -> Outline:
     try:
         tree = ast.parse(Path(file).read_text(encoding="utf-8"))
     except SyntaxError as error:
-        raise GradusError(f"{file}:{error.lineno or 1}: not Python ({error.msg}); correct the file") from None
+        raise GradusError(f"{file}:{error.lineno or 1}: not valid Python ({error.msg}); correct the file") from None
     except ValueError as error:  # not UTF-8, or NUL
-        raise GradusError(f"{file}: not Python ({first_line(error)}); correct the file") from None
+        raise GradusError(f"{file}: not valid Python ({first_line(error)}); correct the file") from None
     names, constants, classes = set(), {}, {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -64,15 +64,15 @@ def outline(file: str | Path) -> Outline:
 
 
 def load(file: str | Path) -> ModuleType:
-    """Run a Python file and return it as a module. Raises GradusError if it is not there or fails."""
+    """Run a Python file and return it as a module. Raises GradusError if it is missing or fails."""
     path = Path(file)
     if not path.is_file():
         raise GradusError(f"{file}: no such file; the config names it")
-    outline(path)  # a syntax error with its line
+    outline(path)  # raises a syntax error with its line
     spec = importlib.util.spec_from_file_location(f"own_code_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look up their module
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # no __pycache__ among the user's files
     try:
         call(file, "", spec.loader.exec_module, module)
@@ -82,7 +82,7 @@ def load(file: str | Path) -> ModuleType:
 
 
 def call(file: str | Path, name: str, function: Callable[..., Any], *values: Any, row: str = "") -> Any:
-    """Return what a function returns. Raises GradusError with file, line, function and row if it raises anything.
+    """Call a function of the user's file. Raises GradusError with file, line, function and row if it fails.
 
     `row`: the source of the row that it is called for.
     """
@@ -91,8 +91,8 @@ def call(file: str | Path, name: str, function: Callable[..., Any], *values: Any
     except (GradusError, MemoryError):
         raise
     except Exception as error:
-        here = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _same(frame.filename, file)]
-        place = f"{file}:{here[-1]}" if here else f"{file}"
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _same(frame.filename, file)]
+        place = f"{file}:{lines[-1]}" if lines else f"{file}"
         what = f"{name}() failed" if name else "cannot be loaded"
         raise GradusError(
             f"{place}: {what}{f' on row {row}' if row else ''}: {type(error).__name__}: {first_line(error)}; "
@@ -100,5 +100,5 @@ def call(file: str | Path, name: str, function: Callable[..., Any], *values: Any
         ) from error
 
 
-def _same(one: str, other: str | Path) -> bool:
-    return Path(one).resolve() == Path(other).resolve()
+def _same(left: str, right: str | Path) -> bool:
+    return Path(left).resolve() == Path(right).resolve()

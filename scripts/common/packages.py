@@ -1,4 +1,4 @@
-"""Python packages: what envs/requirements.lock pins, which of that a module needs, and what is installed."""
+"""Python packages: what envs/requirements.lock pins, what a module needs of it, and what is installed."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "envs" / "requirements.lock"
-# modules that are not called as their package is
+# modules whose name differs from that of their package
 PACKAGES = {
     "google": "protobuf",
     "llama_cpp": "llama-cpp-python",
@@ -19,13 +19,13 @@ PACKAGES = {
 
 
 def normalize(name: str) -> str:
-    """Return a package's name as package indexes and the lock write it (PEP 503)."""
+    """Return a package's normalized name, as in package indexes and the lock file (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @cache
 def read_lock() -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Return ({package: version}, {package: packages that it brings}), as the lock's own notes (`# via …`) have it."""
+    """Return ({package: version}, {package: its dependencies}), the latter from the lock's comments (`# via …`)."""
     versions: dict[str, str] = {}
     brings: dict[str, list[str]] = {}
     package = ""
@@ -42,24 +42,24 @@ def read_lock() -> tuple[dict[str, str], dict[str, list[str]]]:
 @cache
 def _needs(package: str) -> frozenset[str]:
     brings = read_lock()[1]
-    found, todo = set(), [package]
+    needed, todo = set(), [package]
     while todo:
         name = todo.pop()
-        if name not in found:
-            found.add(name)
+        if name not in needed:
+            needed.add(name)
             todo.extend(brings.get(name, ()))
-    return frozenset(found)
+    return frozenset(needed)
 
 
 def package_of(module: str) -> str:
-    """Return the name under which the lock has a top-level module's package."""
+    """Return the name of a top-level module's package in the lock."""
     return PACKAGES.get(module, normalize(module))
 
 
 def needed_versions(modules: Iterable[str]) -> dict[str, str]:
-    """Return {package: pinned version} of the packages of these modules and of all that they bring.
+    """Return {package: pinned version} for the packages of these modules and all their dependencies.
 
-    What the lock does not pin (unsloth, which is optional) is left out.
+    Packages that the lock does not pin (unsloth, which is optional) are skipped.
     """
     versions = read_lock()[0]
     names = {name for module in modules for name in _needs(package_of(module))}
@@ -72,11 +72,11 @@ def installed_packages() -> dict[str, str]:
 
 
 def differing_from_lock(installed: Mapping[str, str]) -> dict[str, str]:
-    """Return the packages that are installed in another version than the lock has."""
+    """Return the installed packages whose version differs from the lock."""
     pinned = {name: versions.split() for name, versions in read_lock()[0].items()}
     return {
-        name: found
-        for name, found in installed.items()
-        # a build's own mark (2.13.0+cpu) is part of no pin
-        if name in pinned and not {found, found.partition("+")[0]} & set(pinned[name])
+        name: version
+        for name, version in installed.items()
+        # pins have no local version label (2.13.0+cpu)
+        if name in pinned and not {version, version.partition("+")[0]} & set(pinned[name])
     }

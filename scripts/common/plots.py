@@ -1,4 +1,4 @@
-"""Figures as SVG, the same bytes each time."""
+"""SVG figures with reproducible bytes."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ COLOURS = ["#7fb069", "#e6aa3c", "#c8553d", "#457b9d", "#6d597a"]
 
 
 def level_colors(count: int) -> list[str]:
-    """Return colors for levels or phases, from green over amber to red."""
+    """Return colors for levels or phases, from green through amber to red."""
     scale = LinearSegmentedColormap.from_list("levels", COLOURS[:3], N=count)
     return [to_hex(scale(number)) for number in range(count)]
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure without the clock that matplotlib would put in."""
+    """Write a figure without the timestamp that matplotlib would add."""
     with atomic_path(path) as part:
         figure.savefig(part, format="svg", metadata={"Date": None}, bbox_inches="tight")
     pyplot.close(figure)

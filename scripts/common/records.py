@@ -1,4 +1,4 @@
-"""The one record type that passes from `ingest` on, one JSON object a line."""
+"""The record type that all stages after `ingest` exchange, as one JSON object per line."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -14,28 +14,28 @@ SPLITS = ("train", "valid", "test", "eval-hard", "eval-unseen")
 
 
 def normal(text: str) -> str:
-    """Return a text in NFC with every run of blanks made one: what two texts must share to count as the same."""
+    """Return a text in NFC with whitespace collapsed; texts count as the same if this form is equal."""
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 @dataclass
 class Record:
-    """One row. `id` is a function of the normalised content alone, so it survives any reordering.
+    """One row. `id` depends only on the normalized content, so reordering does not change it.
 
-    What other rows can change (scores) is not in here: a row's bytes change only when the row does.
+    Values that depend on other rows (scores) are kept elsewhere: a record's bytes change only when its row does.
     """
 
     prompt: str
     response: str
     task: str
     context: list[dict[str, str]] = field(default_factory=list)  # earlier turns, {role, content}, without system turn
-    checks: list[str] = field(default_factory=list)  # strings that a right answer holds
-    group: str = ""  # what must not be torn apart: a page, a customer
+    checks: list[str] = field(default_factory=list)  # strings that a correct answer contains
+    group: str = ""  # rows of a group belong together: a page, a customer
     thread: str = ""  # the conversation that a turn comes from; its turns share a split
     split: str = ""  # one of SPLITS; empty until the split rule has run
     difficulty: int | None = None  # an index into curriculum.levels; None until the score rule has run
-    near: list[str] = field(default_factory=list)  # ids of rows before it that it nearly copies; until split has run
-    source: str = ""  # file and line, or page, that the row comes from
+    near: list[str] = field(default_factory=list)  # ids of earlier near-copies; empty once split has run
+    source: str = ""  # file and line, or page, where the row comes from
     id: str = ""
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ class Record:
 
     @property
     def asked(self) -> str:
-        """Return everything the model is told before it answers: earlier turns and the prompt."""
+        """Return everything that the model reads before it answers: earlier turns and the prompt."""
         return "\n".join([*(turn["content"] for turn in self.context), self.prompt])
 
     def to_json(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def read_records(path: str | Path) -> Iterator[Record]:
 
 
 def read_steps(path: str | Path) -> list[list[Record]]:
-    """Return the records of a phase's file, one list for each optimizer step, in the order of training."""
+    """Return the records of a phase's file, one list per optimizer step, in training order."""
     return [
         [Record(**{name: value for name, value in row.items() if name != "step"}) for row in rows]
         for _, rows in groupby(read_jsonl(path), key=lambda row: row["step"])
@@ -70,7 +70,7 @@ def read_steps(path: str | Path) -> list[list[Record]]:
 
 
 def write_steps(steps: Iterable[Iterable[Record]]) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a phase's file: each record with the number, from 1, of the step that takes it."""
+    """Yield the JSON objects of a phase's file: each record with the number, from 1, of its optimizer step."""
     for number, rows in enumerate(steps, 1):
         for record in rows:
             yield {"step": number, **record.to_json()}

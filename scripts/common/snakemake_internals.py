@@ -1,8 +1,8 @@
-"""All that leans on how Snakemake works inside: its records of files, attributes of a workflow, how it makes a job.
+"""Everything that depends on Snakemake's internals: its records of files, workflow attributes, how it makes a job.
 
-Of each file that it made Snakemake keeps rule, inputs, params, times in .snakemake/metadata. A record's file is named
-after the path that it is of, in base64, in pieces if that is long. tests/unit/test_snakemake_internals.py runs
-Snakemake and fails if another version does any of this differently.
+For each file that it made, Snakemake keeps the rule, inputs, params and times in .snakemake/metadata. The name of a
+record's file is the base64 of the output's path, split into parts if it is long. tests/unit/test_snakemake_internals.py
+runs Snakemake and fails if a new version does any of this differently.
 """
 
 import json
@@ -16,11 +16,11 @@ from scripts.common.errors import GradusError
 
 FOLDER = Path(".snakemake")
 STORE = FOLDER / "metadata"
-INCOMPLETE = FOLDER / "incomplete"  # a file named as above for each file that is being made, or whose job was killed
-OURS = FOLDER / "gradus"  # what we keep beside it
+INCOMPLETE = FOLDER / "incomplete"  # one file, named likewise, per output that is being made or whose job was killed
+OURS = FOLDER / "gradus"  # Gradus's own records
 RUN_LOCK = FOLDER / "gradus.lock"  # see scripts/common/guard.py
-TIMESTAMP = ".snakemake_timestamp"  # in a folder that a job made: its date is the folder's
-LONGEST = 254  # of a piece; longer names are folders that begin with @
+TIMESTAMP = ".snakemake_timestamp"  # in a folder that a job made: its mtime counts as the folder's
+LONGEST = 254  # characters of one part of a name; all parts but the last are folders that begin with @
 
 
 def record_file(path: str, store: Path = STORE) -> Path:
@@ -32,19 +32,19 @@ def record_file(path: str, store: Path = STORE) -> Path:
 
 def read_metadata(store: Path = STORE) -> dict[str, dict[str, Any]]:
     """Return {path: record} of every file that Snakemake has made in this folder."""
-    found = {}
+    records = {}
     for file in sorted(store.rglob("*")):
         if file.is_file():
             name = "".join(piece.removeprefix("@") for piece in file.relative_to(store).parts)
             try:
-                found[urlsafe_b64decode(name).decode()] = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError:  # cut short by a kill; Snakemake passes over it, too
+                records[urlsafe_b64decode(name).decode()] = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError:  # truncated by a kill; Snakemake ignores it, too
                 continue
-    return found
+    return records
 
 
 def write_metadata(records: dict[str, dict[str, Any]], store: Path = STORE) -> None:
-    """Give Snakemake the records of files that it did not make here."""
+    """Write Snakemake's records for files that it did not make in this folder."""
     for path, record in records.items():
         file = record_file(path, store)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -52,18 +52,18 @@ def write_metadata(records: dict[str, dict[str, Any]], store: Path = STORE) -> N
 
 
 def mark_incomplete(paths: Sequence[str], store: Path = INCOMPLETE) -> None:
-    """Have Snakemake make files again in its next run (the profile sets rerun-incomplete)."""
+    """Make Snakemake remake these files in its next run (the profile sets rerun-incomplete)."""
     write_metadata({path: {"external_jobid": None} for path in paths}, store)
 
 
 def code_of(record: dict[str, Any]) -> str | None:
-    """Return the fingerprint of the code that made a file: a rule's param, of which a record has the `repr`."""
+    """Return the fingerprint of the code that made a file: one of the rule's params, stored as its `repr`."""
     return next((value[1:-1] for value in record["params"] if re.fullmatch(r"'[0-9a-f]{16}'", value)), None)
 
 
 def ancestors(records: dict[str, dict[str, Any]], targets: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the records of `targets`, of everything that they were made of, and of what the same jobs made besides."""
-    jobs: dict[tuple[str, ...], list[str]] = {}  # by the log, which is a job's own
+    """Return the records of `targets`, of everything that they were made from, and of these jobs' other outputs."""
+    jobs: dict[tuple[str, ...], list[str]] = {}  # by log file: each job has its own
     for path, record in records.items():
         jobs.setdefault((record["rule"], *record["log"]), []).append(path)
     found: dict[str, dict[str, Any]] = {}
@@ -77,20 +77,20 @@ def ancestors(records: dict[str, dict[str, Any]], targets: list[str]) -> dict[st
 
 
 def config_files(workflow: Any) -> list[Path]:
-    """Return the config files of a workflow: those of --configfile, or else what the Snakefile names."""
+    """Return the config files of a workflow: those of --configfile, else the one that the Snakefile names."""
     return [Path(file) for file in workflow.overwrite_configfiles or workflow.configfiles]
 
 
 def all_cores(workflow: Any) -> int:
-    """Return the cores that a run may use; 1 where none are given, as on a cluster, where `workflow.cores` raises."""
+    """Return the cores that a run may use; 1 if none are given, as on a cluster, where `workflow.cores` raises."""
     return int(workflow.resource_settings.cores or 1)
 
 
 def plan_job(snakefile: Path, target: str, configfiles: Sequence[Path], cores: int) -> Any:
-    """Return the job by which a workflow makes a file, nothing else planned; None if no rule makes it.
+    """Return the job that makes a file, without planning anything else; None if no rule makes it.
 
-    Its script, its inputs and outputs, params and so on are what they are in a run. Raises GradusError if the workflow
-    cannot be read, as with a config that is refused.
+    Its script, inputs, outputs and params are the same as in a run. Raises GradusError if the workflow cannot be
+    read, for example because the config is invalid.
     """
     from snakemake.api import SnakemakeApi
     from snakemake.exceptions import WorkflowError
@@ -113,7 +113,7 @@ def plan_job(snakefile: Path, target: str, configfiles: Sequence[Path], cores: i
 
 
 def script_object(job: Any) -> Any:
-    """Return what Snakemake calls `snakemake` in the script of a job."""
+    """Return the object that a job's script sees as `snakemake`."""
     from snakemake.script import Snakemake
 
     return Snakemake(

@@ -1,7 +1,7 @@
-"""Chat templates, rendered as transformers renders them, in Jinja's sandbox.
+"""Render chat templates as transformers does, in Jinja's sandbox.
 
-A template comes with a downloaded model, so it is not trusted: Python's internals are out of its reach, and it sees
-messages and tokens alone.
+A template comes with a downloaded model, so it is not trusted: it cannot reach Python's internals, and it sees only
+messages and tokens.
 """
 
 import json
@@ -20,7 +20,7 @@ def _refuse(message: str) -> None:
 
 
 def _no_clock(form: str) -> None:
-    raise TemplateError("it writes today's date into the prompt, so that no two days' prompts would be the same")
+    raise TemplateError("it writes today's date into the prompt, so prompts would differ from day to day")
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:
@@ -31,7 +31,7 @@ class ChatTemplate:
     """A chat template, ready to render conversations; the same options as in transformers."""
 
     def __init__(self, template: str, bos_token: str = "", eos_token: str = "") -> None:
-        """Compile it. Raises GradusError if it is no Jinja template."""
+        """Compile it. Raises GradusError if it is not a Jinja template."""
         environment: Environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
@@ -41,15 +41,15 @@ class ChatTemplate:
         try:
             self.template = environment.from_string(template)
         except TemplateError as error:
-            raise GradusError(f"the chat template is no Jinja template: {error}") from None
+            raise GradusError(f"the chat template is not a valid Jinja template: {error}") from None
 
     def render(self, messages: Sequence[Mapping[str, str]], generate: bool = True) -> str:
         """Return the text of a conversation; with `generate`, up to where the model's answer begins.
 
-        Raises GradusError if the template refuses the conversation, fails, or reaches for what the sandbox forbids.
+        Raises GradusError if the template rejects the conversation, fails, or violates the sandbox.
         """
         try:
             return self.template.render(messages=messages, add_generation_prompt=generate, **self.tokens)
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
             roles = ", ".join(message["role"] for message in messages)
-            raise GradusError(f"the chat template fails on a conversation of {roles}: {error}") from None
+            raise GradusError(f"the chat template fails on a conversation with the roles {roles}: {error}") from None

@@ -1,4 +1,4 @@
-"""How many tokens a row has, by the base's tokenizer and template; needs neither torch nor weights."""
+"""Count a row's tokens with the base's tokenizer and template; needs neither torch nor weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ from scripts.common.records import Record
 
 
 class TokenCounter:
-    """Counts what training will see: the rendered conversation, the response and the end of turn."""
+    """Counts the tokens that training sees: the rendered conversation, the response and the end of turn."""
 
     def __init__(self, tokenizer: str | Path, contract: ChatContract) -> None:
-        """Load `tokenizer.json` from the folder `tokenizer`; compile the template."""
+        """Load `tokenizer.json` from the folder `tokenizer` and compile the template."""
         self.tokenizer = Tokenizer.from_file(str(Path(tokenizer) / "tokenizer.json"))
         self.contract = contract
         self.template = contract.template
@@ -23,14 +23,14 @@ class TokenCounter:
         return self.template.render(self.contract.ask(record))
 
     def encode(self, record: Record) -> tuple[list[int], list[int]]:
-        """Return (prompt ids, completion ids) of a record, the end of turn among the latter."""
+        """Return (prompt ids, completion ids) of a record; the completion includes the end of turn."""
         asked, answer = (
             self.tokenizer.encode(text, add_special_tokens=False).ids for text in (self.render(record), record.response)
         )
         return asked, [*answer, self.contract.end_of_turn_id]
 
     def count(self, records: Sequence[Record]) -> list[tuple[int, int]]:
-        """Return (prompt tokens with the template's, response tokens with the end of turn) of each record."""
+        """Return (prompt tokens with template, response tokens with end of turn) of each record."""
         texts = [text for record in records for text in (self.render(record), record.response)]
-        lengths = [len(found) for found in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        lengths = [len(encoded) for encoded in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         return [(lengths[i], lengths[i + 1] + 1) for i in range(0, len(lengths), 2)]

@@ -1,14 +1,13 @@
-"""jsonschema, without the second that its check of IRIs takes to import.
+"""jsonschema, without its IRI check, whose import takes a second.
 
-Whatever imports jsonschema otherwise compiles the forty grammars of rfc3987_syntax, if that package is installed. No
-schema of ours has such a format.
+If rfc3987_syntax is installed, importing jsonschema compiles its forty grammars. None of our schemas uses that format.
 """
 
 import sys
 
 _hidden = "rfc3987_syntax" not in sys.modules
 if _hidden:
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # to Python: not installed
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # makes Python treat it as not installed
 
 from jsonschema import Draft202012Validator as Draft202012Validator  # noqa: E402
 from jsonschema import validators as validators  # noqa: E402

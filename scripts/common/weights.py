@@ -1,4 +1,4 @@
-"""Weights as safetensors: whether the files are whole."""
+"""Check that safetensors files are complete."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from scripts.common.errors import GradusError
 
 
 def require_whole(*folders: str | Path) -> None:
-    """Raise GradusError that names a *.safetensors file under these folders that is cut short or is none."""
+    """Raise GradusError that names a *.safetensors file under these folders that is truncated or invalid."""
     for file in (file for folder in folders for file in sorted(Path(folder).rglob("*.safetensors"))):
         try:
             with safe_open(file, framework="numpy"):  # reads the header and compares it with the file's length
                 pass
         except (SafetensorError, OSError, ValueError) as error:
             raise GradusError(
-                f"{file}: not a whole safetensors file ({error}); delete its folder and run again"
+                f"{file}: not a complete safetensors file ({error}); delete its folder and run again"
             ) from None
