@@ -1,7 +1,7 @@
-"""What the dataset is like, before anything expensive is done with it: figures, and findings that say what to do.
+"""Audit the dataset before any expensive step: statistics, and findings that say what to do.
 
-In: the dataset, what the rules before it counted, the base's tokenizer and chat contract (neither torch nor weights),
-the difficulty mix where it is cheap to have. Out: audit.json, audit.html.
+In: the dataset, the counts of the preceding rules, the base's tokenizer and chat contract (neither torch nor weights),
+the difficulty mix if it is cheap to compute. Out: audit.json, audit.html.
 """
 
 import os
@@ -35,7 +35,7 @@ from scripts.tasks.checks import LABELS, base_of
 
 @dataclass
 class Tally:
-    """What one pass over the dataset finds."""
+    """Statistics of one pass over the dataset."""
 
     task: str
     max_length: int
@@ -44,7 +44,7 @@ class Tally:
     )
     too_long: int = 0
     most: int = 0  # tokens of the longest row
-    longest: str = ""  # where that one comes from
+    longest: str = ""  # its source
     splits: Counter[str] = field(default_factory=Counter)
     given_difficulty: Counter[int] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
@@ -54,7 +54,7 @@ class Tally:
     turns: int = 0
 
     def add(self, records: Sequence[Record], counted: Sequence[tuple[int, int]]) -> None:
-        """Take some records in, with their (prompt, response) tokens."""
+        """Add records with their (prompt, response) token counts."""
         for record, (prompt, response) in zip(records, counted, strict=True):
             both = prompt + response
             if both > self.most:
@@ -73,7 +73,7 @@ class Tally:
             self.turns += bool(record.context)
 
     def _format(self, record: Record) -> None:
-        """Count what a response looks like: a JSON object or list, or anything else."""
+        """Count a response's format: a JSON object or list, or other text."""
         if record.response.lstrip()[:1] not in ("{", "["):
             self.formats["text"] += 1
             return
@@ -89,8 +89,8 @@ class Tally:
 
 def lengths_of(values: "array[int]") -> dict[str, int]:
     """Return median, 95th percentile and maximum."""
-    found = np.array(values if len(values) else [0])
-    return {"p50": int(np.percentile(found, 50)), "p95": int(np.percentile(found, 95)), "max": int(found.max())}
+    lengths = np.array(values if len(values) else [0])
+    return {"p50": int(np.percentile(lengths, 50)), "p95": int(np.percentile(lengths, 95)), "max": int(lengths.max())}
 
 
 def audit(
@@ -101,13 +101,13 @@ def audit(
     levels: Sequence[str],
     counts: Mapping[str, Any],
 ) -> tuple[dict[str, Any], Tally]:
-    """Return audit.json's content and the tally. `counts`: what ingest, mask, deduplicate and decontaminate counted,
-    and the difficulty mix of the training rows, empty if it is not known.
+    """Return the content of audit.json and the tally. `counts`: the counts of ingest, mask, deduplicate, split and
+    decontaminate, and the difficulty mix of the training rows, empty if unknown.
     """
     tally = Tally(task, max_length)
     stream = iter(tqdm(records, desc="audit", unit="row", mininterval=1))
-    while some := list(islice(stream, 4000)):
-        tally.add(some, counter.count(some))
+    while batch := list(islice(stream, 4000)):
+        tally.add(batch, counter.count(batch))
     rows = sum(tally.splits.values())
     facts: dict[str, Any] = {
         "rows": rows,
@@ -132,17 +132,17 @@ def audit(
 
 
 def shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return {name, count, share of all} of each count."""
+    """Return {name, count, share of the total} for each count."""
     total = max(1, sum(counts.values()))
     return [{"name": name, "count": count, "share": count / total} for name, count in counts.items()]
 
 
 def draw_lengths(tally: Tally) -> Figure:
-    """Return histograms of prompt and response lengths in tokens."""
+    """Plot histograms of prompt and response lengths in tokens."""
     figure, panels = pyplot.subplots(1, 2, figsize=(8, 2.4))
-    for axes, name, colour in zip(panels, ("prompt", "response"), COLOURS[3:], strict=False):
+    for axes, name, color in zip(panels, ("prompt", "response"), COLOURS[3:], strict=False):
         values = np.array(tally.lengths[name] if tally.lengths[name] else [0])
-        axes.hist(np.minimum(values, np.percentile(values, 99)), bins=40, color=colour)
+        axes.hist(np.minimum(values, np.percentile(values, 99)), bins=40, color=color)
         axes.set_xlabel(f"{name}, tokens (longest 1 % at the right edge)")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("rows")
@@ -150,15 +150,15 @@ def draw_lengths(tally: Tally) -> Figure:
 
 
 def draw_mix(mix: Mapping[str, int]) -> Figure:
-    """Return the difficulty mix beside the shares that are usually advised; `mix` has every level, easiest first."""
+    """Plot the difficulty mix beside the recommended shares; `mix` has every level, easiest first."""
     figure, axes = pyplot.subplots(figsize=(8, 1.6))
     total = max(1, sum(mix.values()))
     for row, shares in enumerate(([count / total for count in mix.values()], wanted_shares(len(mix)))):
         left = 0.0
-        for name, share, colour in zip(mix, shares, level_colors(len(mix)), strict=True):
-            axes.barh(row, share, left=left, color=colour, label=name if row == 0 else None, alpha=1 - 0.5 * row)
+        for name, share, color in zip(mix, shares, level_colors(len(mix)), strict=True):
+            axes.barh(row, share, left=left, color=color, label=name if row == 0 else None, alpha=1 - 0.5 * row)
             left += share
-    axes.set_yticks([0, 1], ["training rows", "advised"])
+    axes.set_yticks([0, 1], ["training rows", "recommended"])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.legend(frameon=False, ncols=len(mix), loc="upper center", bbox_to_anchor=(0.5, -0.15))
@@ -167,7 +167,7 @@ def draw_mix(mix: Mapping[str, int]) -> Figure:
 
 
 def draw_counts(counts: Mapping[str, int], what: str) -> Figure:
-    """Return bars, the most frequent first."""
+    """Plot counts as bars, the most frequent first."""
     shown = Counter(counts).most_common(30)
     figure, axes = pyplot.subplots(figsize=(8, 0.5 + 0.22 * len(shown)))
     axes.barh([name[:40] for name, _ in shown], [count for _, count in shown], color=COLOURS[3])
@@ -201,7 +201,7 @@ if job := find_job(globals()):
         if found["difficulty"]["mix"]:
             figures["mix"] = draw_mix(found["difficulty"]["mix"])
         if found["labels"]:
-            figures["labels"] = draw_counts({n: sum(w.values()) for n, w in found["labels"].items()}, "rows of a label")
+            figures["labels"] = draw_counts({n: sum(w.values()) for n, w in found["labels"].items()}, "rows per label")
         if found["fields"]:
             figures["fields"] = draw_counts(found["fields"], "rows with the field")
         pictures = {}

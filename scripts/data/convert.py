@@ -1,11 +1,11 @@
-"""Make rows of what a package holds.
+"""Convert a package's content to rows.
 
-In: the folder that a package was fetched to. Out: rows (JSONL, of any shape that `ingest` reads), what gave none, with
-the reason, and the counts of both.
+In: the folder that a package was fetched to. Out: rows (JSONL, of any shape that `ingest` reads), items that gave no
+row, with the reason, and the counts of both.
 
-A new converter is a file in scripts/data/converters that defines `convert(folder, options)`, which returns rows, what
-was left out ({source, reason, title}) and counts ({read, rows, left_out}), and a dataclass `Options`, which says what
-`data.package.options` may hold. A file of the user's own can do the same, or return the rows alone.
+A new converter is a file in scripts/data/converters that defines `convert(folder, options)`, which returns rows, items
+that were left out ({source, reason, title}) and counts ({read, rows, left_out}), and a dataclass `Options`, which
+defines the keys of `data.package.options`. A file of the user's own can do the same, or return only the rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,10 @@ Converted = tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]
 
 
 def make_options(file: str | Path, module: ModuleType, given: Mapping[str, Any]) -> Any:
-    """Return a converter's options: its `Options`, or the mapping itself if it has none. Raises GradusError."""
+    """Return a converter's options: its `Options`, or the mapping itself if it has none.
+
+    Raises GradusError if an option is unknown or has a wrong value.
+    """
     for name, wrong in find_option_faults(file, given):
         raise GradusError(f"data.package.options.{name}: {wrong} ({file})")
     try:
@@ -35,24 +38,26 @@ def make_options(file: str | Path, module: ModuleType, given: Mapping[str, Any])
 
 
 def convert(file: str | Path, folder: str | Path, given: Mapping[str, Any]) -> Converted:
-    """Return rows, what was left out, and counts, by the converter in a file. Raises GradusError if it fails."""
+    """Run the converter in a file; return rows, items left out, and counts. Raises GradusError if it fails."""
     module = load(file)
     if not callable(getattr(module, "convert", None)):
         raise GradusError(f"{file}: defines no function convert(folder, options); see docs/data.md")
     options = make_options(file, module, given)
-    made = call(file, "convert", lambda: _complete(module.convert(folder, options)))
-    if made is None or not all(isinstance(row, dict) for row in made[0]):
-        raise GradusError(f"{file}: convert() gave no rows; it returns a list of dicts, or (rows, left out, counts)")
-    return made
+    converted = call(file, "convert", lambda: _complete(module.convert(folder, options)))
+    if converted is None or not all(isinstance(row, dict) for row in converted[0]):
+        raise GradusError(
+            f"{file}: convert() returned no rows; it must return a list of dicts, or (rows, left out, counts)"
+        )
+    return converted
 
 
-def _complete(made: Any) -> Converted | None:
-    """Return what a converter returned with what it did not count; None if it is nothing of the kind."""
-    if isinstance(made, tuple) and len(made) == 3:
-        return made
-    if isinstance(made, str | Mapping) or not isinstance(made, Iterable):
+def _complete(returned: Any) -> Converted | None:
+    """Return a converter's result, with counts added if it returned only rows; None if it has another type."""
+    if isinstance(returned, tuple) and len(returned) == 3:
+        return returned
+    if isinstance(returned, str | Mapping) or not isinstance(returned, Iterable):
         return None
-    rows = list(made)
+    rows = list(returned)
     return rows, [], {"read": f"{len(rows)} rows", "rows": len(rows), "left_out": {}}
 
 

@@ -1,7 +1,7 @@
-"""The gate between training and evaluation: what a held-out row asks must not stand in the training rows.
+"""The gate between training and evaluation: finds held-out rows whose prompts also occur in the training rows.
 
-In: divided records. Out: the dataset, without the held-out rows that were found and are to be left out; the pairs
-found; counts. Two checks on prompts: near-copies (the Jaccard similarity of near_copies.py), and n-gram overlap, the
+In: split records. Out: the dataset, without contaminated held-out rows if they are to be left out; the contaminated
+pairs; counts. Two checks on prompts: near-copies (the Jaccard similarity of near_copies.py), and n-gram overlap, the
 share of a held-out prompt's word n-grams that occur in training prompts (8-grams and a share of 0.7 are PaLM's
 definition, Chowdhery et al. 2022, arXiv 2204.02311, section 8).
 """
@@ -28,7 +28,7 @@ WORD = re.compile(r"\w+")
 
 
 def grams(text: str, size: int) -> np.ndarray:
-    """Return the 64-bit hashes of a text's n-grams of `size` words, case dropped; none if it has fewer words."""
+    """Return the 64-bit hashes of a text's lowercased n-grams of `size` words; empty if it has fewer words."""
     words = WORD.findall(text.lower())
     return np.array(
         [xxhash.xxh64_intdigest(" ".join(words[i : i + size]).encode()) for i in range(len(words) - size + 1)],
@@ -39,11 +39,11 @@ def grams(text: str, size: int) -> np.ndarray:
 def overlaps(
     records: str | Path, held_out: Sequence[int], train: Sequence[int], size: int
 ) -> Iterator[tuple[int, int, float]]:
-    """Yield (held-out row, training row that shares most with it, share of its n-grams found in training)."""
+    """Yield (held-out row, training row with the largest overlap, share of its n-grams found in training)."""
     rows = Rows(records)
     own = [grams(Record(**rows[number]).asked, size) for number in tqdm(held_out, desc="n-grams", mininterval=1)]
     index = np.unique(np.concatenate([*own, np.zeros(0, dtype=np.uint64)]))
-    where = np.full(len(index), -1, dtype=np.int64)  # the first training row that has it
+    where = np.full(len(index), -1, dtype=np.int64)  # the first training row with this n-gram
     if not len(index):
         return
     for number in tqdm(train, desc="overlap", unit="row", mininterval=1):
@@ -62,13 +62,13 @@ def overlaps(
 def find_pairs(
     records: str | Path, threshold: float, ngram: int, ngram_share: float
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Return the pairs of held-out and training rows that are too alike, one a held-out row, and rows by side."""
+    """Return the pairs of too similar held-out and training rows, one per held-out row, and the rows of each side."""
     rows = Rows(records)
     sides: dict[bool, list[int]] = {True: [], False: []}
     for number, record in enumerate(read_records(records)):
         sides[record.split == "train"].append(number)
     train, held_out = sides[True], sides[False]
-    order = [*held_out, *train]  # held-out rows first: every row of a bucket is then compared with some of them
+    order = [*held_out, *train]  # held-out rows first, so that every row of a bucket is compared with some of them
     found: dict[int, dict[str, Any]] = {}
 
     def note(one: int, other: int, kind: str, value: float) -> None:
@@ -99,7 +99,7 @@ def find_pairs(
 
 
 def gate(pairs: Sequence[dict[str, Any]], held_out: int, max_share: float) -> None:
-    """Raise GradusError that lists pairs if more than `max_share` of the held-out rows were found."""
+    """Raise GradusError that lists pairs if more than `max_share` of the held-out rows are contaminated."""
     if len(pairs) <= max_share * held_out:
         return
     lines = [f"{p['split']} {p['sources'][0]} ~ train {p['sources'][1]} ({p['check']} {p['value']:g})" for p in pairs]
@@ -109,8 +109,8 @@ def gate(pairs: Sequence[dict[str, Any]], held_out: int, max_share: float) -> No
     raise GradusError(
         f"{len(pairs)} of {held_out} held-out rows ask what training rows ask "
         f"(decontaminate.max_share allows {max_share:g}):\n  " + "\n  ".join(lines[:5]) + more + "\n"
-        "An evaluation on them would flatter. Set decontaminate.found: leave-out to evaluate without them, or mend "
-        "the data."
+        "They would inflate the evaluation's results. Set decontaminate.found: leave-out to evaluate without them, or "
+        "fix the data."
     )
 
 

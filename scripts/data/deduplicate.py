@@ -1,7 +1,7 @@
-"""Leave out exact duplicates, find near-copies and contradictions.
+"""Remove exact duplicates; find near-copies and contradictions.
 
-In: masked records. Out: records, each with the ids of earlier rows that it nearly copies (`near`; the split rule
-keeps them together); what was left out and why; contradictory rows; counts.
+In: masked records. Out: records, each with the ids of earlier near-copies (`near`; the split rule keeps them together);
+rows that were left out, with the reason; contradictory rows; counts.
 """
 
 from collections import Counter
@@ -22,19 +22,19 @@ from scripts.data.near_copies import Rows, near_copies
 
 
 def key(text: str) -> int:
-    """Return 64 bits of a text's hash."""
+    """Return a 64-bit hash of a text."""
     return int(sha256_text(text)[:16], 16)
 
 
 def text_of(record: Record, by: str) -> str:
-    """Return the text by which two rows are near-copies: `prompt` (with earlier turns), or `response`."""
+    """Return the text that is compared to find near-copies: `prompt` (with earlier turns), or `response`."""
     return record.response if by == "response" else record.asked
 
 
 def first_pass(records: str | Path, rows: Rows) -> tuple[list[int], list[dict[str, Any]], list[tuple[int, int]]]:
-    """Return (numbers of the rows that are no exact duplicates, those left out, pairs of rows asking the same).
+    """Return (numbers of the rows to keep, exact duplicates, pairs of rows with the same prompt).
 
-    Two rows are exact duplicates if prompt and response differ in nothing but blanks; the first stays.
+    Two rows are exact duplicates if prompt and response differ only in whitespace; the first is kept.
     """
     kept: list[int] = []
     left_out: list[dict[str, Any]] = []
@@ -54,7 +54,7 @@ def first_pass(records: str | Path, rows: Rows) -> tuple[list[int], list[dict[st
 
 
 def contradiction(first: Record, second: Record) -> dict[str, Any]:
-    """Return what the list of contradictions says of two rows: same prompt, different responses."""
+    """Return an entry for the list of contradictions: two rows with the same prompt and different responses."""
     return {
         "prompt": first.prompt[:300],
         "sources": [first.source, second.source],
@@ -65,10 +65,10 @@ def contradiction(first: Record, second: Record) -> dict[str, Any]:
 def deduplicate(
     records: str | Path, output: str | Path, by: str, threshold: float, near: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
-    """Write the records that stay; return (left out, contradictions, counts).
+    """Write the records to keep; return (left out, contradictions, counts).
 
-    `near` says what becomes of near-copies: `together` keeps them, linked, `thin` leaves out all but the first.
-    Links go to rows before, so that rows added at the end change nothing of what stands before them.
+    `near`: `together` keeps near-copies and links them, `thin` keeps only the first.
+    Links point to earlier rows, so that rows added at the end do not change earlier records.
     """
     rows = Rows(records)
     kept, left_out, same_prompt = first_pass(records, rows)

@@ -1,7 +1,7 @@
-"""Fetch one source and verify it before anything opens it. The only stage that uses the network.
+"""Fetch one source and verify it before it is used. This is the only stage that uses the network.
 
 In: a source (see scripts/common/sources.py) and its sha256.
-Out: a folder with the package's one archive as it came, the snapshot of a repository, or one file of rows.
+Out: a folder with a package's archive, the snapshot of a repository, or one file of rows.
 """
 
 import shutil
@@ -14,14 +14,14 @@ from scripts.common.logs import logging_to
 from scripts.common.sources import content_sha256, parts_of, scheme_of
 from scripts.data import fetchers
 
-WORK = Path(".work/fetch")  # caches, and what a broken download left: it is resumed by the next run
+WORK = Path(".work/fetch")  # caches and partial downloads, which the next run resumes
 
 
 def fetch(source: str, sha256: str | None, folder: str | Path, work: str | Path = WORK) -> None:
-    """Fetch `source` into `folder`, which appears only whole, and only if its content has the expected sha256.
+    """Fetch `source` into `folder`, which appears only if it is complete and its content has the expected sha256.
 
-    The sha256 is that of the one file that comes, or of `sha256_folder` for a repository; None where something else
-    pins it. `work` keeps what came before a connection broke.
+    The sha256 is that of the single file, or `sha256_folder` of a repository; None if something else pins the content.
+    `work` keeps partial downloads.
     """
     fetcher = scheme_of(source).fetcher
     if fetcher is None:
@@ -38,7 +38,7 @@ def fetch(source: str, sha256: str | None, folder: str | Path, work: str | Path 
         if sha256 not in (None, found):
             raise GradusError(
                 f"{source}: the download's sha256 is\n  {found}\nbut the config expects\n  {sha256}\n"
-                "Nothing was kept. If you changed the source, put the new sha256 into the config; "
+                "The download was discarded. If you changed the source, put the new sha256 into the config; "
                 "if you did not, somebody else changed the file: do not use it."
             )
 

@@ -1,4 +1,4 @@
-"""What the audit's figures mean, and what to do about each."""
+"""Findings of the audit: what its statistics mean, and what to do about them."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -7,63 +7,64 @@ from typing import Any
 from scripts.common.curriculum import wanted_quantiles, wanted_shares
 
 FEW_ROWS = 500
-MANY_LABELS = 200  # so many different answers are no labels
+MANY_LABELS = 200  # with more different answers, they are probably not labels
 
 
 def finding(level: str, what: str, todo: str) -> dict[str, str]:
-    """Return a finding: `ok`, `note` or `warning`, what was found, and what to do about it."""
+    """Return a finding: its level (`ok`, `note` or `warning`), what was found, and what to do about it."""
     return {"level": level, "what": what, "do": todo}
 
 
 def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the findings that the figures of audit.json give, the gravest first."""
-    made = []
+    """Return the findings from the facts in audit.json, the most severe first."""
+    findings = []
     rows, train = facts["rows"], facts["splits"].get("train", 0)
     if train < FEW_ROWS:
-        made.append(
+        findings.append(
             finding(
                 "warning",
-                f"{train} training rows are few",
-                f"From {FEW_ROWS} on results get steady; below, expect wide intervals, and format learnt before skill.",
+                f"only {train} training rows",
+                f"Results become stable with about {FEW_ROWS} rows. With fewer, expect wide confidence intervals, and "
+                "a model that learns the format rather than the task.",
             )
         )
     if facts["too_long"]:
-        made.append(
+        findings.append(
             finding(
                 "warning",
                 f"{facts['too_long']} rows are longer than train.max_length ({facts['max_length']} tokens); "
                 f"the longest has {facts['tokens']['both']['max']} ({facts['longest']})",
-                "Training will refuse them, as nothing is ever cut: raise train.max_length, or take them out.",
+                "Training stops at them, since rows are never truncated: raise train.max_length, or remove them.",
             )
         )
     ingest, duplicates, leaks = facts["ingest"], facts["duplicates"], facts["contamination"]
     if ingest["rejected"]:
-        made.append(
+        findings.append(
             finding(
                 "note",
                 f"{ingest['rejected']} of {ingest['rows']} rows were rejected",
-                "Read data/rejected.jsonl; it names file, line, field and reason.",
+                "See data/rejected.jsonl for file, line, field and reason.",
             )
         )
     if facts["masked"]["values"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(facts["masked"]["values"].items()))
-        made.append(
+        findings.append(
             finding(
                 "note",
                 f"masked in {facts['masked']['touched']} rows: {kinds}",
-                "If the model must repeat such values, allow them in mask.allow; data/masked.jsonl names the rows.",
+                "If the model must reproduce such values, list them in mask.allow; data/masked.jsonl lists the rows.",
             )
         )
     elif not facts["masked"]["enabled"]:
-        made.append(
+        findings.append(
             finding(
                 "warning",
                 "masking is off",
-                "Personal data and keys in the rows are trained in. Set mask.enabled: true.",
+                "The model is trained on personal data and keys in the rows. Set mask.enabled: true.",
             )
         )
     if share := duplicates["left_out"].get("exact duplicate", 0):
-        made.append(
+        findings.append(
             finding(
                 "note",
                 f"{share} exact duplicates were left out",
@@ -71,83 +72,83 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
             )
         )
     if duplicates["contradictions"]:
-        made.append(
+        findings.append(
             finding(
                 "warning",
-                f"rows that ask what another asks and answer otherwise: {duplicates['contradictions']}",
-                "A model cannot learn both: read data/contradictions.jsonl, keep the right one.",
+                f"pairs of rows with the same prompt and different responses: {duplicates['contradictions']}",
+                "A model cannot learn both: see data/contradictions.jsonl, and keep the correct one.",
             )
         )
     if duplicates["rows_with_near_copies"] > 0.3 * rows:
-        made.append(
+        findings.append(
             finding(
                 "warning",
                 f"{duplicates['rows_with_near_copies']} of {rows} rows have near-copies, "
                 f"{duplicates['largest_cluster']} in the largest cluster",
-                "They share a split, so nothing leaks, but they are worth less than they seem: "
+                "They share a split, so nothing leaks, but they add less information than their number suggests. "
                 "deduplicate.near: thin keeps one of each.",
             )
         )
     if leaks["found"]:
-        found = ", ".join(f"{count} {kind}" for kind, count in sorted(leaks["found"].items()))
-        done = (
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(leaks["found"].items()))
+        action = (
             f"{leaks['left_out']} were left out of the evaluation."
             if leaks["left_out"]
             else "They are still evaluated."
         )
-        made.append(
+        findings.append(
             finding(
                 "note",
-                f"held-out rows that ask nearly what a training row asks: {found}",
-                f"{done} data/contamination.jsonl lists the pairs.",
+                f"held-out rows that ask nearly the same as a training row: {listed}",
+                f"{action} data/contamination.jsonl lists the pairs.",
             )
         )
     formats = facts["formats"]
     if len(formats) == 2 and min(formats.values()) > 0.01 * rows:
-        made.append(
+        findings.append(
             finding(
                 "warning",
                 f"{formats['json']} responses are JSON, {formats['text']} are not",
-                "The model will mix them up: bring all into one format, or make two runs of them.",
+                "The model will mix the formats: convert all rows to one format, or use two runs.",
             )
         )
-    made += find_labels(facts)
-    made += find_mix(facts["difficulty"]["mix"])
+    findings += find_labels(facts)
+    findings += find_mix(facts["difficulty"]["mix"])
     order = ["warning", "note", "ok"]
-    return sorted(made, key=lambda item: order.index(item["level"])) or [
-        finding("ok", "nothing that stands out", "Go on.")
+    return sorted(findings, key=lambda item: order.index(item["level"])) or [
+        finding("ok", "no problems found", "Nothing to do.")
     ]
 
 
 def find_mix(mix: Mapping[str, int]) -> list[dict[str, str]]:
-    """Return the finding on training rows of each level, {level: rows} for all levels; none if they are as advised."""
+    """Return the finding on the difficulty mix, {level: training rows}; none if it is close to the recommended one."""
     if not sum(mix.values()):
         return []
     wanted = wanted_shares(len(mix))
     shares = [count / sum(mix.values()) for count in mix.values()]
     if all(abs(share - want) <= 0.2 for share, want in zip(shares, wanted, strict=True)):
         return []
-    told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(mix, shares, strict=True))
-    advised = "/".join(f"{100 * want:.0f}" for want in wanted)
+    actual = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(mix, shares, strict=True))
+    recommended = "/".join(f"{100 * want:.0f}" for want in wanted)
     return [
         finding(
             "warning",
-            f"the training rows' difficulty is {told}, far from {advised}",
-            f"Change score.thresholds, or give score.quantiles: {wanted_quantiles(len(mix))}, which divides them so.",
+            f"the difficulty of the training rows is {actual}, far from the recommended {recommended} %",
+            f"Change score.thresholds, or set score.quantiles: {wanted_quantiles(len(mix))} for the recommended mix.",
         )
     ]
 
 
 def find_labels(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the findings on labels of a classification, and on fields of an extraction."""
-    made = []
+    findings = []
     labels = facts["labels"]
     if facts["task"] == "classify" and len(labels) > MANY_LABELS:
-        made.append(
+        findings.append(
             finding(
                 "warning",
                 f"more than {MANY_LABELS} different labels",
-                "Is this a classification? Set data.task: qa if not.",
+                "If this is not a classification, set data.task: qa.",
             )
         )
     elif labels:
@@ -155,66 +156,66 @@ def find_labels(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         untrained = [name for name, where in labels.items() if not where.get("train")]
         trained = [name for name in labels if name not in untrained]
         if len(trained) == 1:
-            made.append(
+            findings.append(
                 finding(
                     "warning",
                     f"all training rows have the same label: {trained[0]!r}",
-                    "Nothing can be learned from them but to give it always: add rows of the other labels.",
+                    "The model can only learn to always answer with it: add rows with other labels.",
                 )
             )
         alike: dict[str, list[str]] = defaultdict(list)
         for name in labels:
             alike["".join(name.lower().split())].append(name)
         if once:
-            made.append(
+            findings.append(
                 finding(
                     "warning",
                     f"labels seen once: {', '.join(map(repr, once[:10]))}",
-                    "Nothing can be learned from one row, nor measured: add rows, or merge labels.",
+                    "One row is too few to learn or to evaluate a label: add rows, or merge labels.",
                 )
             )
         if untrained:
-            made.append(
+            findings.append(
                 finding(
                     "warning",
                     f"labels without a training row: {', '.join(map(repr, untrained[:10]))}",
-                    "Add rows for them, or take them out.",
+                    "Add training rows for them, or remove them.",
                 )
             )
         for names in alike.values():
             if len(names) > 1:
-                made.append(
+                findings.append(
                     finding(
                         "warning",
-                        f"labels that differ in case or blanks alone: {', '.join(map(repr, names))}",
-                        "Write them one way.",
+                        f"labels that differ only in case or whitespace: {', '.join(map(repr, names))}",
+                        "Use a single spelling.",
                     )
                 )
         counts = sorted(sum(where.values()) for where in labels.values())
         if counts[-1] > 20 * counts[0]:
-            made.append(
+            findings.append(
                 finding(
                     "note",
-                    f"the commonest label has {counts[-1]} rows, the rarest {counts[0]}",
-                    "Look at macro-F1, not accuracy.",
+                    f"the most frequent label has {counts[-1]} rows, the rarest {counts[0]}",
+                    "Judge the model by macro F1, not accuracy.",
                 )
             )
     json_rows = facts["formats"].get("json", 0)
     if facts["task"] == "extract" and facts["formats"].get("text"):
-        made.append(
+        findings.append(
             finding(
                 "warning",
-                f"{facts['formats']['text']} responses are no JSON, which data.task extract takes",
-                "The model will learn them, and no metric can grade them: correct the rows, or set data.task: qa.",
+                f"{facts['formats']['text']} responses are not JSON, which data.task extract requires",
+                "The model learns them, but no metric can grade them: correct the rows, or set data.task: qa.",
             )
         )
     rare = [name for name, count in facts["fields"].items() if count < 0.01 * json_rows]
     if rare:
-        made.append(
+        findings.append(
             finding(
                 "note",
                 f"fields in less than 1 % of the objects: {', '.join(rare[:10])}",
-                "Too rare to learn: more rows, or leave the field out.",
+                "They are too rare to learn: add rows, or remove the fields.",
             )
         )
-    return made
+    return findings

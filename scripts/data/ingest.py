@@ -1,7 +1,7 @@
-"""Read rows of any known shape, check each, and make records of them, one at a time.
+"""Read rows of any known shape, check them, and convert them to records, one at a time.
 
-In: JSONL, JSONL.gz, CSV or Parquet files, each with a role; see shapes.py for what a row may look like.
-Out: records (JSONL, see scripts/common/records.py), what was rejected with file, line, field and reason, and counts.
+In: JSONL, JSONL.gz, CSV or Parquet files, each with a role; shapes.py defines the shapes of rows.
+Out: records (JSONL, see scripts/common/records.py), rejected rows with file, line, field and reason, and counts.
 """
 
 import logging
@@ -29,7 +29,7 @@ from scripts.tasks.checks import LABELS, Check, base_of, load_check
 
 @dataclass
 class Source:
-    """A file and its role: `all` (divided by hashes), or `train`, `valid`, `eval` (test): all of it goes there."""
+    """A file and its role: `all` (split by hashes), or `train`, `valid` or `eval` (test) for the whole file."""
 
     path: str
     role: str = "all"
@@ -37,7 +37,7 @@ class Source:
 
 @dataclass
 class Ingest:
-    """One pass over the files; what was rejected and counted is known once `records` has been read to its end."""
+    """One pass over the files; rejected rows and counts are complete once `records` is exhausted."""
 
     files: Sequence[Source]
     task: str
@@ -47,10 +47,10 @@ class Ingest:
     schema: Mapping[str, Any] | None = None  # JSON schema of extracted objects
     system_prompt: str = ""
     ignore_fields: Sequence[str] = ()
-    check: Check | None = None  # what a row's response must be like for the task
-    labels: bool = False  # responses are labels: there must be two different ones
-    answers: set[str] = field(default_factory=set)  # the first two of them
-    columns: Mapping[str, str] = field(default_factory=dict)  # our name of a field: its name in the rows
+    check: Check | None = None  # the task's check of a row
+    labels: bool = False  # whether responses are labels, of which there must be at least two
+    answers: set[str] = field(default_factory=set)  # the first two different labels
+    columns: Mapping[str, str] = field(default_factory=dict)  # {our name of a field: its name in the rows}
     rejected: list[dict[str, Any]] = field(default_factory=list)
     shapes: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -58,8 +58,8 @@ class Ingest:
     def records(self) -> Iterator[Record]:
         """Yield the records.
 
-        Raises GradusError naming file, line, field and reason if more than `max_rejected_share` (0 to 1) of the
-        rows are faulty, if a file has no rows, or rows of no known shape.
+        Raises GradusError with file, line, field and reason if more than `max_rejected_share` (0 to 1) of the
+        rows are invalid, or if a file has no rows or an unknown shape.
         """
         bar = tqdm(desc="rows", unit="row", mininterval=1)
         for source in self.files:
@@ -69,14 +69,14 @@ class Ingest:
                 yield record
             if self.counts["rows"] == before:
                 raise GradusError(
-                    f"{source.path}: no rows in it" + (", only a header" if _is_table(source.path) else "")
+                    f"{source.path}: contains no rows" + (", only a header" if _is_table(source.path) else "")
                 )
         bar.close()
         self._gate()
         if self.labels and len(self.answers) == 1:
             raise GradusError(
                 f"all {self.counts['records']} rows have the same label, {self.answers.pop()!r}, so nothing can be "
-                "learned or measured. Add rows of another label, or set data.task: qa"
+                "learned or measured. Add rows with other labels, or set data.task: qa"
             )
 
     def _read(self, source: Source) -> Iterator[Record]:
@@ -103,7 +103,7 @@ class Ingest:
 
     def _make(self, row: Mapping[str, Any], shape: str, source: Source, line: int) -> list[Record]:
         place = f"{Path(source.path).name}:{line}"
-        made = []
+        records = []
         turns = make_fields(row, shape, self.schema, self.ignore_fields, self.levels)
         for fields in turns:
             system = fields.pop("system", None)
@@ -119,11 +119,11 @@ class Ingest:
             record = Record(**{"source": place, **fields, "task": self.task})
             if self.check and (wrong := self.check(record, self.schema)):
                 raise Fault("response", wrong)
-            made.append(record)
+            records.append(record)
             if self.labels and len(self.answers) < 2:
                 self.answers.add(record.response.strip())
-        self.counts["records"] += len(made)
-        return made
+        self.counts["records"] += len(records)
+        return records
 
     def _reject(self, source: Source, lines: Sequence[tuple[int, Any, str]]) -> None:
         for line, _, reason in lines:
@@ -159,9 +159,9 @@ class Ingest:
 
 
 def rows_file(place: str, source: str, sha256: str | None) -> str:
-    """Return the file that holds a source's rows: the path itself, or the one file in the folder of a fetched source.
+    """Return the file with a source's rows: the path itself, or the only file in the folder of a fetched source.
 
-    Raises GradusError if it is not the one that `sha256` is of.
+    Raises GradusError if its sha256 is not the given one.
     """
     require_sha256(place, sha256 or None)
     return str(fetched_file(place) or place) if scheme_of(source).fetcher else place
@@ -175,7 +175,7 @@ if job := find_job(globals()):
     with logging_to(job.log[0]):
         schema = job.input.get("schema")
         if job.params.shape != "auto" and job.params.shape not in SHAPES:
-            raise GradusError(f"data.shape: {job.params.shape!r} is none of {', '.join(SHAPES)}")
+            raise GradusError(f"data.shape: {job.params.shape!r} is not one of {', '.join(SHAPES)}")
         ingest = Ingest(
             [
                 Source(rows_file(place, file["path"], file["sha256"]), file["role"])

@@ -1,10 +1,10 @@
-"""Put placeholders in the place of personal data and secrets, before anything else sees a row.
+"""Replace personal data and secrets with placeholders, before any other stage reads the rows.
 
-In: records. Out: records in which each found value reads `<KIND_n>`, the same value the same placeholder throughout
-its row; which rows were touched, by kind; counts by kind. A value itself is written nowhere and logged nowhere.
+In: records. Out: records in which each detected value is replaced by `<KIND_n>`, with the same placeholder for the same
+value throughout a row; the masked rows, with kinds; counts by kind. The values themselves are never written or logged.
 
-What counts as personal data is decided by Presidio's pattern recognisers (patterns and check sums, no language
-model), what as a secret by detect-secrets' detectors of known key formats.
+Personal data is detected by Presidio's pattern recognizers (patterns and checksums, no language model), secrets by
+detect-secrets' detectors of known key formats.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record
 
-# entity: (Presidio's recogniser, what a text must hold for it to be worth asking, which is slow)
+# entity: (Presidio's recognizer, a pattern that a text must match before the slow recognizer is called)
 KINDS = {
     "EMAIL_ADDRESS": ("EmailRecognizer", re.compile("@")),
     "PHONE_NUMBER": ("PhoneRecognizer", re.compile(r"\d(?:[\s()./-]{0,3}\d){6}")),
@@ -38,31 +38,34 @@ KINDS = {
     "US_SSN": ("UsSsnRecognizer", re.compile(r"\d{3}[- .]\d{2}[- .]\d{4}")),
     "CRYPTO": ("CryptoRecognizer", re.compile(r"\b(?:[13]|bc1)[A-Za-z0-9]{25}")),
 }
-MIN_SCORE = 0.4  # Presidio's certainty; what scores less is a number that could be anything
-NUMBER_BEFORE, NUMBER_AFTER = re.compile(r"\d\.$"), re.compile(r"\.\d")  # of a longer dotted number, a section's say
-BETWEEN = "\n\n\u241e\n\n"  # between a row's texts while they are searched, so that nothing is found across two
+MIN_SCORE = 0.4  # Presidio's confidence; lower scores are mostly arbitrary numbers
+# the match is part of a longer dotted number, such as a section number
+NUMBER_BEFORE, NUMBER_AFTER = re.compile(r"\d\.$"), re.compile(r"\.\d")
+BETWEEN = "\n\n\u241e\n\n"  # separates a row's texts during the search, so that no match spans two of them
 
 
 @dataclass
 class Masker:
-    """Finds and replaces. `kinds`: entities of KINDS; `allow`: patterns of values that stay (searched in them)."""
+    """Finds and replaces values. `kinds`: keys of KINDS; `allow`: patterns; values that contain a match are kept."""
 
     kinds: Sequence[str]
     secrets: bool
     allow: Sequence[str]
-    detectors: list[tuple[str, Any]] = field(default_factory=list)  # (kind, Presidio's recogniser)
-    patterns: list[tuple[str, re.Pattern[str]]] = field(default_factory=list)  # (kind, of a secret)
+    detectors: list[tuple[str, Any]] = field(default_factory=list)  # (kind, Presidio's recognizer)
+    patterns: list[tuple[str, re.Pattern[str]]] = field(default_factory=list)  # (kind, pattern of a secret)
 
     def __post_init__(self) -> None:
         try:
             self.allowed = [re.compile(pattern) for pattern in self.allow]
         except re.error as error:
-            raise GradusError(f"mask.allow: {error.pattern!r} is no regular expression ({error})") from None
+            raise GradusError(
+                f"mask.allow: {error.pattern!r} is not a valid regular expression ({error}); correct it"
+            ) from None
         if self.kinds:
             import presidio_analyzer.predefined_recognizers as recognizers
             import tldextract
 
-            # the list of top-level domains that the package ships; by default it would ask the network
+            # use the package's bundled list of top-level domains; by default it would be downloaded
             tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
             logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
             for kind in self.kinds:
@@ -78,14 +81,14 @@ class Masker:
                     self.patterns += [(kind, pattern) for pattern in plugin().denylist]
 
     def find(self, text: str) -> list[tuple[str, str]]:
-        """Return (kind, value) of each thing found in a text that is not allowed, in order of kinds, each once."""
+        """Return (kind, value) of each value found in a text and not allowed, ordered by kind, without duplicates."""
         found: list[tuple[str, str]] = []
         for kind, pattern in self.patterns:
             for match in pattern.finditer(text):
-                # a group is the secret itself (a password in a URL), or just the prefix that tells whose key it is
+                # a group is the secret itself (a password in a URL), or only the prefix that identifies the kind of key
                 inner = max((group for group in match.groups() if group), key=len, default="")
                 value = inner if len(inner) >= 8 else match[0]
-                if kind == "PRIVATE_KEY":  # only its first line is recognised
+                if kind == "PRIVATE_KEY":  # the pattern matches only its first line
                     start = text.rfind("-----", 0, match.start() + 1)
                     end = re.compile(r"END [A-Z0-9 ]*(?:KEY|BLOCK)(?: BLOCK)?-*").search(text, match.start())
                     value = text[max(start, 0) : end.end() if end else None].split(BETWEEN)[0]
@@ -105,7 +108,7 @@ class Masker:
         return [(kind, value) for value, kind in seen.items()]
 
     def mask(self, record: Record) -> tuple[Record, Counter[str]]:
-        """Return the record with placeholders, and how many different values of each kind it had."""
+        """Return the record with placeholders, and the number of different values of each kind."""
         texts = [record.prompt, record.response, *record.checks, *(turn["content"] for turn in record.context)]
         found = self.find(BETWEEN.join([*texts, record.group, record.source]))
         if not found:
@@ -126,7 +129,7 @@ class Masker:
         response = replaced(record.response)
         if response != record.response:
             response = _masked_json(record.response, replaced) or response
-        group = record.group  # a placeholder would make one group of many
+        group = record.group  # different groups must not become the same placeholder
         if replaced(group) != group:
             group = f"masked-{sha256_text(group)[:12]}"
         clean = Record(
@@ -138,17 +141,17 @@ class Masker:
                 "checks": [replaced(check) for check in record.checks],
                 "group": group,
                 "source": replaced(record.source),
-                "id": "",  # made anew: a hash of what was masked would still tell of it
+                "id": "",  # recomputed: a hash of the original would leak information about it
             }
         )
         return clean, counts
 
 
 def occurrences(value: str, kind: str, text: str) -> str:
-    """Return a pattern for where a value that was found in a text is to be replaced.
+    """Return a pattern for the occurrences of a value in a text that are to be replaced.
 
-    Personal data is replaced where it stands by itself, not inside a longer number or word, which is something else: of
-    11.2.3.45 nothing is 1.2.3.4. A secret is replaced wherever it is, as is a value that nowhere stands by itself.
+    Personal data is replaced only where it is delimited, not inside a longer number or word: 11.2.3.45 does not contain
+    the address 1.2.3.4. A secret is replaced everywhere, as is a value that occurs nowhere delimited.
     """
     anywhere = re.escape(value)
     dotted = kind == "IP_ADDRESS"
@@ -158,7 +161,7 @@ def occurrences(value: str, kind: str, text: str) -> str:
 
 
 def _masked_json(text: str, replaced: Callable[[str], str]) -> str | None:
-    """Return a response that is a JSON object with its values masked one by one, so that it stays JSON; else None."""
+    """Mask the values of a JSON object one by one, so that it stays valid JSON; None if `text` is not a JSON object."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -178,7 +181,7 @@ def _masked_json(text: str, replaced: Callable[[str], str]) -> str | None:
 
 
 def mask_lines(masker: Masker, lines: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the lines of records masked, and {source, kinds} of each that was touched."""
+    """Return the masked lines of records, and {source, kinds} of each record that changed."""
     done, touched = [], []
     for line in lines:
         record, counts = masker.mask(Record(**json.loads(line)))
@@ -189,7 +192,7 @@ def mask_lines(masker: Masker, lines: Sequence[str]) -> tuple[list[str], list[di
     return done, touched
 
 
-_masker: Masker | None = None  # what a worker inherits: recognisers are slow to make
+_masker: Masker | None = None  # inherited by worker processes: recognizers are slow to create
 
 
 def _work(lines: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -204,7 +207,7 @@ def batches(path: str | Path, size: int = 1000) -> Iterator[list[str]]:
 
 
 def in_order(processes: int, items: Iterable[list[str]]) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
-    """Yield the work done on each item, in order, by several processes that hold a few items each."""
+    """Yield the results for all items in order; several processes work on a few items each."""
     if processes == 1:
         yield from map(_work, items)
         return
@@ -221,7 +224,7 @@ def in_order(processes: int, items: Iterable[list[str]]) -> Iterator[tuple[list[
 def mask_file(
     records: str | Path, output: str | Path, masker: Masker | None, processes: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Write the masked records; return what was touched, and counts by kind. No masker: the records as they are."""
+    """Write the masked records; return the changed rows and counts by kind. Without a masker, records are unchanged."""
     global _masker
     _masker = masker
     touched: list[dict[str, Any]] = []

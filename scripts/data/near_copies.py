@@ -1,8 +1,8 @@
-"""Which rows nearly copy which, for any number of rows: MinHash finds candidates, the exact similarity decides.
+"""Find near-copies among any number of rows: MinHash finds candidates, the exact similarity decides.
 
-Two texts are near-copies if the Jaccard similarity of their sets of 4-character pieces reaches a threshold (Broder
-1997). Signatures come from rensa; banding (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4) is numpy.
-Memory: 8 bytes a row and band, some 150 bytes a row; texts stay on disk.
+Two texts are near-copies if the Jaccard similarity of their sets of character 4-grams reaches a threshold (Broder
+1997). Signatures come from rensa; banding (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4) uses numpy.
+Memory: 8 bytes per row and band, about 150 bytes per row; texts stay on disk.
 """
 
 import json
@@ -21,10 +21,10 @@ PERMUTATIONS = 128
 
 
 class Rows:
-    """The rows of a JSONL file by number, read when asked for."""
+    """Random access to the rows of a JSONL file by number; rows are read on demand."""
 
     def __init__(self, path: str | Path) -> None:
-        """Note where each line begins."""
+        """Index the offset of each line."""
         self.handle = open(path, "rb")  # noqa: SIM115
         offsets, position = [], 0
         for line in self.handle:
@@ -41,13 +41,13 @@ class Rows:
 
 
 def shingles(text: str, size: int = PIECE) -> frozenset[str]:
-    """Return the set of `size`-character pieces of a text, blanks made one and case dropped."""
+    """Return the set of character n-grams (n = `size`) of a lowercased text with whitespace collapsed."""
     text = " ".join(text.lower().split())
     return frozenset([text[i : i + size] for i in range(max(1, len(text) - size + 1))])
 
 
 def bands(threshold: float) -> tuple[int, int]:
-    """Return (bands, rows of a band): the longest bands that still find 98 % of pairs at the threshold."""
+    """Return (number of bands, rows per band): the longest bands that still find 98 % of pairs at the threshold."""
     for rows in range(16, 0, -1):
         number = PERMUTATIONS // rows
         if 1 - (1 - threshold**rows) ** number >= 0.98:
@@ -56,23 +56,23 @@ def bands(threshold: float) -> tuple[int, int]:
 
 
 def band_keys(texts: Iterable[str], threshold: float) -> np.ndarray:
-    """Return an array (texts, bands) of 64-bit keys; near-copies share a key of some band."""
+    """Return an array (texts, bands) of 64-bit keys; near-copies share the key of at least one band."""
     number, rows = bands(threshold)
     mix = np.random.default_rng(1).integers(1, 2**63, size=rows, dtype=np.uint64) | np.uint64(1)
     parts = []
     stream = iter(tqdm(texts, desc="near-copies", unit="row", mininterval=1))
-    while some := list(islice(stream, 2000)):
-        signatures = RMinHash.digest_matrix_from_token_sets([list(shingles(text)) for text in some], PERMUTATIONS, 1)
-        table = np.array(signatures.to_rows(), dtype=np.uint64)[:, : number * rows].reshape(len(some), number, rows)
+    while batch := list(islice(stream, 2000)):
+        signatures = RMinHash.digest_matrix_from_token_sets([list(shingles(text)) for text in batch], PERMUTATIONS, 1)
+        table = np.array(signatures.to_rows(), dtype=np.uint64)[:, : number * rows].reshape(len(batch), number, rows)
         with np.errstate(over="ignore"):
             parts.append(((table + np.uint64(1)) * mix).sum(axis=2) * np.uint64(0x9E3779B97F4A7C15))
     return np.concatenate(parts) if parts else np.zeros((0, number), dtype=np.uint64)
 
 
 def candidates(keys: np.ndarray, anchors: int) -> np.ndarray:
-    """Return pairs (earlier, later), shape (n, 2), sorted: each row with the first `anchors` rows that share a key.
+    """Return sorted pairs (earlier, later), shape (n, 2): each row with the first `anchors` rows that share a key.
 
-    A bucket of n rows gives at most n times `anchors` pairs, not n², so that copies by the thousand do no harm.
+    A bucket of n rows gives at most n times `anchors` pairs, not n², so thousands of copies are not a problem.
     """
     count = len(keys)
     found = np.zeros(0, dtype=np.int64)
@@ -99,8 +99,8 @@ def near_copies(
 ) -> list[tuple[int, int, float]]:
     """Return (earlier row, later row, similarity) of near-copies among `count` rows, sorted.
 
-    `text` gives a row's text by its number; `wanted` says which pairs are worth looking at. Not every pair of a
-    large bucket is looked at, see `candidates`.
+    `text` returns a row's text by number; `wanted` selects the pairs to compare. Not every pair of a large bucket is
+    compared, see `candidates`.
     """
     pairs = candidates(band_keys((text(i) for i in range(count)), threshold), anchors)
 
@@ -111,9 +111,9 @@ def near_copies(
     found = []
     for first, second in tqdm(pairs.tolist(), desc="comparing", unit="pair", mininterval=1):
         if wanted(first, second):
-            one, other = pieces(first), pieces(second)
-            common = len(one & other)
-            similarity = common / (len(one) + len(other) - common)
+            left, right = pieces(first), pieces(second)
+            common = len(left & right)
+            similarity = common / (len(left) + len(right) - common)
             if similarity >= threshold:
                 found.append((first, second, round(similarity, 3)))
     return found

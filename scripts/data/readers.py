@@ -1,4 +1,4 @@
-"""Rows of JSONL, JSONL.gz, CSV and Parquet files, one at a time, with the line where each stands.
+"""Read rows of JSONL, JSONL.gz, CSV and Parquet files, one at a time, with their line numbers.
 
 Each reader yields (line, row, reason): the row as a dict of JSON values, or None and what is wrong with the line.
 """
@@ -17,12 +17,12 @@ from scripts.data.shapes import COMMON, SHAPES
 
 Row = dict[str, Any]
 Lines = Iterator[tuple[int, Row | None, str]]
-FIRST_ROWS = 100  # they say what a file holds: its shape, its columns
-MAX_LINE = 4 * 2**20  # bytes; far above any context length, far below what hurts
+FIRST_ROWS = 100  # rows from which a file's shape and columns are detected
+MAX_LINE = 4 * 2**20  # bytes; far more than any context length, and small enough for memory
 
 
 def read_lines(handle: BinaryIO) -> Lines:
-    """Yield the rows of an open JSONL file. Never holds more than MAX_LINE bytes of a line."""
+    """Yield the rows of an open JSONL file. Keeps at most MAX_LINE bytes of a line in memory."""
     number = 0
     while line := handle.readline(MAX_LINE + 1):
         number += 1
@@ -60,13 +60,13 @@ def read_gzip_lines(path: Path) -> Lines:
         with gzip.open(path, "rb") as handle:
             yield from read_lines(handle)  # type: ignore[arg-type]
     except (OSError, EOFError, zlib.error) as error:
-        raise GradusError(f"{path}: damaged, or not gzip ({error}); copy it again") from None
+        raise GradusError(f"{path}: corrupt, or not gzip ({error}); copy it again") from None
 
 
 def _cell(name: str, value: str) -> Any:
-    """Return a CSV cell's value: `difficulty` as a number, `checks` and `messages` as the JSON list that they hold.
+    """Return a CSV cell's value: `difficulty` as a number, `checks` and `messages` as parsed JSON lists.
 
-    Answers stay texts, whatever they look like; the shape input-output reads its own.
+    Answers stay strings; the shape input-output parses its own.
     """
     if name == "difficulty" and value.strip().isdigit():
         return int(value)
@@ -79,7 +79,7 @@ def _cell(name: str, value: str) -> Any:
 
 
 def read_csv(path: Path) -> Lines:
-    """Yield the rows of a CSV file with a header, all texts."""
+    """Yield the rows of a CSV file with a header; all values are strings."""
     csv.field_size_limit(MAX_LINE)
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
         reader = csv.reader(handle, strict=True)
@@ -88,7 +88,7 @@ def read_csv(path: Path) -> Lines:
         except StopIteration:
             return
         except csv.Error as error:
-            raise GradusError(f"{path}:1: the header cannot be read ({error})") from None
+            raise GradusError(f"{path}:1: the header is not valid CSV ({error}); correct it") from None
         if not all(_is_utf8(name) and name.isprintable() for name in header):
             raise GradusError(f"{path}:1: the header is not UTF-8; save the file as UTF-8")
         if len(set(header)) != len(header):
@@ -121,7 +121,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def read_parquet(path: Path) -> Lines:
-    """Yield the rows of a Parquet file, a few at a time; lines are row numbers from 1."""
+    """Yield the rows of a Parquet file, read in batches; line numbers are row numbers from 1."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
@@ -132,7 +132,7 @@ def read_parquet(path: Path) -> Lines:
                 number += 1
                 yield number, row, ""
     except (pyarrow.ArrowException, OSError) as error:
-        raise GradusError(f"{path}: not a Parquet file, or damaged ({str(error)[:200]})") from None
+        raise GradusError(f"{path}: not a Parquet file, or corrupt ({str(error)[:200]}); copy it again") from None
 
 
 def _as_it_is(row: Row) -> Row:
@@ -147,7 +147,7 @@ def _not_null(row: Row) -> Row:
     return {name: value for name, value in row.items() if value is not None}
 
 
-# by ending: the reader, and what is made of a row whose fields have our names: in tables, what is empty is left out
+# by file name extension: the reader, and a function applied to renamed rows, which drops empty cells of tables
 READERS: dict[str, tuple[Callable[[Path], Lines], Callable[[Row], Row]]] = {
     ".jsonl": (read_json_lines, _as_it_is),
     ".jsonl.gz": (read_gzip_lines, _as_it_is),
@@ -187,20 +187,20 @@ def rename(lines: Lines, columns: Mapping[str, str], path: Path) -> Lines:
 
 
 def read_file(path: str | Path, columns: Mapping[str, str] | None = None) -> Lines:
-    """Yield the rows of a file; its name's ending says how. `columns`: see `rename`.
+    """Yield the rows of a file; its extension determines the reader. `columns`: see `rename`.
 
-    Raises GradusError for a folder, an empty file, or an ending that is not in READERS.
+    Raises GradusError for a folder, an empty file, or an extension that is not in READERS.
     """
     path = Path(path)
     if path.is_dir():
-        raise GradusError(f"{path}: a folder; data.files takes files")
+        raise GradusError(f"{path}: is a folder; list its files in data.files")
     if not path.is_file():
-        raise GradusError(f"{path}: no such file; data.files names it")
+        raise GradusError(f"{path}: no such file; correct data.files")
     if not path.stat().st_size:
-        raise GradusError(f"{path}: empty")
-    found = next((READERS[ending] for ending in READERS if path.name.endswith(ending)), None)
-    if found is None:
-        raise GradusError(f"{path}: its ending is none of {', '.join(READERS)}; convert or rename it")
-    reader, finish = found
+        raise GradusError(f"{path}: is empty; add rows, or remove it from data.files")
+    entry = next((READERS[ending] for ending in READERS if path.name.endswith(ending)), None)
+    if entry is None:
+        raise GradusError(f"{path}: its extension is not one of {', '.join(READERS)}; convert or rename it")
+    reader, finish = entry
     lines = rename(reader(path), columns, path) if columns else reader(path)
     return ((line, None if row is None else finish(row), reason) for line, row, reason in lines)

@@ -1,7 +1,7 @@
-"""The shapes in which people have rows, each made into the fields of a record.
+"""The shapes of rows, and their conversion to the fields of records.
 
-A new shape is a function here, entered in SHAPES with the fields that it needs. It takes a row and the task's JSON
-schema (or None), and returns a list of the fields of records; it raises Fault for a row that cannot be used.
+To add a shape, write a function here and enter it in SHAPES with the fields that it needs. It takes a row and the
+task's JSON schema (or None), and returns a list of record fields; it raises Fault for a row that cannot be used.
 """
 
 import json
@@ -20,13 +20,13 @@ class Fault(ValueError):
     """A row that cannot be used: the field and what is wrong."""
 
     def __init__(self, name: str, reason: str) -> None:
-        """`name`: the field; `reason`: what is wrong with it, and how to mend it."""
+        """`name`: the field; `reason`: what is wrong with it, and how to fix it."""
         super().__init__(reason)
         self.name, self.reason = name, reason
 
 
 def text_of(row: Mapping[str, Any], name: str, empty: bool = False) -> str:
-    """Return a field's text; raise Fault if it is missing, no text, empty or holds what no text file should."""
+    """Return a field's text; raise Fault if it is missing, not a string, empty, or has invalid characters."""
     if name not in row:
         raise Fault(name, "missing")
     value = row[name]
@@ -49,7 +49,7 @@ def text_of(row: Mapping[str, Any], name: str, empty: bool = False) -> str:
 
 
 def read_difficulty(value: Any, levels: Sequence[str]) -> int:
-    """Return a difficulty as an index into `levels`; a row may give the index or the level's name."""
+    """Return a difficulty as an index into `levels`; a row can have the index or the level's name."""
     if isinstance(value, str) and value in levels:
         return list(levels).index(value)
     if isinstance(value, bool) or value not in range(len(levels)):
@@ -58,37 +58,37 @@ def read_difficulty(value: Any, levels: Sequence[str]) -> int:
 
 
 def common_fields(row: Mapping[str, Any], levels: Sequence[str]) -> dict[str, Any]:
-    """Return those of COMMON that a row has, checked."""
-    found: dict[str, Any] = {name: text_of(row, name, empty=True) for name in ("group", "source") if name in row}
+    """Return the fields in COMMON that a row has, after checking them."""
+    fields: dict[str, Any] = {name: text_of(row, name, empty=True) for name in ("group", "source") if name in row}
     if "checks" in row:
         if not isinstance(row["checks"], list) or not all(isinstance(c, str) and c for c in row["checks"]):
             raise Fault("checks", "not a list of texts")
-        found["checks"] = row["checks"]
+        fields["checks"] = row["checks"]
     if "split" in row:
         if row["split"] not in SPLITS:
             raise Fault("split", f"not one of {', '.join(SPLITS)}")
-        found["split"] = row["split"]
+        fields["split"] = row["split"]
     if "difficulty" in row:
-        found["difficulty"] = read_difficulty(row["difficulty"], levels)
-    return found
+        fields["difficulty"] = read_difficulty(row["difficulty"], levels)
+    return fields
 
 
 def prompt_response(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
-    """`prompt` and `response`, both texts."""
+    """`prompt` and `response`, both strings."""
     return [{"prompt": text_of(row, "prompt"), "response": text_of(row, "response")}]
 
 
 def instruction(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
-    """`instruction`, `input` (may be empty or missing) and `output`, all texts: the shape that Alpaca made common."""
+    """`instruction`, `input` (may be empty or missing) and `output`, all strings: the Alpaca format."""
     given = text_of(row, "input", empty=True) if "input" in row else ""
     asked = "\n\n".join(part for part in (text_of(row, "instruction"), given) if part.strip())
     return [{"prompt": asked, "response": text_of(row, "output")}]
 
 
 def input_output(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
-    """`input`, a text, and `output`, a JSON object (or the text of one), which becomes the response.
+    """`input`, a string, and `output`, a JSON object (or a string with one), which becomes the response.
 
-    With a schema the object must satisfy it, and its keys come in the schema's order.
+    With a schema, the object must satisfy it, and its keys are put in the schema's order.
     """
     value = row.get("output")
     if isinstance(value, str):
@@ -107,9 +107,9 @@ def input_output(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fi
 
 
 def messages(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
-    """`messages`: turns of system (first, at most once), user and assistant, in turn. One record an assistant turn.
+    """`messages`: an optional system turn, then alternating user and assistant turns. One record per assistant turn.
 
-    The turns before are its context. A system turn is kept aside as `system`; ingest compares it with the pinned one.
+    Earlier turns are its context. The system turn is returned as `system`; ingest compares it with the config's.
     """
     if "messages" not in row:
         raise Fault("messages", "missing")
@@ -135,7 +135,7 @@ def messages(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields
 
 
 SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., Fields]]] = {
-    # name: fields that it needs, fields that it may have, function
+    # name: required fields, optional fields, function
     "messages": (("messages",), (), messages),
     "prompt-response": (("prompt", "response"), (), prompt_response),
     "instruction": (("instruction", "output"), ("input",), instruction),
@@ -144,9 +144,9 @@ SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., Fields]]
 
 
 def detect(rows: Sequence[tuple[int, Mapping[str, Any]]], file: str) -> str:
-    """Return the shape of a file by its first rows, given as (line, row).
+    """Return the shape of a file from its first rows, given as (line, row).
 
-    Raises GradusError if they have none of the shapes, or not all the same.
+    Raises GradusError if they have no known shape, or different shapes.
     """
     found: dict[str, int] = {}
     for line, row in rows:
@@ -157,15 +157,15 @@ def detect(rows: Sequence[tuple[int, Mapping[str, Any]]], file: str) -> str:
         return next(iter(found))
     shapes = "; ".join(f"{name}: {', '.join(needs)}" for name, (needs, _, _) in SHAPES.items())
     if not found:
-        keys = ", ".join(map(str, rows[0][1])) if rows else "no fields at all"
+        keys = ", ".join(map(str, rows[0][1])) if rows else "no fields"
         line = rows[0][0] if rows else 1
         raise GradusError(
-            f"{file}:{line}: rows of no known shape (this one has {keys}). Rename fields, or give their names in "
-            f"data.columns, to have one of: {shapes}"
+            f"{file}:{line}: unknown shape of rows (this one has {keys}). Rename fields, or map them in data.columns, "
+            f"to match one of: {shapes}"
         )
     places = ", ".join(f"{name} in line {line}" for name, line in found.items())
     raise GradusError(
-        f"{file}: rows of different shapes ({places}). Put each into a file of its own, or set data.shape"
+        f"{file}: rows of different shapes ({places}). Put each shape into a separate file, or set data.shape"
     )
 
 
@@ -176,7 +176,7 @@ def make_fields(
     ignored: Sequence[str],
     levels: Sequence[str],
 ) -> Fields:
-    """Return the record fields that a row of a shape gives. Raises Fault."""
+    """Return the record fields of a row with the given shape. Raises Fault."""
     needs, may, function = SHAPES[shape]
     known = {*needs, *may, *COMMON}
     if unknown := sorted(set(row) - known - set(ignored)):

@@ -1,10 +1,10 @@
-"""Give each record its split, by hashes, for good: rows added at the end never move a row.
+"""Assign each record to a split by hashes, permanently: rows added at the end never move other rows.
 
-In: records with their links to near-copies. Out: records with `split` (train, valid, test, eval-unseen, or what they
-brought), those left out, and counts. The score rule carves eval-hard out of `test`.
+In: records with their links to near-copies. Out: records with `split` (train, valid, test, eval-unseen, or the given
+one), those left out, and counts. The score rule later moves hard rows from `test` to `eval-hard`.
 
-A row's split hangs on a hash of its group (or of its conversation, or of itself); a row that nearly copies an earlier
-one follows it. Where near-copies would still stand in two splits, those on the training side are left out.
+A row's split depends on a hash of its group (or of its conversation, or of the row itself); a near-copy of an earlier
+row follows that row. Where near-copies would still be in two splits, those on the training side are left out.
 """
 
 import hashlib
@@ -22,23 +22,23 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import SPLITS, Record, read_records
 
-# strictest first: what an evaluation of unseen groups holds may be nowhere else
+# by priority: if near-copies are in two of these splits, the row in the first one is kept
 STRICT = ("eval-unseen", "eval-hard", "test", "valid", "train")
-FEW = 100  # records; below that neither a training nor its evaluation says anything
+FEW = 100  # records; with fewer, training and evaluation are meaningless
 
 
 def unit_hash(*parts: object) -> float:
-    """Return a number from 0 to 1 (excluded) that depends on `parts` alone."""
+    """Return a number in [0, 1) that depends only on `parts`."""
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:6]) / 2**48
 
 
 @dataclass
 class Splitter:
-    """Decides the split of one record after the other.
+    """Assigns records to splits, one at a time.
 
-    by: `group` (rows of a group share a split) or `row` (only near-copies do; whole groups are in eval-unseen alone).
-    Shares are of groups, or rows where there is no group, from 0 to 1.
+    by: `group` (rows of a group share a split) or `row` (only near-copies do; only eval-unseen has whole groups).
+    Shares are fractions of the groups, or of the rows without a group, from 0 to 1.
     """
 
     seed: int
@@ -46,18 +46,18 @@ class Splitter:
     valid_share: float
     test_share: float
     unseen_share: float
-    splits: dict[str, str] = field(default_factory=dict)  # of each record so far
+    splits: dict[str, str] = field(default_factory=dict)  # of each record so far, by id
     threads: dict[str, str] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
     dropped: dict[str, str] = field(default_factory=dict)
 
     def draw(self, *what: object) -> str:
-        """Return train, valid or test by a hash."""
+        """Return train, valid or test, by a hash."""
         lot = unit_hash(self.seed, *what)
         return "test" if lot < self.test_share else "valid" if lot < self.test_share + self.valid_share else "train"
 
     def place(self, record: Record) -> str:
-        """Return the record's split by what it brings, its group, its conversation, an earlier near-copy, itself."""
+        """Return the record's split: the given one, or by its group, conversation, earlier near-copy or own hash."""
         if record.split:
             self.given.add(record.id)
             return record.split
@@ -70,12 +70,12 @@ class Splitter:
         return self.follow(record) or self.draw("row", record.id)
 
     def follow(self, record: Record) -> str:
-        """Return the split of the earliest row that the record nearly copies; empty if there is none to follow."""
+        """Return the split of the record's earliest near-copy; empty if there is none to follow."""
         near = self.splits.get(record.near[0], "") if record.near else ""
         return near if near in ("train", "valid", "test") else ""
 
     def add(self, record: Record) -> None:
-        """Take one record in."""
+        """Assign one record."""
         split = self.splits[record.id] = self.place(record)
         for other in record.near:
             there = self.splits.get(other, split)
@@ -86,9 +86,9 @@ class Splitter:
 
 
 def split(records: Iterable[Record], splitter: Splitter, few: bool) -> dict[str, Any]:
-    """Take the records in; return counts. `few`: whether less than FEW records are allowed.
+    """Assign the records; return counts. `few`: whether fewer than FEW records are allowed.
 
-    Raises GradusError if there are too few records, or if all are of one group and so of one split.
+    Raises GradusError if there are too few records, or if all are in one group and therefore in one split.
     """
     groups: set[str] = set()
     total = 0
@@ -99,24 +99,24 @@ def split(records: Iterable[Record], splitter: Splitter, few: bool) -> dict[str,
             groups.add(record.group)
     if total < FEW and not few:
         raise GradusError(
-            f"{total} records are left after checking and deduplication; with less than {FEW} neither training nor "
-            "evaluation says anything. Bring more rows, or set data.allow_few: true if you want to try nevertheless."
+            f"only {total} records are left after checking and deduplication; training and evaluation are meaningless "
+            f"with fewer than {FEW}. Add rows, or set data.allow_few: true to try anyway."
         )
-    found = Counter(place for key, place in splitter.splits.items() if key not in splitter.dropped)
-    if splitter.by == "group" and len(groups) == 1 and groups != {""} and len(found) == 1:
+    sizes = Counter(place for key, place in splitter.splits.items() if key not in splitter.dropped)
+    if splitter.by == "group" and len(groups) == 1 and groups != {""} and len(sizes) == 1:
         raise GradusError(
-            f"all {total} records are of one group, {next(iter(groups))!r}, and so of one split, {next(iter(found))}. "
-            "Set split.by: row to divide a group, or give rows the groups that they are really of."
+            f"all {total} records are in one group, {next(iter(groups))!r}, and so in one split, {next(iter(sizes))}. "
+            "Set split.by: row to divide the group, or correct the groups of the rows."
         )
     return {
         "records": total,
-        "splits": {name: found[name] for name in SPLITS if found[name]},
+        "splits": {name: sizes[name] for name in SPLITS if sizes[name]},
         "left_out": len(splitter.dropped),
     }
 
 
 def divided(records: Iterable[Record], splitter: Splitter) -> Iterator[dict[str, Any]]:
-    """Yield the records that stay, as JSON objects with their split."""
+    """Yield the kept records, as JSON objects with their split."""
     for record in records:
         if record.id not in splitter.dropped:
             record.split, record.near = splitter.splits[record.id], []
@@ -124,7 +124,7 @@ def divided(records: Iterable[Record], splitter: Splitter) -> Iterator[dict[str,
 
 
 def left_out(records: str | Path, splitter: Splitter) -> Iterator[dict[str, Any]]:
-    """Yield what was left out, with the reason."""
+    """Yield the records that were left out, with the reason."""
     for record in read_records(records):
         if reason := splitter.dropped.get(record.id):
             split = splitter.splits[record.id]

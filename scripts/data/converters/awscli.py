@@ -1,12 +1,12 @@
-"""The example pages inside the awscli v1 package, as rows: a request in English, one `aws …` command.
+"""Convert the example pages in the awscli v1 package to rows: a request in English, one `aws …` command.
 
-In: a folder that holds the fetched wheel. It is read in place, never unpacked or installed.
-Out: rows (JSONL: prompt, response, checks, group, source) and the examples that gave none, with the reason.
+In: a folder with the fetched wheel, which is read in place, never unpacked or installed.
+Out: rows (JSONL: prompt, response, checks, group, source) and the examples that gave no row, with the reason.
 
-A page, `awscli/examples/<service>/<command>.rst`, holds examples; an example is a title, a description and
-a command. Only an example's first command is read. The prompt is a request that a person could answer:
+A page, `awscli/examples/<service>/<command>.rst`, has examples; an example is a title, a description and
+a command. Only an example's first command is used. The prompt is a request that a person could answer:
 title, description, service, and every literal value that the command needs. Descriptions name the command
-in double backquotes; that would give the answer away and is masked.
+in double backquotes; this would reveal the answer and is masked.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ from tqdm import tqdm
 from scripts.common.errors import GradusError
 from scripts.tasks.aws_commands import Command, join_lines, parse_command
 
-# reStructuredText that may neither read other files nor stop at a fault of markup
+# reStructuredText must not read other files, and markup errors must not stop the parser
 QUIET = {"report_level": 5, "halt_level": 6, "file_insertion_enabled": False, "raw_enabled": False}
 
 
 @dataclass
 class Example:
-    """One example of a page, as found: nothing is masked yet. `command` is empty if none was found."""
+    """One example of a page, before masking. `command` is empty if none was found."""
 
     title: str
     description: str
@@ -42,11 +42,11 @@ class Example:
 class Options:
     """How examples become rows.
 
-    services: read these services' pages only; empty: all.
-    answer: `command`, or `service`: the label of the service that the request is for, and no values in the prompt.
+    services: read only the pages of these services; empty: all.
+    answer: `command`, or `service`: the name of the service that the request needs, without values in the prompt.
     plain_share: share of rows, 0 to 1, phrased as a short request without service and description.
-    max_response_chars: longer commands are left out (counted).
-    max_description_chars: descriptions are cut at the last sentence end before this.
+    max_response_chars: longer commands are left out (and counted).
+    max_description_chars: descriptions are truncated at the last sentence end before this.
     """
 
     services: list[str] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Options:
     max_description_chars: int = 200
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
+        """Reject values out of range."""
         if not 0 <= self.plain_share <= 1:
             raise ValueError(f"plain_share: {self.plain_share:g} is not from 0 to 1")
         if self.max_response_chars < 20:
@@ -84,7 +84,7 @@ def read_page(text: str) -> list[Example]:
 
 
 def mask(text: str, service: str, operation: str) -> str:
-    """Return a description without the command's name, and without the phrases that lead up to it."""
+    """Return a description without the command's name and the phrases that introduce it."""
     text = " ".join(text.split())
     names = [re.escape(name) for name in {operation, f"{service} {operation}", f"aws {service} {operation}"}]
     for name in sorted(names, key=len, reverse=True):
@@ -103,7 +103,7 @@ def mask(text: str, service: str, operation: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Return the leading whole sentences of `text` that fit in `limit` characters, perhaps none."""
+    """Return the leading complete sentences of `text` that fit in `limit` characters, possibly none."""
     if len(text) <= limit:
         return text
     ends = [match.end() for match in re.finditer(r"[.!?](?=\s)", text[: limit + 1])]
@@ -118,20 +118,20 @@ def clean_title(title: str) -> str:
 
 
 def literal_values(command: Command) -> list[str]:
-    """Return every value that the command holds, once each, in order."""
+    """Return every value in the command, in order, without duplicates."""
     values = [*command.positionals, *(value for _, given in command.options for value in given)]
     return list(dict.fromkeys(values))
 
 
 def is_plain(key: str, share: float) -> bool:
-    """Say by a hash of `key`, so always the same, whether a row is one of the plainly phrased ones."""
+    """Return whether a row is phrased plainly; decided by a hash of `key`, so always the same."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) < share * 2**32
 
 
 def make_row(example: Example, service: str, operation: str, source: str, options: Options) -> dict[str, Any]:
     """Return the row for one example.
 
-    Raises ValueError with the reason if the example gives none; the reasons are few, so that they can be counted.
+    Raises ValueError with the reason if the example gives no row; there are few different reasons, to count them.
     """
     if not example.command:
         raise ValueError("no command in the example")
@@ -145,7 +145,7 @@ def make_row(example: Example, service: str, operation: str, source: str, option
     if len(response) > options.max_response_chars:
         raise ValueError("command longer than max_response_chars")
     if "-" in operation:
-        # a file named after the command gives the command away; another name is as good
+        # a file named after the command would reveal it; any other name works
         response = re.sub(rf"(file://[^\s'\"]*?){re.escape(operation)}", r"\1input", response)
         command = parse_command(response)
     values = literal_values(command)
@@ -193,7 +193,7 @@ def read_pages(wheel: Path, services: list[str]) -> Iterator[tuple[str, str, str
 
 
 def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
-    """Return rows, the examples that gave none with their reasons, and the counts of both."""
+    """Return rows, the examples that gave no row with their reasons, and the counts of both."""
     wheels = sorted(Path(folder).glob("*.whl"))
     if len(wheels) != 1:
         raise GradusError(f"{folder}: expected one wheel, found {len(wheels)}; delete the folder and run again")

@@ -1,9 +1,9 @@
-"""The labelled addresses in usaddress' source distribution, as rows: an address as typed, its parts as JSON.
+"""Convert the labeled addresses in usaddress's source distribution to rows: an address as typed, its parts as JSON.
 
-In: a folder that holds the fetched archive. It is read in place, never unpacked, never run.
-Out: rows (JSONL: input, output, source) and the addresses that gave none, with the reason.
+In: a folder with the fetched archive, which is read in place, never unpacked or run.
+Out: rows (JSONL: input, output, source) and the addresses that gave no row, with the reason.
 
-In `training/*.xml` people have labelled each word of an address with the part that it belongs to (the labels are
+In `training/*.xml`, people have labeled each word of an address with the part that it belongs to (the labels are
 those of the United States Thoroughfare, Landmark, and Postal Address Data Standard, FGDC-STD-016-2011).
 """
 
@@ -38,15 +38,15 @@ ORDER = ("number", "street", "unit", "name", "po_box", "box", "city", "state", "
 
 @dataclass
 class Options:
-    """files: names under `training/` to read, without `.xml`."""
+    """files: names of the files under `training/` to read, without `.xml`."""
 
     files: list[str] = field(default_factory=lambda: ["labeled", "us50_messiest_manual_label", "us50_train_tagged"])
 
 
 def parts(words: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return the output for labelled words, (label, word) in order: each part's words as typed, outer commas dropped.
+    """Return the output for labeled words, (label, word) in order: each part's words as typed, without outer commas.
 
-    `number` is a number where it is written in digits alone. Raises ValueError with the reason if a label has no part.
+    `number` is a number if it consists only of digits. Raises ValueError with the reason if a label is unknown.
     """
     found: dict[str, list[str]] = {}
     for label, word in words:
@@ -57,18 +57,18 @@ def parts(words: list[tuple[str, str]]) -> dict[str, Any]:
         if label not in PARTS:
             raise ValueError(f"label {label}")
         found.setdefault(PARTS[label], []).append(word)
-    made: dict[str, Any] = {name: " ".join(some).strip(" ,;.") for name, some in found.items()}
-    made = {name: value for name, value in made.items() if value}
-    if made.get("number", "").isdecimal() and not made["number"].startswith("0"):
-        made["number"] = int(made["number"])
-    made["po_box"] = any(label in BOX for label, _ in words)
-    if not set(made) - {"po_box"}:
+    output: dict[str, Any] = {name: " ".join(texts).strip(" ,;.") for name, texts in found.items()}
+    output = {name: value for name, value in output.items() if value}
+    if output.get("number", "").isdecimal() and not output["number"].startswith("0"):
+        output["number"] = int(output["number"])
+    output["po_box"] = any(label in BOX for label, _ in words)
+    if not set(output) - {"po_box"}:
         raise ValueError("no part of an address")
-    return {name: made[name] for name in ORDER if name in made}
+    return {name: output[name] for name in ORDER if name in output}
 
 
 def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
-    """Return rows, the addresses that gave none with their reasons, and the counts of both."""
+    """Return rows, the addresses that gave no row with their reasons, and the counts of both."""
     archives = sorted(Path(folder).glob("*.tar.gz"))
     if len(archives) != 1:
         raise GradusError(f"{folder}: expected one .tar.gz, found {len(archives)}; delete the folder and run again")
