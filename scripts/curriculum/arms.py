@@ -1,7 +1,8 @@
-"""What the arms of an experiment see, step by step. An arm is data (config/schema.yaml, `curriculum.definitions`).
+"""The rows that the arms of an experiment see, step by step. Arms are defined in config/schema.yaml,
+`curriculum.definitions`.
 
-All arms of a seed spend the same: as many optimizer steps, and as many tokens to within one row. The budget is that of
-the config's phases as they are, which is the `curriculum` arm. Only what a step holds differs.
+All arms of a seed have the same budget: the same number of optimizer steps, and the same number of tokens to within one
+row. The budget is that of the config's phases, which is the `curriculum` arm. Only the rows of each step differ.
 """
 
 import math
@@ -21,7 +22,7 @@ Steps = list[list[Record]]
 
 @dataclass
 class Arm:
-    """See config/schema.yaml, `curriculum.definitions`, for each."""
+    """One arm; the fields are those of `curriculum.definitions` in config/schema.yaml."""
 
     levels: str | Mapping[str, Sequence[str]] | None = None
     difficulty: str = "given"
@@ -33,7 +34,7 @@ class Arm:
     start: float = 0.1
 
     def drawn_levels(self, curriculum: Curriculum) -> dict[str, Sequence[str]]:
-        """Return the levels that each phase draws from: the phase's own, or as `levels` says."""
+        """Return the levels that each phase draws from: the phase's own, or those given by `levels`."""
         own = {phase.name: phase.levels for phase in curriculum.phases}
         every = list(curriculum.levels)
         if self.levels == "all":
@@ -48,8 +49,8 @@ class Arm:
         return {**own, **(self.levels if isinstance(self.levels, Mapping) else {})}
 
     def step_shares(self, names: Sequence[str]) -> dict[str, float]:
-        """Return each phase's share of the steps, in the order of `names`; phases that `shares` leaves out divide what
-        is left of 1 equally.
+        """Return each phase's share of the steps, in the order of `names`. Phases that `shares` does not list divide
+        the rest equally.
         """
         given = by_phase(self.shares or {}, names)
         others = [name for name in names if name not in given]
@@ -57,18 +58,18 @@ class Arm:
 
 
 def lot(*what: object) -> str:
-    """Return a hash to sort by: lots hang on each record's id, so that an edited row moves no other."""
+    """Return a hash as a random sort key. It depends on the record's id, so an edited row does not move others."""
     return sha256_text(" ".join(map(str, what)))
 
 
 def shuffle(rows: Sequence[Record], *what: object) -> list[Record]:
-    """Return rows, some perhaps more than once, in an order by lot."""
+    """Return rows, which may contain duplicates, in random order."""
     return [rows[i] for i in sorted(range(len(rows)), key=lambda i: lot(*what, i, rows[i].id))]
 
 
 @dataclass
 class Dealer:
-    """Deals records to phases: those seen least often so far come first, and by lot among equals."""
+    """Draws records for phases: the least often seen come first, in random order among equals."""
 
     seed: int
     lengths: Mapping[str, int]  # tokens of each record, by id
@@ -76,13 +77,13 @@ class Dealer:
     seen: Counter[str] = field(default_factory=Counter)
 
     def tokens(self, records: Sequence[Record]) -> int:
-        """Return the tokens of some records."""
+        """Return the number of tokens of records."""
         return sum(self.lengths[record.id] for record in records)
 
     def draw(
         self, pool: Sequence[Record], what: str, rows: int | None = None, tokens: float = math.inf
     ) -> list[Record]:
-        """Return so many rows of the pool, or rows of about so many tokens; goes round again when all were taken."""
+        """Return `rows` rows of the pool, or rows of about `tokens` tokens; starts over when all rows were taken."""
         drawn: list[Record] = []
         held = 0.0
         while pool and (rows is None or len(drawn) < rows) and held < tokens:
@@ -90,7 +91,7 @@ class Dealer:
             taken: list[Record] = []
             for record in ranked[: None if rows is None else rows - len(drawn)]:
                 length = self.lengths[record.id]
-                if held + length / 2 > tokens:  # it would end further from the target than without it
+                if held + length / 2 > tokens:  # with this row, the sum would be further from the target
                     held = math.inf
                     break
                 held += length
@@ -102,16 +103,16 @@ class Dealer:
         return drawn
 
     def cut(self, rows: Sequence[Record], steps: int) -> Steps:
-        """Cut rows, in their order, into steps of about as many tokens each, none empty.
+        """Divide rows, in their order, into non-empty steps with about the same number of tokens each.
 
         Raises GradusError if there are fewer rows than steps.
         """
         if len(rows) < steps:
             raise GradusError(
-                f"{steps} optimizer steps, but this arm has only {len(rows)} rows for their tokens: they are longer. "
-                "Raise train.batch_size, so that a step of the budget holds several rows."
+                f"the budget has {steps} optimizer steps, but this arm fills its tokens with only {len(rows)} rows, "
+                "since they are longer. Raise train.batch_size, so that each step has several rows."
             )
-        made: Steps = []
+        divided: Steps = []
         share, held, number = self.tokens(rows) / steps, 0, 0
         for step in range(steps):
             start, last = number, len(rows) - (steps - step - 1)  # each step after this one needs a row
@@ -121,31 +122,31 @@ class Dealer:
                     break
                 held += length
                 number += 1
-            made.append(list(rows[start:number]))
-        return made
+            divided.append(list(rows[start:number]))
+        return divided
 
 
 def budget(train: Sequence[Record], curriculum: Curriculum, dealer: Dealer, batch_size: int) -> dict[str, Steps]:
-    """Return the layout of the phases as they are, which all arms' budgets are taken from: the `curriculum` arm itself.
+    """Return the steps of the phases as configured, the `curriculum` arm, which defines the budget of all arms.
 
     Raises GradusError if a phase would be empty.
     """
-    made = {}
+    phases = {}
     for phase in curriculum.phases:
         pool = [r for r in train if curriculum.level(r.difficulty) in phase.levels]
         if not pool:
             raise GradusError(
-                f"no training row is {' or '.join(phase.levels)}, so the {phase.name} phase would be empty. Look at "
+                f"no training row is {' or '.join(phase.levels)}, so the {phase.name} phase would be empty. Check "
                 "the difficulty mix in curriculum/score.json; change score in the config, or the rows' own difficulty."
             )
         rows = max(1, round(len(pool) * phase.epochs)) if phase.rows is None else phase.rows
         drawn = dealer.draw(pool, phase.name, rows=rows)
-        made[phase.name] = [drawn[i : i + batch_size] for i in range(0, len(drawn), batch_size)]
-    return made
+        phases[phase.name] = [drawn[i : i + batch_size] for i in range(0, len(drawn), batch_size)]
+    return phases
 
 
 def deal_out(train: Sequence[Record], arm: Arm, curriculum: Curriculum, seed: int) -> dict[str, str]:
-    """Return each record's level by id: its own, or, for `difficulty: random`, as many of each dealt at random."""
+    """Return each record's level by id: its own, or, with `difficulty: random`, the same levels in random order."""
     own = {record.id: curriculum.level(record.difficulty) for record in train}
     if arm.difficulty == "given":
         return own
@@ -154,7 +155,7 @@ def deal_out(train: Sequence[Record], arm: Arm, curriculum: Curriculum, seed: in
 
 
 def phase_steps(arm: Arm, reference: Mapping[str, Steps]) -> dict[str, int]:
-    """Return the steps of each phase: the budget's, or its sum divided by the arm's shares."""
+    """Return the number of steps of each phase: that of the budget, or the total divided by the arm's shares."""
     if arm.shares is None:
         return {phase: len(steps) for phase, steps in reference.items()}
     names = list(reference)
@@ -165,14 +166,14 @@ def phase_steps(arm: Arm, reference: Mapping[str, Steps]) -> dict[str, int]:
     counts = {phase: end - start for phase, start, end in zip(names, [0, *ends], ends, strict=False)}
     if empty := [phase for phase, count in counts.items() if not count]:
         raise GradusError(
-            f"{total} optimizer steps, and this arm's share of them for the {empty[0]} phase is none. Give the phases "
+            f"this arm's share of {total} optimizer steps leaves none for the {empty[0]} phase. Give the phases "
             "more rows, or lower train.batch_size."
         )
     return counts
 
 
 def order_rows(rows: list[Record], arm: Arm, dealer: Dealer, place: Mapping[str, int]) -> list[Record]:
-    """Return a phase's rows in the arm's order: random (as drawn), file, or difficulty."""
+    """Return a phase's rows in the arm's order: random (as drawn), file or difficulty."""
     if arm.order == "file":
         return sorted(rows, key=lambda r: place[r.id])
     if arm.order == "difficulty":
@@ -181,7 +182,7 @@ def order_rows(rows: list[Record], arm: Arm, dealer: Dealer, place: Mapping[str,
 
 
 def pace(train: Sequence[Record], arm: Arm, dealer: Dealer, counts: Mapping[str, int], tokens: int) -> dict[str, Steps]:
-    """Lay out competence-based pacing: at step t of T a step draws from the easiest share
+    """Return the steps of competence-based pacing: step t of T draws from the easiest share
     min(1, √(t·(1-c₀²)/T + c₀²)) of the rows, c₀ = `start` (Platanios et al. 2019, arXiv 1903.09848, equation 6).
     """
     ranked = sorted(train, key=lambda r: (dealer.scores[r.id], lot(dealer.seed, "rank", r.id)))
@@ -203,10 +204,10 @@ def pace(train: Sequence[Record], arm: Arm, dealer: Dealer, counts: Mapping[str,
 
 
 def mixed(reference: Mapping[str, Steps], seed: int) -> dict[str, Steps]:
-    """Lay the budget's own rows out in random order over all phases, each step as many rows as it had."""
-    rows = [row for steps in reference.values() for some in steps for row in some]
+    """Return the budget's own rows in random order over all phases; each step keeps its number of rows."""
+    rows = [row for steps in reference.values() for step in steps for row in step]
     stream = iter(shuffle(rows, seed, "mixed"))
-    return {phase: [[next(stream) for _ in some] for some in steps] for phase, steps in reference.items()}
+    return {phase: [[next(stream) for _ in step] for step in steps] for phase, steps in reference.items()}
 
 
 def draw_phases(
@@ -217,12 +218,12 @@ def draw_phases(
     counts: Mapping[str, int],
     tokens: Mapping[str, int],
 ) -> dict[str, Steps]:
-    """Lay an arm out phase by phase: draw rows of its levels for so many `tokens`, cut them into so many steps."""
+    """Return an arm's steps, phase by phase: draws rows for `tokens` tokens and divides them into `counts` steps."""
     level = deal_out(train, arm, curriculum, dealer.seed)
     levels, pool_shares = arm.drawn_levels(curriculum), by_phase(arm.pool_shares, curriculum.names)
     place = {record.id: number for number, record in enumerate(train)}
-    made: dict[str, Steps] = {}
-    before: list[Record] = []  # what phases so far could draw from
+    phases: dict[str, Steps] = {}
+    before: list[Record] = []  # the pools of all earlier phases
     spent = due = 0
     for phase in counts:
         due += tokens[phase]
@@ -231,16 +232,19 @@ def draw_phases(
             pool = sorted(pool, key=lambda r: lot(dealer.seed, "pool", r.id))[: max(1, round(share * len(pool)))]
         if not pool:
             wanted = " or ".join(levels[phase])
-            raise GradusError(f"no training row is {wanted}: this arm's {phase} phase would be empty")
+            raise GradusError(
+                f"no training row is {wanted}, so this arm's {phase} phase would be empty. Change the arm in "
+                "curriculum.definitions, or score"
+            )
         again = dealer.draw(before, f"{phase} replay", tokens=arm.replay * (due - spent)) if arm.replay else []
         drawn = again + dealer.draw(pool, phase, tokens=due - spent - dealer.tokens(again))
         if again:
             drawn = shuffle(drawn, dealer.seed, phase, "replay")
         spent += dealer.tokens(drawn)
-        made[phase] = dealer.cut(order_rows(drawn, arm, dealer, place), counts[phase])
+        phases[phase] = dealer.cut(order_rows(drawn, arm, dealer, place), counts[phase])
         known = {r.id for r in before}
         before += [r for r in pool if r.id not in known]
-    return made
+    return phases
 
 
 def lay_out(
@@ -252,7 +256,7 @@ def lay_out(
     lengths: Mapping[str, int],
     scores: Mapping[str, float],
 ) -> dict[str, Steps]:
-    """Return the records of each step of each phase. `lengths` (tokens) and `scores` by id.
+    """Return the records of each step of each phase. `lengths` (tokens) and `scores` are keyed by record id.
 
     Raises GradusError if a phase would be empty.
     """
@@ -275,17 +279,17 @@ def lay_out(
 def ledger(
     phases: Mapping[str, Steps], curriculum: Curriculum, lengths: Mapping[str, int]
 ) -> dict[str, dict[str, Any]]:
-    """Return what each phase, and all together, spend: steps, rows, distinct rows, tokens, rows by difficulty."""
-    found = {}
+    """Return steps, rows, distinct rows, tokens and rows by difficulty of each phase, and of all together."""
+    totals = {}
     parts: dict[str, Steps] = {**phases, "all": [step for steps in phases.values() for step in steps]}
     for name, steps in parts.items():
         rows = [row for step in steps for row in step]
         by = Counter(curriculum.level(row.difficulty) for row in rows)
-        found[name] = {
+        totals[name] = {
             "steps": len(steps),
             "rows": len(rows),
             "distinct_rows": len({row.id for row in rows}),
             "tokens": sum(lengths[row.id] for row in rows),
             "by_difficulty": {level: by[level] for level in curriculum.levels},
         }
-    return found
+    return totals

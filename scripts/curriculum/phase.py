@@ -1,7 +1,7 @@
-"""Lay out the rows that one arm sees in each phase, step by step, as training takes them.
+"""Select the rows that one arm trains on in each phase, step by step.
 
-In: scored training records, their scores, the tokenizer and the chat contract (to count tokens). Out: one file a phase,
-each row with the number of its step; the schedule: optimizer steps of each phase; the exposure ledger.
+In: scored training records, their scores, the tokenizer and the chat contract (to count tokens). Out: one file per
+phase, each row with its step number; the schedule (optimizer steps per phase); the exposure ledger.
 """
 
 from scripts.common.chat import read_contract

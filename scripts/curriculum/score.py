@@ -1,11 +1,11 @@
-"""Give each record its difficulty, and carve eval-hard out of the held-out rows by it.
+"""Score each record's difficulty, and move hard test rows to eval-hard.
 
-In: the dataset. Out: one file a split, each record with its `difficulty`; scores.jsonl, what each scorer said; counts:
-the difficulty mix. Scores are in a file of their own because some depend on other rows: a row's own bytes do not.
+In: the dataset. Out: one file per split, each record with its `difficulty`; scores.jsonl, the value of each scorer;
+counts: the difficulty mix. Scores have a separate file because some depend on other rows; a record's bytes must not.
 
-Difficulty comes from a weighted mix of scorers, by thresholds or quantiles; one that a row brings is kept. Scorers of
-weight 0 are only compared, on a sample: they say whether the labels mean anything (rule `validity`). The run stops
-here, before training, if a phase would get no rows of its own.
+Difficulty comes from a weighted combination of scorers, by thresholds or quantiles; a row's own difficulty is kept.
+Scorers of weight 0 are only compared, on a sample, to test whether the levels are meaningful (rule `validity`). The run
+stops here, before training, if a phase would get no rows of its own.
 """
 
 import heapq
@@ -33,7 +33,7 @@ from scripts.curriculum.scorers import SCORERS, Known
 
 @dataclass
 class ScoreParams:
-    """See config/schema.yaml, `score`. weights: None leaves a scorer out, 0 only compares it."""
+    """See `score` in config/schema.yaml. weights: None disables a scorer, 0 only compares it."""
 
     weights: Mapping[str, float | None]
     thresholds: Sequence[float] | None
@@ -48,8 +48,8 @@ class ScoreParams:
 
 
 def sample(records: Iterable[Record], sizes: Mapping[str, int]) -> list[Record]:
-    """Return the records with the smallest ids of each split, as many as `sizes` says. Ids are hashes, so this is a
-    fair and stable sample, and evaluation asks the same rows first.
+    """Return the records with the smallest ids of each split; `sizes` gives their number. Ids are hashes, so this is a
+    random but stable sample, and the evaluation starts with the same rows.
     """
     heaps: dict[str, list[tuple[int, int, Record]]] = defaultdict(list)
     for number, record in enumerate(records):
@@ -60,17 +60,17 @@ def sample(records: Iterable[Record], sizes: Mapping[str, int]) -> list[Record]:
 
 
 def score_all(path: str | Path, names: Sequence[str], known: Known) -> dict[str, np.ndarray]:
-    """Return each named scorer's value of every record, in file order, a few thousand at a time."""
-    found: dict[str, list[float]] = {name: [] for name in names}
+    """Return each named scorer's value of every record, in file order. Reads a few thousand records at a time."""
+    scores: dict[str, list[float]] = {name: [] for name in names}
     stream = iter(tqdm(read_records(path), desc="scoring", unit="row", mininterval=1))
-    while some := list(islice(stream, 4096)):
+    while batch := list(islice(stream, 4096)):
         for name in names:
-            found[name] += SCORERS[name](some, known)
-    return {name: np.array(values) for name, values in found.items()}
+            scores[name] += SCORERS[name](batch, known)
+    return {name: np.array(values) for name, values in scores.items()}
 
 
 def mix(scores: Mapping[str, np.ndarray], params: ScoreParams) -> np.ndarray:
-    """Return the weighted mix. One scorer alone keeps its own unit; several are brought to ranks, 0 to 1, first."""
+    """Return the weighted mean. A single scorer keeps its unit; several are first converted to ranks from 0 to 1."""
     if len(params.mixed) == 1:
         return scores[params.mixed[0]]
     ranks = {name: (rankdata(scores[name]) - 0.5) / max(1, len(scores[name])) for name in params.mixed}
@@ -79,7 +79,7 @@ def mix(scores: Mapping[str, np.ndarray], params: ScoreParams) -> np.ndarray:
 
 
 def place(record: Record, given: set[str], hardest: int) -> str:
-    """Return the record's split: eval-hard for a test row of the hardest level that did not bring a split."""
+    """Return the record's split: eval-hard for a test row of the hardest level whose split was not given."""
     hard = record.split == "test" and record.difficulty == hardest and record.id not in given
     return "eval-hard" if hard else record.split
 
@@ -95,9 +95,9 @@ def scored(records: Iterable[Record], given: set[str], found: np.ndarray, hardes
 
 @dataclass
 class Scores:
-    """What the scorers said: the mix, the level, and each mixed scorer's values of all records, in file order; {id:
-    {scorer: value}} of the sample for those that are only compared; and every scorer's values of the sample's training
-    rows.
+    """Results of scoring, in file order: the combined score, the level, and the values of each weighted scorer; for
+    scorers that are only compared, {id: {scorer: value}} of the sample; and every scorer's values of the sample's
+    training rows.
     """
 
     mix: np.ndarray
@@ -110,7 +110,7 @@ class Scores:
 def score(
     records: str | Path, params: ScoreParams, known: Known, given: set[str], hardest: int, sizes: Mapping[str, int]
 ) -> Scores:
-    """Return all scores of the records. The sample is taken after eval-hard is carved, so it holds what is asked."""
+    """Return all scores of the records. The sample is taken after eval-hard is split off, to match the evaluation."""
     if "retrieval" in params.mixed:
         known.corpus = list(read_records(records))
     mixed = score_all(records, params.mixed, known)
@@ -128,13 +128,13 @@ def score(
 
 
 def check_splits(mix: Mapping[str, Counter[str]]) -> None:
-    """Raise GradusError if there is nothing to train on or to test with."""
+    """Raise GradusError if there are no rows to train on or to test with."""
     total = sum(sum(counts.values()) for counts in mix.values())
     for split in ("train", "test"):
         if not sum(mix[split].values()):
             raise GradusError(
-                f"of {total} records none is in {split}. There are too few rows, too many near-copies, or "
-                "every row is of one split or difficulty: look at data/split.json, and at split in the config."
+                f"none of {total} records is in {split}. There are too few rows, too many near-copies, or "
+                "all rows have the same split or difficulty: check data/split.json, and split in the config."
             )
 
 
@@ -151,7 +151,7 @@ if job := find_job(globals()):
         brought, last = set(read_json(job.input.given)), len(curriculum.levels) - 1
         known = Known(settings.rules, tables)
         found = score(job.input.records, settings, known, brought, last, job.params.sample)
-        # a file each, so that an edited training row touches no evaluation
+        # one file per split, so that an edited training row does not rerun the evaluation
         outputs = {name: files.enter_context(atomic_open(job.output[name.replace("-", "_")])) for name in SPLITS}
         table = files.enter_context(atomic_open(job.output.scores))
         counted: dict[str, Counter[str]] = defaultdict(Counter)

@@ -1,6 +1,6 @@
-"""Signals of how difficult a row is. A new scorer is a function here, entered in SCORERS.
+"""Measures of a row's difficulty. To add a scorer, write a function here and enter it in SCORERS.
 
-It takes records and what scorers may look up (`Known`), and returns a number for each, more for more difficult.
+It takes records and `Known`, the data that scorers may use, and returns a number per record, higher if more difficult.
 """
 
 import re
@@ -13,12 +13,12 @@ import numpy as np
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
 
-MOST_INDEXED = 20_000  # rows; retrieval compares each with all
+MOST_INDEXED = 20_000  # rows; retrieval compares every row with all others
 
 
 @dataclass
 class RuleParams:
-    """What the rules scorer counts; see config/schema.yaml, `score.rules`, for each."""
+    """Settings of the rules scorer; the fields are those of `score.rules` in config/schema.yaml."""
 
     words_per_point: int
     max_length_points: int
@@ -41,13 +41,13 @@ class Known:
     _index: Any = None
 
     def depths(self, records: Sequence[Record]) -> list[float]:
-        """Return for each record how many of the corpus' responses BM25 ranks above its own, ties counted half."""
+        """Return, for each record, how many responses of the corpus BM25 ranks above its own; ties count half."""
         import bm25s
 
         if len(self.corpus) > MOST_INDEXED:
             raise GradusError(
-                f"score.weights.retrieval: {len(self.corpus)} rows to retrieve from; it compares each with all and is "
-                f"for {MOST_INDEXED} at most. Set it to 0, which looks at a sample, or to null."
+                f"score.weights.retrieval: {len(self.corpus)} rows to retrieve from; retrieval compares every row with "
+                f"all others and is limited to {MOST_INDEXED}. Set it to 0, which uses a sample, or to null."
             )
         if self._index is None:
             self._index = bm25s.BM25()
@@ -55,25 +55,25 @@ class Known:
             self._index.index(tokens, show_progress=False)
         place = {record.id: number for number, record in enumerate(self.corpus)}
         asked = bm25s.tokenize([r.prompt for r in records], stopwords=None, show_progress=False, return_ids=False)
-        found = []
+        depths = []
         for record, words in zip(records, asked, strict=True):
             scores = self._index.get_scores(words) if words else np.zeros(len(self.corpus))
             own = scores[place[record.id]]
-            found.append(float((scores > own).sum() + ((scores == own).sum() - 1) / 2))
-        return found
+            depths.append(float((scores > own).sum() + ((scores == own).sum() - 1) / 2))
+        return depths
 
 
 def has_word(text: str, words: Sequence[str]) -> bool:
-    """Say whether one of `words` stands in `text` as a whole word (no letter, digit or _ beside it), in any case."""
+    """Return whether `text` contains one of `words` as a whole word (no letter, digit or _ around it), in any case."""
     if not words:
         return False
     return re.search(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", text, re.IGNORECASE) is not None
 
 
 def score_by_rules(record: Record, params: Mapping[str, Any]) -> float:
-    """Return a record's points, from 0 up: long prompt, reasoning asked for, many checks, conditions in the answer.
+    """Return a record's points, at least 0: for a long prompt, reasoning, many checks, and conditions in the answer.
 
-    By default +1 per 40 prompt words up to 2, and +1 for each of the three others.
+    By default +1 per 40 prompt words, at most 2, and +1 for each of the other three.
     """
     rules = RuleParams(**params)
     points = min(rules.max_length_points, len(record.prompt.split()) // rules.words_per_point)
@@ -84,17 +84,17 @@ def score_by_rules(record: Record, params: Mapping[str, Any]) -> float:
 
 
 def rules(records: Sequence[Record], known: Known) -> list[float]:
-    """Points for what can be counted, see `score_by_rules`."""
+    """Points for countable features, see `score_by_rules`."""
     return [score_by_rules(record, known.rules) for record in records]
 
 
 def length(records: Sequence[Record], known: Known) -> list[float]:
-    """Characters of everything asked and answered."""
+    """Characters of the prompt, earlier turns included, and the response."""
     return [float(len(record.asked) + len(record.response)) for record in records]
 
 
 def facts(records: Sequence[Record], known: Known) -> list[float]:
-    """Number of facts that a right answer must hold: the row's checks."""
+    """Number of facts that a correct answer must contain: the row's checks."""
     return [float(len(record.checks)) for record in records]
 
 
@@ -106,7 +106,7 @@ def readability(records: Sequence[Record], known: Known) -> list[float]:
 
 
 def retrieval(records: Sequence[Record], known: Known) -> list[float]:
-    """How far down the answering row stands when BM25 (Robertson et al. 1994, by bm25s) looks for it by the prompt."""
+    """Rank of the row's own response in a BM25 search (Robertson et al. 1994, by bm25s) with the prompt as query."""
     return known.depths(records)
 
 
@@ -114,22 +114,22 @@ def _loss_of(record: Record, known: Known) -> Mapping[str, float]:
     losses = known.tables["losses"]
     if record.id not in losses:
         raise GradusError(
-            f"{record.source}: the base's loss on it is not known; delete train/base_loss.jsonl, run again"
+            f"{record.source}: no loss of the base for this row; delete train/base_loss.jsonl and run again"
         )
     return losses[record.id]
 
 
 def loss(records: Sequence[Record], known: Known) -> list[float]:
-    """The untuned base's mean loss on the response, in nats a token."""
+    """The untuned base's mean loss on the response, in nats per token."""
     return [_loss_of(record, known)["loss"] for record in records]
 
 
 def ifd(records: Sequence[Record], known: Known) -> list[float]:
-    """Instruction-following difficulty: the base's loss with the prompt over that without (Li et al. 2024, arXiv
-    2308.12032). Near 1 the prompt does not help.
+    """Instruction-following difficulty: the base's loss with the prompt divided by that without it (Li et al. 2024,
+    arXiv 2308.12032). Near 1, the prompt does not help.
     """
-    found = [_loss_of(record, known) for record in records]
-    return [item["loss"] / item["loss_alone"] if item["loss_alone"] else 1.0 for item in found]
+    losses = [_loss_of(record, known) for record in records]
+    return [item["loss"] / item["loss_alone"] if item["loss_alone"] else 1.0 for item in losses]
 
 
 SCORERS: dict[str, Callable[[Sequence[Record], Known], list[float]]] = {

@@ -1,4 +1,4 @@
-"""Task `command`: a request in English and the one `aws …` command that does it."""
+"""Task `command`: a request in English and the `aws …` command that does it."""
 
 from scripts.common.records import Record
 from scripts.tasks.aws_commands import Command, parse_command
@@ -6,7 +6,7 @@ from scripts.tasks.task import Task
 
 
 def _command(text: str) -> Command | None:
-    """Return the command of an answer's text, None if it is not one and nothing else."""
+    """Return the parsed command; None unless the answer is exactly one command."""
     try:
         return parse_command(text)
     except ValueError:
@@ -14,13 +14,13 @@ def _command(text: str) -> Command | None:
 
 
 def exact(record: Record, answer: str, stopped: bool) -> float:
-    """1 if the command equals the record's once the shell has split both and option order is ignored."""
+    """1 if the command equals the record's after shell splitting, ignoring the order of options."""
     command = _command(answer)
     return float(command is not None and command.normal == parse_command(record.response).normal)
 
 
 def operation(record: Record, answer: str, stopped: bool) -> float:
-    """1 if service and operation are the record's."""
+    """1 if service and operation equal the record's."""
     command = _command(answer)
     return float(command is not None and command.name == parse_command(record.response).name)
 
@@ -28,7 +28,7 @@ def operation(record: Record, answer: str, stopped: bool) -> float:
 def option_f1(record: Record, answer: str, stopped: bool) -> float:
     """F1, the harmonic mean of precision and recall (van Rijsbergen 1979), of the sets of option names.
 
-    1 if neither command has an option; 0 if the operation is not the record's.
+    1 if neither command has options; 0 if the operation differs from the record's.
     """
     command, reference = _command(answer), parse_command(record.response)
     if command is None or command.name != reference.name:

@@ -1,4 +1,4 @@
-"""Read an `aws …` command line the way a shell would, without running anything."""
+"""Parse an `aws …` command line as a shell would, without running it."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ class Command:
     """A parsed command. `options` holds (name, values) pairs in the order given, names with their dashes."""
 
     service: str
-    operation: str  # "create-user"; waiters read "wait instance-running"
+    operation: str  # "create-user"; for waiters "wait instance-running"
     positionals: tuple[str, ...]
     options: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -21,12 +21,12 @@ class Command:
 
     @property
     def normal(self) -> tuple[object, ...]:
-        """Return a form in which two commands are equal if only quoting, spacing or option order differ."""
+        """Return a form that is equal for commands that differ only in quoting, spacing or option order."""
         return (self.service, self.operation, self.positionals, tuple(sorted(self.options)))
 
 
 def join_lines(text: str) -> str:
-    """Return a command without line continuations, runs of blanks outside quotes left to the shell's rules."""
+    """Return a command without line continuations; other whitespace is left to shell splitting."""
     return re.sub(r"[ \t]*\\[ \t]*\n[ \t]*", " ", text).strip()
 
 
@@ -36,7 +36,7 @@ def parse_command(text: str) -> Command:
     An option takes every token up to the next one that starts with two dashes; `--name=value` is read as
     `--name value`. Options before the service belong to the command as well.
 
-    Raises ValueError with a short reason: what a shell would not run as one aws command.
+    Raises ValueError with a short reason if a shell would not run the text as one aws command.
     """
     tokens = shlex.split(join_lines(text))
     if not tokens or tokens[0] != "aws":
@@ -53,7 +53,7 @@ def parse_command(text: str) -> Command:
             taking = True
         elif taking and (len(positionals) >= 2 or not options[-1][1]):
             options[-1][1].append(token)
-        else:  # before the operation an option takes one value at most: these are global ones
+        else:  # options before the operation are global ones, which take at most one value
             positionals.append(token)
             taking = False
     if len(positionals) < 2:

@@ -1,4 +1,4 @@
-"""What botocore's service models and the AWS CLI's own additions say of an `aws …` command."""
+"""Validate `aws …` commands against botocore's service models and the AWS CLI's own additions."""
 
 import re
 from functools import cache
@@ -12,7 +12,7 @@ from botocore.waiter import WaiterModel
 from scripts.tasks.aws_additions import ADDITIONS
 from scripts.tasks.aws_commands import Command
 
-# services whose name in the command line is not botocore's (awscli's own renamings)
+# services whose name on the command line differs from botocore's (renamed by awscli)
 RENAMED = {"s3api": "s3", "deploy": "codedeploy", "configservice": "config"}
 
 # https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-options.html, and those every operation has
@@ -25,13 +25,13 @@ PAGING_OPTIONS = frozenset({"--starting-token", "--page-size", "--max-items"})
 
 
 def to_cli(name: str) -> str:
-    """Return a botocore name as the command line writes it: CreateUser → create-user."""
+    """Convert a botocore name to its command-line form: CreateUser → create-user."""
     return xform_name(name, "-")
 
 
 @cache
 def modeled_operations(service: str) -> dict[str, frozenset[str]] | None:
-    """Return {operation: its option names} of a service as typed; None if botocore does not know it."""
+    """Return {operation: option names} of a service by its command-line name; None if botocore does not know it."""
     loader, name = Loader(include_default_search_paths=True), RENAMED.get(service, service)
     try:
         model = ServiceModel(loader.load_service_model(name, "service-2"), name)
@@ -57,7 +57,7 @@ def modeled_operations(service: str) -> dict[str, frozenset[str]] | None:
 
 @cache
 def additions() -> dict[str, frozenset[str]]:
-    """Return {service and operation: options} of what the CLI adds to the service models."""
+    """Return {service and operation: options} that the CLI adds to the service models."""
     table: dict[str, frozenset[str]] = {}
     for line in re.sub(r"\n +", " ", ADDITIONS).split("\n"):
         if line:
@@ -67,15 +67,15 @@ def additions() -> dict[str, frozenset[str]]:
 
 
 def is_modeled(command: Command) -> bool:
-    """Say whether the service models alone know the operation and each option: `aws s3 cp` is none of theirs."""
+    """Return whether the service models have the operation and all its options; they do not have `aws s3 cp`."""
     known = modeled_operations(command.service) if re.fullmatch(r"[a-z0-9-]+", command.service) else None
     return known is not None and command.operation in known and _takes(known[command.operation], command)
 
 
 def is_valid(command: Command) -> bool:
-    """Say whether the operation exists and every option is one of its own or a global one.
+    """Return whether the operation exists and every option is one of its own or a global one.
 
-    Either the service models know it, or the CLI has added it: whole commands such as `aws s3 cp` or
+    Operations come from the service models or from the CLI, which adds commands such as `aws s3 cp` or
     `aws ecr get-login-password`, and options such as `aws lambda create-function --zip-file`.
     """
     if is_modeled(command):

@@ -1,7 +1,7 @@
-"""What a row's response must be like for its task: `ingest` asks for every row, before anything expensive.
+"""Checks of a row's response for its task. `ingest` applies them to every row, before any expensive step.
 
-A check takes (record, the JSON schema or None) and returns what is wrong, or None. Checks are apart from the tasks'
-metrics so that an edited metric grades again and does not start over with `ingest`.
+A check takes (record, the JSON schema or None) and returns what is wrong, or None. Checks are separate from the tasks'
+metrics, so that an edited metric reruns only grading, not `ingest`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ from scripts.tasks.aws_commands import parse_command
 
 Check = Callable[[Record, Mapping[str, Any] | None], str | None]
 
-LABELS = ("classify",)  # tasks whose answers are labels, of which there must be two at least
+LABELS = ("classify",)  # tasks whose answers are labels, of which there must be at least two
 
 
 def json_object(record: Record, schema: Mapping[str, Any] | None) -> str | None:
-    """Task `extract`: one JSON object, as the schema says if there is one."""
+    """Task `extract`: one JSON object, which satisfies the schema if there is one."""
     try:
         value = strict_json(record.response)
     except ValueError as error:
@@ -44,12 +44,12 @@ CHECKS: dict[str, Check] = {"extract": json_object, "command": aws_command}
 
 
 def base_of(task: str) -> str:
-    """Return the built-in task that a task is, or that a file of the user's own extends; empty if none."""
+    """Return the built-in task: the task itself, or the one that the user's own file extends; empty if none."""
     return str(outline(task).constants.get("BASE") or "") if is_own(task) else task
 
 
 def load_check(task: str) -> Check | None:
-    """Return the check of a task's rows: of a built-in one, or what a file's TASK, BASE and CHECK say, together."""
+    """Return the check of a task's rows: that of a built-in task, or a file's TASK, BASE and CHECK combined."""
     if not is_own(task):
         return CHECKS.get(task)
     module = load(task)
@@ -57,12 +57,14 @@ def load_check(task: str) -> Check | None:
     base = CHECKS.get(base_of(task))
 
     def check(record: Record, schema: Mapping[str, Any] | None) -> str | None:
-        found = base(record, schema) if base else None
-        if found or own is None:
-            return found
-        found = call(task, "CHECK", own, record, schema, row=record.source)
-        if found is not None and not isinstance(found, str):
-            raise GradusError(f"{task}: CHECK gave {found!r}; it returns what is wrong with a row as a text, or None")
-        return found or None
+        wrong = base(record, schema) if base else None
+        if wrong or own is None:
+            return wrong
+        wrong = call(task, "CHECK", own, record, schema, row=record.source)
+        if wrong is not None and not isinstance(wrong, str):
+            raise GradusError(
+                f"{task}: CHECK returned {wrong!r}; it must return what is wrong with a row as a string, or None"
+            )
+        return wrong or None
 
     return check

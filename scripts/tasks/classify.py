@@ -11,7 +11,7 @@ from scripts.tasks.task import Task, text_exact
 def macro_f1(records: Sequence[Record], answers: Sequence[str]) -> float:
     """Mean over the labels of each label's F1 (Sokolova and Lapalme 2009, table 3, M-averaged), by scikit-learn.
 
-    An answer that is no label is a miss for the label that was wanted.
+    An answer that is not a label counts as a miss for the expected label.
     """
     from sklearn.metrics import f1_score
 
@@ -21,8 +21,8 @@ def macro_f1(records: Sequence[Record], answers: Sequence[str]) -> float:
 
 
 def confusion(records: Sequence[Record], answers: Sequence[str]) -> dict[str, Any]:
-    """Return {labels, matrix}: how often each label (row) was answered as each (column); the last column, "(other)",
-    is whatever no row of the split wants.
+    """Return {labels, matrix}: how often each label (row) was answered as each label (column). The last column,
+    "(other)", counts answers that are not labels of the split.
     """
     labels = sorted({record.response.strip() for record in records})
     counts = {label: Counter[str]() for label in labels}

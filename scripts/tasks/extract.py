@@ -1,4 +1,4 @@
-"""Task `extract`: a text and the JSON object that says what is in it."""
+"""Task `extract`: a text and a JSON object with the information in it."""
 
 import json
 from collections import Counter, defaultdict
@@ -11,7 +11,7 @@ from scripts.tasks.task import Metric, Task
 
 
 def _object(text: str) -> dict[str, Any] | None:
-    """Return the JSON object that a text is, and nothing else around it; None if it is none."""
+    """Parse a text that is one JSON object and nothing else; None if it is not."""
     try:
         value = strict_json(text.strip())
     except ValueError:
@@ -34,22 +34,22 @@ def valid_schema(schema: Mapping[str, Any]) -> Metric:
     return metric
 
 
-def same(one: Any, other: Any) -> bool:
-    """Say whether two JSON values are equal: 1 is 1.0, but neither true nor "1"; the order of keys is no matter."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True) or (
-        not isinstance(one, bool) and not isinstance(other, bool) and isinstance(one, int | float) and one == other
+def same(left: Any, right: Any) -> bool:
+    """Return whether two JSON values are equal: 1 equals 1.0, but not true or "1"; the order of keys is ignored."""
+    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True) or (
+        not isinstance(left, bool) and not isinstance(right, bool) and isinstance(left, int | float) and left == right
     )
 
 
 def json_exact(record: Record, answer: str, stopped: bool) -> float:
-    """1 if the answer is the record's JSON object, whatever the order of keys (exact match)."""
+    """1 if the answer equals the record's JSON object, ignoring the order of keys (exact match)."""
     value = _object(answer)
     return float(value is not None and same(value, strict_json(record.response)))
 
 
 def fields(record: Record, answer: str, stopped: bool) -> float:
-    """Share of fields that are right, of all that record or answer have (the Jaccard index of their key-value pairs,
-    counted by key): a field left out, invented or of another value is wrong.
+    """Share of correct fields among all fields of record and answer (the Jaccard index of their key-value pairs,
+    counted by key): a field that is missing, invented or has another value is wrong.
     """
     value, wanted = _object(answer), strict_json(record.response)
     if value is None:
@@ -59,8 +59,8 @@ def fields(record: Record, answer: str, stopped: bool) -> float:
 
 
 def by_field(records: Sequence[Record], answers: Sequence[str]) -> dict[str, Any]:
-    """Return {field: {wanted, right, invented}}: rows that have it, of these right, and answers that have it wrongly
-    where the row has none.
+    """Return {field: {wanted, right, invented}}: rows with the field, correct answers among these, and answers with the
+    field where the row has none.
     """
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for record, answer in zip(records, answers, strict=True):
@@ -70,7 +70,7 @@ def by_field(records: Sequence[Record], answers: Sequence[str]) -> dict[str, Any
             found[name]["right"] += name in given and same(given[name], value)
         for name in set(given) - set(wanted):
             found[name]["invented"] += 1
-    # fields that a model invents are as many as it likes: those of the rows only, the others together
+    # a model can invent any number of fields: list only those of the rows, and count the others together
     known = {name: counts for name, counts in found.items() if counts["wanted"]}
     unknown = sum(counts["invented"] for name, counts in found.items() if name not in known)
     table = {name: {key: counts[key] for key in ("wanted", "right", "invented")} for name, counts in known.items()}

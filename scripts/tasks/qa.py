@@ -5,7 +5,7 @@ from scripts.tasks.task import Task, text_exact
 
 
 def checks_present(record: Record, answer: str, stopped: bool) -> float | None:
-    """Share of the record's checks that the answer holds; a record without checks does not count."""
+    """Share of the record's checks that the answer contains; a record without checks does not count."""
     return sum(check in answer for check in record.checks) / len(record.checks) if record.checks else None
 
 
