@@ -1,8 +1,8 @@
-"""How many rows a run trains on, and the minutes and the memory that this takes here.
+"""Plan how many rows a run trains on, and estimate the time and memory that it takes on this machine.
 
-Speeds are those of an earlier run on this base if there is one (`results/*/train/**/summary.json`). Otherwise they are
-scaled from the measured figures in docs/training.md and README.md: time grows with the parameters and with the tokens,
-and shrinks with the threads. `make` makes its own, exact estimate of memory before it trains (rule `estimate`).
+Speeds come from an earlier run on this base if there is one (`results/*/train/**/summary.json`). Otherwise they are
+scaled from the measurements in docs/training.md and README.md: time is proportional to parameters and tokens, and
+inversely proportional to threads. The pipeline estimates memory exactly before it trains (rule `estimate`).
 """
 
 import math
@@ -18,13 +18,13 @@ from typing import Any
 from scripts.common.io import read_json
 from scripts.new.lengths import Lengths, runs_on
 
-# measured on two cores without AMX, with a base of 135 M parameters
+# measured on two cores without AMX, with a base of 135M parameters
 PARAMETERS = 135e6
 THREADS = 2
 TRAINED_PER_S = 600  # tokens
-ANSWERED_PER_S = 85  # tokens of one answering job, which has a thread of its own
-QUANTS = 4  # answers to the first split: bf16, the served quantization with and without importance matrix; and the base
-OTHER_MINUTES = 7  # everything besides training and answering
+ANSWERED_PER_S = 85  # tokens of one answering job, which uses one thread
+QUANTS = 4  # models that answer the first split: bf16, the served quant with and without importance matrix, the base
+OTHER_MINUTES = 7  # everything except training and answering
 LIBRARIES_GIB = 0.78
 ADAPTER_GIB = 0.07
 KEPT_GIB = 0.94  # activations and logits of a pack of 1,024 tokens
@@ -33,13 +33,13 @@ GAPS = 1.5  # measured peak over the sum of the parts
 
 FEW_STEPS = 200  # optimizer steps; with fewer, little is learned
 MOST_EPOCHS = 3
-BATCHES = (16, 8)  # rows of a step, the default first
-NOT_ASKED = ("train", "valid")  # splits whose rows nobody answers
+BATCHES = (16, 8)  # rows per step, the default first
+NOT_ASKED = ("train", "valid")  # splits that models do not answer
 
 
 @dataclass
 class Machine:
-    """What training runs on: threads, and tokens per second if an earlier run measured them."""
+    """The machine: threads, and tokens per second if an earlier run measured them."""
 
     threads: int
     measured: float | None = None
@@ -50,20 +50,20 @@ class Machine:
         return self.measured or TRAINED_PER_S * PARAMETERS / parameters * min(self.threads, THREADS) / THREADS
 
     def answered_per_s(self, parameters: float) -> float:
-        """Return answer tokens per second of all answering jobs together."""
+        """Return answer tokens per second, summed over all answering jobs."""
         return ANSWERED_PER_S * PARAMETERS / parameters * self.threads
 
     def basis(self, parameters: float) -> str:
-        """Return where the speed comes from, for people."""
+        """Describe the speed and its origin."""
         speed = f"{self.trained_per_s(parameters):,.0f} training tokens/s"
         if self.measured:
             return f"{speed}, measured in {self.measured_in}"
-        return f"{speed}, scaled from docs/training.md (nothing was measured here)"
+        return f"{speed}, scaled from docs/training.md (no measurements on this machine)"
 
 
 @dataclass
 class Budget:
-    """What is trained: `rows` of each phase or None for all, passes, rows of a step; and what that takes."""
+    """The training budget: `rows` of each phase (None for all), epochs and batch size; and its estimated cost."""
 
     rows: list[int | None]
     epochs: int
@@ -77,7 +77,7 @@ class Budget:
 
 
 def count_parameters(base: Mapping[str, Any]) -> float:
-    """Return a base's parameters, told by its name, such as SmolLM2-135M; 0 if it does not say."""
+    """Return the number of parameters in a base's name, such as SmolLM2-135M; 0 if the name has none."""
     for text in (base.get("alias"), base.get("name"), base.get("gguf"), base["source"]):
         if found := re.search(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)\s?([mb])(?![a-z0-9])", text or "", re.IGNORECASE):
             return float(found[1]) * (1e9 if found[2].lower() == "b" else 1e6)
@@ -99,9 +99,9 @@ def this_machine(base: Mapping[str, Any], root: Path) -> Machine:
 
 
 def answer_tokens(splits: Mapping[str, int], longest: int, usual: float) -> float:
-    """Return the tokens of all answers: the base talks until it is cut off, the tuned model answers as the rows do.
+    """Return the tokens of all answers: the base's reach the token limit, the tuned model's are as long as the rows'.
 
-    Of `test` 200 rows are asked, of the others 100.
+    At most 200 rows of `test`, and 100 of each other split, are answered.
     """
     asked = {
         name: min(count, 200 if name == "test" else 100) for name, count in splits.items() if name not in NOT_ASKED
@@ -120,9 +120,9 @@ def make_budget(
     machine: Machine,
     minutes: float,
 ) -> Budget:
-    """Return the budget: all rows of each phase once; more often if that makes few steps; fewer if it takes too long.
+    """Return the budget: all rows of each phase, repeated if there are few steps, reduced if training takes too long.
 
-    `places`, `levels`: split and level of each record; `phases`: the levels of each; `minutes`: what training may take.
+    `places`, `levels`: split and level of each record; `phases`: the levels of each; `minutes`: limit for training.
     """
     size = [sum(pair) for pair in lengths.pairs]
     trained = [number for number, place in enumerate(places) if place == "train"]
@@ -132,7 +132,7 @@ def make_budget(
     held_out = sum(size[number] for number, place in enumerate(places) if place == "valid")
     speed = machine.trained_per_s(parameters)
 
-    # the held-out loss at the end of each phase is a forward without a backward: a third of a step
+    # the held-out loss at the end of each phase is a forward pass without a backward pass: a third of a step
     checking = len(phases) * held_out / 3
     most = minutes * 60 * speed - checking  # tokens that can be trained
     batch = next((b for b in BATCHES if rows / b >= FEW_STEPS), BATCHES[-1])

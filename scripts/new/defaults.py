@@ -1,4 +1,4 @@
-"""Defaults of the config, as config/schema.yaml has them."""
+"""Defaults of the config, from config/schema.yaml."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from scripts.config.check import load_schema
 
 
 def default(path: str) -> Any:
-    """Return the default of a key such as `split.by`; of a section such as `split`, the defaults of its keys."""
+    """Return the default of a key such as `split.by`, or of all keys of a section such as `split`."""
     part = load_schema()
     for step in path.split("."):
         part = part["properties"][step]

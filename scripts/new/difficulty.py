@@ -1,4 +1,4 @@
-"""Which of the cheap scorers divides rows into the levels of a curriculum, and what that makes of the rows."""
+"""Choose the cheap scorer that best divides rows into the levels of a curriculum, and apply it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from scripts.new.defaults import default
 
 LEVELS: list[str] = default("curriculum.levels")
 QUANTILES = wanted_quantiles(len(LEVELS))
-CHEAP = ("facts", "length", "readability", "rules")  # scorers that need neither time nor the model
+CHEAP = ("facts", "length", "readability", "rules")  # scorers that are fast and do not need the model
 MOST_SCORED = 5_000  # rows that scorers are tried on
 
 
 @dataclass
 class Division:
-    """How rows are divided. `shares`: {scorer: share of the rows in each level}; `scorer` None: none divides them."""
+    """How rows are divided. `shares`: {scorer: share of the rows in each level}; `scorer` is None if none works."""
 
     scorer: str | None
     shares: dict[str, list[float]]
@@ -27,7 +27,7 @@ class Division:
 
 
 def divide(records: Sequence[Record], rules: Mapping[str, object]) -> Division | None:
-    """Return how the records are divided; None if all of them bring their difficulty.
+    """Return how the records are divided; None if all of them have their own difficulty.
 
     `rules`: the settings of the scorer of that name.
     """
@@ -39,21 +39,21 @@ def divide(records: Sequence[Record], rules: Mapping[str, object]) -> Division |
     shares, proposal = propose(tried, len(LEVELS))
     if proposal is None:
         return Division(None, shares, [0] * len(records))
-    found = to_levels(np.array(SCORERS[proposal.scorer](records, known)), None, proposal.quantiles).tolist()
+    scored = to_levels(np.array(SCORERS[proposal.scorer](records, known)), None, proposal.quantiles).tolist()
     return Division(
-        proposal.scorer, shares, [one if own is None else own for own, one in zip(given, found, strict=True)]
+        proposal.scorer, shares, [level if own is None else own for own, level in zip(given, scored, strict=True)]
     )
 
 
 def choose_phases(levels: Sequence[int], division: Division | None) -> list[list[int]]:
-    """Return the levels of each phase: each adds one that has rows; a single phase if nothing divides the rows."""
+    """Return the levels of each phase: each phase adds a level that has rows; one phase if no scorer divides them."""
     if division is not None and division.scorer is None:
         return [list(range(len(LEVELS)))]
     return [list(range(level + 1)) for level in sorted(set(levels))]
 
 
 def mark_hard(places: Sequence[str], records: Sequence[Record], levels: Sequence[int]) -> list[str]:
-    """Return the splits with `eval-hard` taken out of `test`, as the rule `score` does."""
+    """Return the splits with hard `test` rows moved to `eval-hard`, as the rule `score` does."""
     last = len(LEVELS) - 1
     return [
         "eval-hard" if place == "test" and level == last and not record.split else place

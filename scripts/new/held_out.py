@@ -1,4 +1,4 @@
-"""Which rows would be held out, and how many of them ask what training rows ask: the data stages on a scratch copy."""
+"""Predict which rows will be held out and how many are contaminated, by running data stages on a temporary copy."""
 
 import io
 import tempfile
@@ -15,12 +15,12 @@ from scripts.data.deduplicate import deduplicate
 from scripts.data.split import Splitter, divided, split
 from scripts.new.defaults import default
 
-MOST_COMPARED = 20_000  # rows; comparing more takes too long for a first look
+MOST_COMPARED = 20_000  # rows; comparing more takes too long here
 
 
 @dataclass
 class HeldOut:
-    """The split of each record, empty if it is left out; how many were held out, and how many of these contaminated."""
+    """The split of each record, empty if it is left out; the number of contaminated and of all held-out records."""
 
     places: list[str]
     contaminated: int
@@ -28,18 +28,18 @@ class HeldOut:
 
     @property
     def too_many(self) -> bool:
-        """Say whether the run would stop at the gate."""
+        """Return whether the run would stop at the gate."""
         return self.contaminated > default("decontaminate.max_share") * self.count
 
 
 def hold_out(records: Sequence[Record], section: Mapping[str, Any]) -> HeldOut:
-    """Return how the config's section `split` divides the records, near-copies included if they are few enough."""
+    """Return how the config's section `split` divides the records, considering near-copies if there are few enough."""
     shares = {name: section[name] for name in ("by", "valid_share", "test_share", "unseen_share")}
     splitter = Splitter(default("seed"), **shares)
     if len(records) > MOST_COMPARED:
         return HeldOut([splitter.place(record) for record in records], 0, 1)
     gate = {name: default(f"decontaminate.{name}") for name in ("threshold", "ngram", "ngram_share")}
-    with tempfile.TemporaryDirectory() as scratch, redirect_stderr(io.StringIO()):  # the stages show their progress
+    with tempfile.TemporaryDirectory() as scratch, redirect_stderr(io.StringIO()):  # hides the stages' progress bars
         rows, distinct, placed = (Path(scratch) / name for name in ("rows", "distinct", "placed"))
         write_jsonl(rows, (record.to_json() for record in records))
         deduplicate(rows, distinct, **default("deduplicate"))
@@ -48,7 +48,7 @@ def hold_out(records: Sequence[Record], section: Mapping[str, Any]) -> HeldOut:
         there = {record.id: record.split for record in read_records(placed)}
         pairs, sides = find_pairs(placed, **gate)
     found = HeldOut([there.get(record.id, "") for record in records], len(pairs), sides["held_out"])
-    if found.too_many:  # then they are left out, too
+    if found.too_many:  # the config will leave them out
         gone = {pair["id"] for pair in pairs}
         found.places = ["" if record.id in gone else place for record, place in zip(records, found.places, strict=True)]
     return found

@@ -1,4 +1,4 @@
-"""How many tokens rows have, by the base's tokenizer if it is on this machine, else estimated from characters."""
+"""Count the tokens of rows with the base's tokenizer if it is on this machine, else estimate them from characters."""
 
 import math
 import re
@@ -12,15 +12,13 @@ from yaml import YAMLError
 from scripts.common.records import Record
 from scripts.config.reading import load_yaml
 
-CHARACTERS = (
-    3  # characters of a token, if there is no tokenizer: English has four or five, so this errs on the safe side
-)
-TEMPLATE = 20  # tokens that a chat template adds to a request
+CHARACTERS = 3  # per token, if there is no tokenizer; English has four or five, so this estimate is conservative
+TEMPLATE = 20  # tokens that a chat template adds to a prompt
 
 
 @dataclass
 class Lengths:
-    """(request, answer) tokens of each record: with system prompt and template, and with the end of turn."""
+    """(prompt, response) tokens of each record, including system prompt and template, and the end of turn."""
 
     pairs: list[tuple[int, int]]
     exact: bool
@@ -37,13 +35,13 @@ class Lengths:
 
     @property
     def usual(self) -> int:
-        """Return the tokens that 99 of 100 rows do not exceed."""
+        """Return the 99th percentile of the tokens of rows."""
         return sorted(asked + answer for asked, answer in self.pairs)[math.ceil(0.99 * len(self.pairs)) - 1]
 
 
 def runs_on(base: Mapping[str, Any], root: Path) -> list[Path]:
-    """Return the results of earlier runs on this base: those whose resolved config names its source."""
-    found = []
+    """Return the results folders of earlier runs on this base, identified by their resolved configs."""
+    runs = []
     for file in sorted(root.glob("results/*/config.yaml")):
         try:
             config = load_yaml(file)
@@ -51,12 +49,12 @@ def runs_on(base: Mapping[str, Any], root: Path) -> list[Path]:
             continue
         used = config.get("base_model") if isinstance(config, dict) else None
         if used and (used == base.get("alias") or (isinstance(used, dict) and used.get("source") == base["source"])):
-            found.append(file.parent)
-    return found
+            runs.append(file.parent)
+    return runs
 
 
 def find_tokenizer(base: Mapping[str, Any], root: Path) -> Path | None:
-    """Return a folder with the base's tokenizer: an earlier run's, or one made of the fetched base and kept in .work.
+    """Return a folder with the base's tokenizer: from an earlier run, or extracted from the fetched base into .work.
 
     None if the base has not been fetched.
     """
@@ -72,7 +70,7 @@ def find_tokenizer(base: Mapping[str, Any], root: Path) -> Path | None:
     if not fetched.is_dir():
         return None
     from scripts.common.sources import require_sha256
-    from scripts.train.prepare_tokenizer import prepare  # imports transformers: seconds, so its result is kept
+    from scripts.train.prepare_tokenizer import prepare  # importing transformers takes seconds, so the result is kept
 
     require_sha256(fetched, None if own else base.get("sha256"))
     prepare(base["source"], fetched, base.get("gguf"), base.get("pad_token"), kept)
@@ -80,7 +78,7 @@ def find_tokenizer(base: Mapping[str, Any], root: Path) -> Path | None:
 
 
 def measure(records: Sequence[Record], system_prompt: str, tokenizer: Path | None) -> Lengths:
-    """Return the lengths of records, asked with a system prompt."""
+    """Return the lengths of records with the given system prompt."""
     if tokenizer is None:
         pairs = [
             (

@@ -1,4 +1,4 @@
-"""The lines that a plan's config needs, each with the reason for it. What the defaults do well has no line."""
+"""The lines of a plan's config, each with the reason for it. Keys whose default is suitable have no line."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,11 +13,11 @@ SECTIONS = {
     "data": "the rows, and how to read them (docs/data.md)",
     "split": "which rows are held out",
     "decontaminate": "the gate between training rows and held-out rows",
-    "score": "what counts as difficult (docs/curriculum.md)",
+    "score": "how difficulty is scored (docs/curriculum.md)",
     "curriculum": "what is trained, in which order",
-    "chat": "how the model is asked: the same in training, evaluation and Ollama",
-    "train": "how it is trained (docs/training.md)",
-    "evaluate": "what is asked of the held-out rows",
+    "chat": "how prompts are built, the same in training, evaluation and Ollama",
+    "train": "training settings (docs/training.md)",
+    "evaluate": "which held-out rows are answered, and how",
     "report": "what the report shows",
 }
 HELD_OUT = ("test", "eval-hard", "eval-unseen")
@@ -30,17 +30,17 @@ HARDER = {
 
 
 def percent(share: float) -> str:
-    """Return a share for people."""
+    """Format a share as a percentage."""
     return f"{100 * share:.0f} %"
 
 
 def minutes(value: float) -> str:
-    """Return minutes for people."""
+    """Format minutes."""
     return f"about {max(1, round(value))} min"
 
 
 def explain_task(looks: Looks) -> str:
-    """Return why the task is what it is, and what is graded."""
+    """Return why this task was chosen, and how it is graded."""
     if looks.task == "command":
         return "answers start with `aws`; graded as commands"
     if looks.task == "extract":
@@ -52,7 +52,7 @@ def explain_task(looks: Looks) -> str:
 
 def explain_lengths(plan: Plan) -> str:
     """Return how tokens were counted."""
-    return "by the base's tokenizer" if plan.lengths.exact else "estimated from characters"
+    return "counted with the base's tokenizer" if plan.lengths.exact else "estimated from characters"
 
 
 def data_lines(plan: Plan) -> Iterator[Line]:
@@ -61,28 +61,26 @@ def data_lines(plan: Plan) -> Iterator[Line]:
     yield Line("data.task", looks.task, explain_task(looks))
     yield Line("data.files", looks.files, f"{looks.count:,} rows of shape {name_all(looks.shapes)}")
     if looks.columns:
-        yield Line("data.columns", looks.columns, "our field: its name in your rows")
+        yield Line("data.columns", looks.columns, "Gradus's field: its name in your rows")
     if looks.ignored:
-        yield Line(
-            "data.ignore_fields", looks.ignored, "columns to drop; an unknown one that is not listed is an error"
-        )
+        yield Line("data.ignore_fields", looks.ignored, "columns to drop; other unknown columns are an error")
     if plan.few:
-        yield Line("data.allow_few", True, "with fewer than 100 rows neither training nor evaluation says much")
+        yield Line("data.allow_few", True, "with fewer than 100 rows, training and evaluation are not meaningful")
 
 
 def score_lines(plan: Plan) -> Iterator[Line]:
-    """Yield the lines of `score`; none if rows bring their difficulty, or if nothing divides them."""
+    """Yield the lines of `score`; none if rows have their own difficulty, or if no scorer divides them."""
     if plan.division is None or plan.division.scorer is None:
         return
     scorer, shares = plan.division.scorer, plan.division.shares
-    # scorers that decide by default no longer do
+    # disable the scorers that are on by default
     weights = {name: 0 for name, weight in default("score.weights").items() if weight and name != scorer} | {scorer: 1}
     why = HARDER[scorer]
     if scorer != "rules":
         why += f"; points by `rules` would put {percent(max(shares['rules']))} of your rows into one level"
     yield Line("score.weights", weights, why)
     mix = " / ".join(percent(share) for share in shares[scorer])
-    yield Line("score.quantiles", QUANTILES, f"so {mix} of the rows are {name_all(LEVELS)}")
+    yield Line("score.quantiles", QUANTILES, f"{mix} of the rows become {name_all(LEVELS)}")
 
 
 def phases_line(plan: Plan) -> Line:
@@ -94,32 +92,30 @@ def phases_line(plan: Plan) -> Line:
         value: dict[str, Any] = {"name": names[-1] if len(plan.phases) > 1 else "train", "levels": names}
         value |= {"rows": rows} if rows else {"epochs": budget.epochs}
         items.append((value, f"{rows:,} of {pool:,} rows" if rows else f"{pool:,} rows"))
-    reason = f"{budget.epochs} passes, since one makes few steps" if budget.epochs > 1 else "every row once a phase"
+    reason = f"{budget.epochs} epochs, since one has few steps" if budget.epochs > 1 else "every row once per phase"
     if any(budget.rows):
-        reason = "fewer rows than there are, to keep to --minutes"
+        reason = "not all rows, to keep to the limit --minutes"
     total = f"{budget.steps:,} steps, {budget.tokens:,} tokens, {minutes(budget.training_minutes)} (estimated)"
     return Line("curriculum.phases", items, f"{reason}: {total}")
 
 
 def make_lines(plan: Plan) -> Iterator[Line]:
     """Yield the lines of a config, in the order of the file."""
-    yield Line("run", plan.run, f"everything it makes is in results/{plan.run}/")
+    yield Line("run", plan.run, f"its output is in results/{plan.run}/")
     yield Line("base_model", plan.base["alias"], "the model to fine-tune, from config/bases.yaml")
     yield from data_lines(plan)
     for key, (value, why) in plan.split.items():
         yield Line(f"split.{key}", value, why)
     if plan.held_out.too_many:
-        share = (
-            f"{plan.held_out.contaminated:,} of {plan.held_out.count:,} held-out rows ask nearly what training rows ask"
-        )
+        share = f"{plan.held_out.contaminated:,} of {plan.held_out.count:,} held-out rows nearly equal training rows"
         yield Line("decontaminate.found", "leave-out", f"{share}; the default stops the run")
     yield from score_lines(plan)
     yield phases_line(plan)
     named = {"classify": "; it names the labels", "extract": "; it names the keys"}.get(plan.looks.task, "")
     own = plan.looks.system_prompt is not None
-    why = "the system turn of your rows" if own else f"a start, to be edited: say what the model is for{named}"
+    why = "the system turn of your rows" if own else f"a draft, to be edited: say what the model is for{named}"
     yield Line("chat.system_prompt", plan.system_prompt, why)
-    yield Line("train.batch_size", plan.budget.batch_size, f"rows of a step, for {plan.budget.steps:,} steps in all")
+    yield Line("train.batch_size", plan.budget.batch_size, f"rows per step, for {plan.budget.steps:,} steps in total")
     counted = explain_lengths(plan)
     longest = f"your longest row has {plan.lengths.longest:,} tokens, {counted}"
     yield Line("train.max_length", plan.max_length, f"{longest}; the rest is headroom. Also Ollama's context")
@@ -129,4 +125,4 @@ def make_lines(plan: Plan) -> Iterator[Line]:
         yield Line("evaluate.splits", asked, f"no rows fall into {missing}")
     longest = f"your longest answer has {plan.lengths.longest_answer:,} tokens, {counted}"
     yield Line("evaluate.max_tokens", plan.max_tokens, longest)
-    yield Line("report.title", plan.run.replace("-", " ").replace("_", " ").capitalize(), "its heading")
+    yield Line("report.title", plan.run.replace("-", " ").replace("_", " ").capitalize(), "title of the report")

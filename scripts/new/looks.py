@@ -1,6 +1,6 @@
-"""What can be seen in a user's rows: columns, shape, task, labels, groups, and the rows that would be rejected.
+"""Inspect a user's rows: columns, shape, task, labels, groups, and the rows that would be rejected.
 
-Columns with usual names are mapped to the fields that shapes need. A new usual name is one entry in a tuple below.
+Columns with common names are mapped to the fields that shapes need. To add a common name, add it to a tuple below.
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from scripts.data.readers import read_file
 from scripts.data.shapes import COMMON, SHAPES, Fault, common_fields, make_fields
 from scripts.new.defaults import default
 
-# names that people give to what is asked, what is answered, and what belongs together; the first that is there is taken
+# common names of columns with prompts, responses and groups; the first one that exists is used
 PROMPTS = (
     "prompt", "question", "query", "request", "instruction", "input", "text", "utterance", "sentence", "message",
     "review", "document", "article", "description", "title", "body", "subject",
@@ -31,17 +31,17 @@ GROUPS = (
     "source",
 )  # fmt: skip
 
-MOST_ROWS = 100_000  # rows that are looked at; the others are only counted
+MOST_ROWS = 100_000  # rows that are inspected; the others are only counted
 MOST_LABELS = 50
 LABEL_CHARS = 60
 LEVELS: list[str] = default("curriculum.levels")
 MAX_REJECTED: float = default("data.max_rejected_share")
-PARTS = "-_:/.#"  # what stands between the parts of an id
+PARTS = "-_:/.#"  # separators between the parts of an id
 
 
 @dataclass
 class Row:
-    """A row as it stands in its file; `value` is None if its line cannot be read, and `reason` says why."""
+    """A row as it is in its file; `value` is None if its line cannot be read, and `reason` says why."""
 
     file: str
     line: int
@@ -51,7 +51,7 @@ class Row:
 
 @dataclass
 class Looks:
-    """What was seen. `columns`: {our field: its name in the rows}; `ignored`: columns that nothing uses."""
+    """The result of inspection. `columns`: {our field: its name in the rows}; `ignored`: unused columns."""
 
     files: list[str]
     count: int
@@ -62,26 +62,26 @@ class Looks:
     rejected: list[Row] = field(default_factory=list)
     task: str = "qa"
     system_prompt: str | None = None  # of the rows' own system turns
-    notes: list[str] = field(default_factory=list)  # what the user should look at
+    notes: list[str] = field(default_factory=list)  # things that the user should check
 
     @property
     def labels(self) -> Counter[str]:
-        """Return how often each answer is given."""
+        """Return the count of each answer."""
         return Counter(record.response.strip() for record in self.records)
 
     @property
     def keys(self) -> Counter[str]:
-        """Return how many answers have each key; for answers that are JSON objects."""
+        """Return the number of answers with each key, for answers that are JSON objects."""
         return Counter(key for record in self.records for key in as_object(record.response) or {})
 
     @property
     def groups(self) -> Counter[str]:
-        """Return how many records each group has; records without one are left out."""
+        """Return the number of records in each group, ignoring records without a group."""
         return Counter(record.group for record in self.records if record.group)
 
 
 def as_object(text: str) -> dict[str, Any] | None:
-    """Return the JSON object that a text is; None if it is none."""
+    """Parse a text that is a JSON object; None if it is not."""
     if not text.lstrip().startswith("{"):
         return None
     try:
@@ -92,9 +92,9 @@ def as_object(text: str) -> dict[str, Any] | None:
 
 
 def read_rows(files: Sequence[str]) -> tuple[list[Row], int]:
-    """Return the first MOST_ROWS rows of the files, and how many rows there are in all.
+    """Return the first MOST_ROWS rows of the files, and the total number of rows.
 
-    Raises GradusError if a file is missing, empty, of an unknown kind, or if not one of its rows can be read.
+    Raises GradusError if a file is missing, empty, of an unknown type, or if none of its rows can be read.
     """
     rows: list[Row] = []
     count = 0
@@ -107,7 +107,7 @@ def read_rows(files: Sequence[str]) -> tuple[list[Row], int]:
             if count <= MOST_ROWS:
                 of_file.append(Row(file, line, value, reason))
         if not of_file and count <= MOST_ROWS:
-            raise GradusError(f"{file}: no rows in it")
+            raise GradusError(f"{file}: contains no rows; add some, or remove it from ROWS")
         if of_file and not readable:
             first = of_file[0]
             raise GradusError(f"{file}: none of its {len(of_file)} rows can be read; line {first.line}: {first.reason}")
@@ -116,18 +116,18 @@ def read_rows(files: Sequence[str]) -> tuple[list[Row], int]:
 
 
 def plain(name: str) -> str:
-    """Return a column's name as the tuples above have it: lower case, words joined by _, without a final _id."""
+    """Return a column's name in the form of the tuples above: lowercase, words joined by _, without a final _id."""
     return name.strip().lower().replace(" ", "_").replace("-", "_").removesuffix("_id")
 
 
 def usual(columns: Iterable[str], names: Sequence[str]) -> str | None:
-    """Return the column that bears the first of the usual names; None if none does."""
-    found = {plain(column): column for column in columns}
-    return next((found[name] for name in names if name in found), None)
+    """Return the column with the first of the common names; None if there is none."""
+    by_name = {plain(column): column for column in columns}
+    return next((by_name[name] for name in names if name in by_name), None)
 
 
 def fits(rows: Sequence[Mapping[str, Any]], shape: str) -> bool:
-    """Say whether most rows can be used as rows of a shape, whatever other columns they have."""
+    """Return whether most rows are valid rows of a shape, ignoring other columns."""
     needs, may, function = SHAPES[shape]
     good = 0
     for row in rows:
@@ -144,7 +144,7 @@ def find_columns(
 ) -> tuple[str, dict[str, str]]:
     """Return (shape, {our field: its name in the rows}) for the first rows of a file.
 
-    `prompt`, `response`: columns that the user names. Raises GradusError if no column looks like one of them.
+    `prompt`, `response`: columns given by the user. Raises GradusError if no column looks like one of them.
     """
     counts = Counter(name for row in rows for name in row)
     columns = [name for name, count in counts.items() if count * 2 > len(rows)]
@@ -155,19 +155,19 @@ def find_columns(
         natural = {name for name, (needs, _, _) in SHAPES.items() if any(set(needs) <= set(row) for row in rows)}
         if len(natural) > 1 and not any(set(SHAPES[name][0]) <= set(columns) for name in natural):
             raise GradusError(
-                f"{place}: rows of different shapes ({', '.join(sorted(natural))}); put each into a file of its own"
+                f"{place}: rows of different shapes ({', '.join(sorted(natural))}); put each shape into a separate file"
             )
     for name in (prompt, response):
         if name and name not in counts:
-            raise GradusError(f"{place}: no column {name!r}; there are: {', '.join(sorted(counts))}")
+            raise GradusError(f"{place}: no column {name!r}; columns: {', '.join(sorted(counts))}")
     answer = response or usual([name for name in columns if name != prompt], RESPONSES)
     asked = prompt or usual([name for name in columns if name != answer], PROMPTS)
     if not asked or not answer:
-        missing = "a request" if not asked else "an answer"
+        missing = "a prompt" if not asked else "a response"
         only = columns[0] if len(columns) == 1 else ""
-        hint = " Is the file separated by something other than commas?" if set(only) & set(";\t|") else ""
+        hint = " Does the file use a separator other than commas?" if set(only) & set(";\t|") else ""
         raise GradusError(
-            f"{place}: no column looks like {missing}; there are: {', '.join(sorted(counts)) or 'none'}.{hint} "
+            f"{place}: no column looks like {missing}; columns: {', '.join(sorted(counts)) or 'none'}.{hint} "
             "Name them: python -m scripts.new … --prompt COLUMN --response COLUMN"
         )
     as_json = sum(isinstance(row.get(answer), dict) for row in rows) * 2 > len(rows)
@@ -177,15 +177,15 @@ def find_columns(
 
 
 def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row with its columns named as our fields."""
+    """Return a row with its columns renamed to our fields."""
     back = {theirs: ours for ours, theirs in columns.items()}
     taken = set(columns)
     return {back.get(name, name): value for name, value in row.items() if name in back or name not in taken}
 
 
 def find_group(rows: Sequence[Mapping[str, Any]], taken: Iterable[str]) -> str | None:
-    """Return the column that says what belongs together: usual name, text, five values or more, each twice on average,
-    none on more than half of the rows.
+    """Return the column with groups: a common name, strings, at least five different values, each on at least two rows
+    on average, and none on more than half of the rows.
     """
     columns = dict.fromkeys(name for row in rows for name in row if name not in set(taken))
     for name in GROUPS:
@@ -199,7 +199,7 @@ def find_group(rows: Sequence[Mapping[str, Any]], taken: Iterable[str]) -> str |
 
 
 def find_id_prefix(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> str:
-    """Return a note if ids share prefixes, which may be what belongs together; empty if none do."""
+    """Return a note if ids share prefixes, which may be groups; empty if they do not."""
     for column in columns:
         if plain(column) not in ("id", "key", "name", "uid"):
             continue
@@ -209,15 +209,15 @@ def find_id_prefix(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) ->
             if len(ids) >= 0.9 * len(rows) and 5 <= len(prefixes) <= len(ids) / 2:
                 example = prefixes.most_common(1)[0][0]
                 return (
-                    f"the values of {column} share {len(prefixes):,} beginnings, such as {example!r}. If those rows "
-                    "belong together, put the beginning into a column `group`, so that test holds whole groups"
+                    f"the values of {column} share {len(prefixes):,} prefixes, such as {example!r}. If those rows "
+                    "belong together, put the prefix into a column `group`, so that whole groups are held out"
                 )
     return ""
 
 
 def bad_common(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return {field: why} of the fields that a row of any shape may have, where a row in a hundred cannot be used."""
-    found = {}
+    """Return {field: reason} for the optional fields of any shape whose values are invalid in more than 1 % of rows."""
+    bad = {}
     for name in COMMON:
         reasons = []
         for row in rows:
@@ -226,12 +226,12 @@ def bad_common(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             except Fault as fault:
                 reasons.append(fault.reason)
         if len(reasons) > 0.01 * len(rows):
-            found[name] = reasons[0]
-    return found
+            bad[name] = reasons[0]
+    return bad
 
 
 def find_task(answers: Sequence[str]) -> str:
-    """Return the task that answers are of: command, extract, classify or qa."""
+    """Return the task that fits the answers: command, extract, classify or qa."""
     most = (1 - MAX_REJECTED) * len(answers)
     if sum(answer.startswith("aws ") for answer in answers) >= most:
         return "command"
@@ -245,26 +245,26 @@ def find_task(answers: Sequence[str]) -> str:
 
 
 def object_notes(answers: Sequence[str]) -> list[str]:
-    """Return a note if some answers are JSON objects, and too many are not."""
+    """Return a note if some answers are JSON objects but too many are not."""
     objects = sum(as_object(answer) is not None for answer in answers)
     if objects < 0.1 * len(answers):
         return []
     first = next(number for number, answer in enumerate(answers) if as_object(answer) is None)
     return [
-        f"answers that are JSON objects: {objects:,} of {len(answers):,}; for the task extract all must be. "
+        f"answers that are JSON objects: {objects:,} of {len(answers):,}; the task extract requires all. "
         f"The first that is not: {answers[first][:60]!r}"
     ]
 
 
 def label_notes(labels: Mapping[str, int]) -> list[str]:
-    """Return notes on labels that differ only in case or blanks, and on rare ones."""
+    """Return notes on labels that differ only in case or whitespace, and on rare ones."""
     alike = defaultdict(list)
     for label in labels:
         alike[normal(label).casefold()].append(label)
-    found = [f"labels that differ only in case: {', '.join(map(repr, sorted(same)))}; make them one"
+    found = [f"labels that differ only in case: {', '.join(map(repr, sorted(same)))}; use one spelling"
              for same in alike.values() if len(same) > 1]  # fmt: skip
     if rare := sorted(label for label, count in labels.items() if count < 10):
-        found.append(f"labels with fewer than 10 rows: {', '.join(rare)}; bring more rows of them")
+        found.append(f"labels with fewer than 10 rows: {', '.join(rare)}; add rows with them")
     return found
 
 
@@ -272,17 +272,17 @@ def row_notes(records: Sequence[Record]) -> list[str]:
     """Return notes on duplicates and contradictions."""
     found = []
     if copies := len(records) - len({record.id for record in records}):
-        found.append(f"exact copies of other rows: {copies:,}; left out, here and in the run")
+        found.append(f"exact duplicates of other rows: {copies:,}; left out here and in the run")
     answers = defaultdict(set)
     for record in records:
         answers[normal(record.asked)].add(normal(record.response))
     if several := sum(len(found) > 1 for found in answers.values()):
-        found.append(f"requests with different answers: {several:,}; see results/<run>/data/contradictions.jsonl")
+        found.append(f"prompts with different answers: {several:,}; see results/<run>/data/contradictions.jsonl")
     return found
 
 
 def look(files: Sequence[str], prompt: str | None = None, response: str | None = None) -> Looks:
-    """Look at rows; `prompt`, `response`: columns that the user names.
+    """Inspect rows; `prompt`, `response`: columns given by the user.
 
     Raises GradusError if a file cannot be used, if files need different columns, or if there is nothing to learn.
     """
@@ -296,15 +296,15 @@ def look(files: Sequence[str], prompt: str | None = None, response: str | None =
     columns = next(iter(mapped.values()))
     if other := next((file for file in mapped if mapped[file] != columns), None):
         raise GradusError(
-            f"{other}: its columns are not those of {files[0]} ({describe(mapped[other])}; there {describe(columns)}). "
-            "data.columns is one for all files: rename columns in one of them"
+            f"{other}: its columns ({describe(mapped[other])}) differ from those of {files[0]} ({describe(columns)}). "
+            "data.columns applies to all files: rename columns in one of them"
         )
     good = [renamed(row.value, columns) for row in rows if row.value is not None]
     needed = {name for shape in shapes.values() for name in (*SHAPES[shape][0], *SHAPES[shape][1])}
     bad = bad_common(good)
     columns = dict(columns)
     notes = [f"column {name} is not used: {reason}" for name, reason in bad.items()]
-    # a group in the rows' own words stays as it is
+    # an existing field `group` is kept
     has_group = any(row.get("group") for row in good) and "group" not in bad
     if not has_group and (group := find_group(good, needed | (set(COMMON) - {"source"}))):
         columns["group"] = group
@@ -314,30 +314,32 @@ def look(files: Sequence[str], prompt: str | None = None, response: str | None =
     if not has_group and "group" not in columns and (note := find_id_prefix(good, names)):
         notes.append(note)
     looks = Looks(list(files), count, sorted(set(shapes.values())), columns, ignored, notes=notes)
-    made = make(rows, looks, shapes)
-    if not made:
+    usable = make(rows, looks, shapes)
+    if not usable:
         line = looks.rejected[0]
-        hint = "; write numbers as texts, best the labels' names" if line.reason.endswith("not a text") else ""
-        raise GradusError(f"{line.file}:{line.line}: no row can be used; this one: {line.reason}{hint}")
-    looks.task = find_task([fields["response"] for fields in made])
-    looks.records = [Record(**fields, task=looks.task) for fields in made]
+        hint = "; write numbers as strings, preferably as label names" if line.reason.endswith("not a text") else ""
+        raise GradusError(f"{line.file}:{line.line}: no row can be used; the first one: {line.reason}{hint}")
+    looks.task = find_task([fields["response"] for fields in usable])
+    looks.records = [Record(**fields, task=looks.task) for fields in usable]
     if len(looks.labels) == 1 and len(looks.records) > 1:
         raise GradusError(
             f"{files[0]}: all {len(looks.records):,} answers are the same, {next(iter(looks.labels))[:60]!r}; there is "
-            "nothing to learn. Is --response the right column?"
+            "nothing to learn. Check that --response is the right column"
         )
     looks.notes += label_notes(looks.labels) if looks.task == "classify" else []
     looks.notes += object_notes([record.response for record in looks.records]) if looks.task == "qa" else []
     looks.notes += row_notes(looks.records)
-    looks.records = list({record.id: record for record in reversed(looks.records)}.values())[::-1]  # the first of each
+    looks.records = list({record.id: record for record in reversed(looks.records)}.values())[
+        ::-1
+    ]  # keeps the first of duplicates
     if count > MOST_ROWS:
-        looks.notes.append(f"only the first {MOST_ROWS:,} of {count:,} rows were looked at; longer ones may follow")
+        looks.notes.append(f"only the first {MOST_ROWS:,} of {count:,} rows were inspected; others may be longer")
     return looks
 
 
 def make(rows: Sequence[Row], looks: Looks, shapes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the record fields of the rows that can be used; note the others, and the rows' system prompt."""
-    made: list[dict[str, Any]] = []
+    """Return the record fields of valid rows; add rejected rows and the rows' system prompt to `looks`."""
+    usable: list[dict[str, Any]] = []
     systems = Counter[str]()
     for row in rows:
         try:
@@ -362,16 +364,16 @@ def make(rows: Sequence[Row], looks: Looks, shapes: Mapping[str, str]) -> list[d
                 systems[" ".join(system.split())] += 1
             if len(turns) > 1:
                 turn["thread"] = place
-            made.append({"source": place, **turn})
+            usable.append({"source": place, **turn})
     if systems:
         looks.system_prompt = systems.most_common(1)[0][0]
         if others := sum(systems.values()) - systems[looks.system_prompt]:
             looks.notes.append(
-                f"{others:,} answers follow another system prompt than most; make it the same or drop it"
+                f"{others:,} answers have a different system prompt than most; make it the same, or remove it"
             )
-    return made
+    return usable
 
 
 def describe(columns: Mapping[str, str]) -> str:
-    """Return a mapping of columns for people."""
-    return ", ".join(f"{theirs} → {ours}" for ours, theirs in columns.items()) or "our own names"
+    """Format a mapping of columns."""
+    return ", ".join(f"{theirs} → {ours}" for ours, theirs in columns.items()) or "Gradus's names"

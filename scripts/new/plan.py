@@ -1,4 +1,4 @@
-"""Everything that is decided for a run: what the rows are, how they are divided, how long that takes."""
+"""Plan a run: inspect the rows, choose splits, phases and budget, and estimate the time."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from scripts.new.held_out import HeldOut, hold_out
 from scripts.new.lengths import Lengths, find_tokenizer, measure, round_up
 from scripts.new.looks import Looks, look
 
-NAMED_CHARS = 600  # of labels or keys; a system prompt that names more is too long
+NAMED_CHARS = 600  # maximum length of the list of labels or keys in a system prompt
 HEADROOM = 1.25  # over the longest row, and over the longest answer
-FEW_ROWS = 1_500  # with fewer, a tenth of them says too little about the model
-MANY_ROWS = 10_000  # with more, a tenth of them is more than anybody asks
-VALID_ROWS, TEST_ROWS = 500, 1_000  # that are enough then
+FEW_ROWS = 1_500  # with fewer, a tenth of them is too small a test set
+MANY_ROWS = 10_000  # with more, a tenth of them is more than is evaluated
+VALID_ROWS, TEST_ROWS = 500, 1_000  # enough in that case
 FEW_GROUPS = 20
 
 
 @dataclass
 class Plan:
-    """What is decided. `split`: of the config's section, what differs from its defaults: {key: (value, why)}."""
+    """The plan. `split`: settings of the config's section that differ from their defaults, {key: (value, reason)}."""
 
     run: str
     base: Mapping[str, Any]
-    parameters: float  # of the base; 0 if its name does not say
+    parameters: float  # of the base; 0 if unknown
     looks: Looks
     few: bool
     system_prompt: str
@@ -38,7 +38,7 @@ class Plan:
     split: dict[str, tuple[Any, str]]
     held_out: HeldOut
     levels: list[int]
-    division: difficulty.Division | None  # None: the rows bring their difficulty
+    division: difficulty.Division | None  # None: the rows have their own difficulty
     phases: list[list[int]]
     pools: list[int]  # training rows that each phase draws from
     max_length: int
@@ -53,7 +53,7 @@ def name_all(names: Sequence[str]) -> str:
 
 
 def write_system_prompt(seen: Looks) -> str:
-    """Return the rows' own system prompt, or one to start from."""
+    """Return the rows' own system prompt, or a draft."""
     if seen.system_prompt is not None:
         return seen.system_prompt
     if seen.task == "command":
@@ -74,30 +74,30 @@ def write_system_prompt(seen: Looks) -> str:
 
 
 def choose_split(records: Sequence[Record]) -> dict[str, tuple[Any, str]]:
-    """Return what of the section `split` should differ from its defaults, each with the reason."""
-    found: dict[str, tuple[Any, str]] = {}
+    """Return the settings of the section `split` that should differ from their defaults, with reasons."""
+    changed: dict[str, tuple[Any, str]] = {}
     groups = {record.group for record in records if record.group}
     if groups and len(groups) < FEW_GROUPS:
-        found["by"] = ("row", f"only {len(groups)} groups: with whole ones, test could be tiny or huge")
-        found["unseen_share"] = (0, "too few groups to hold whole ones out")
+        changed["by"] = ("row", f"only {len(groups)} groups: with whole groups, test could be tiny or huge")
+        changed["unseen_share"] = (0, "too few groups to hold out whole ones")
     if all(record.split for record in records):
-        return found
+        return changed
     if len(records) < FEW_ROWS:
-        found["test_share"] = (0.2, f"a tenth of {len(records):,} rows would say little about the model")
+        changed["test_share"] = (0.2, f"a tenth of {len(records):,} rows would be too few to evaluate the model")
     if len(records) > MANY_ROWS:
-        found["valid_share"] = (
+        changed["valid_share"] = (
             share_of(VALID_ROWS, len(records)),
-            f"about {VALID_ROWS} rows; the loss on them is taken after each phase",
+            f"about {VALID_ROWS} rows; their loss is measured after each phase",
         )
-        found["test_share"] = (
+        changed["test_share"] = (
             share_of(TEST_ROWS, len(records)),
-            f"about {TEST_ROWS:,} rows; evaluate.max_rows are asked",
+            f"about {TEST_ROWS:,} rows; evaluate.max_rows of them are answered",
         )
-    return found
+    return changed
 
 
 def share_of(part: int, whole: int) -> float:
-    """Return a share of about `part` rows, of one figure."""
+    """Return the share of about `part` rows, rounded to one significant digit."""
     return float(f"{part / whole:.1g}")
 
 
@@ -110,17 +110,17 @@ def make_plan(
     response: str | None = None,
     allow_few: bool = False,
 ) -> Plan:
-    """Look at the rows and decide. `minutes`: what training may take; `prompt`, `response`: columns the user names.
+    """Inspect the rows and make a plan. `minutes`: limit for training; `prompt`, `response`: columns given by the user.
 
-    Raises GradusError if the rows cannot be used, or if they are too few.
+    Raises GradusError if the rows cannot be used, or if there are too few.
     """
     seen = look(files, prompt, response)
     records = seen.records
     few = len(records) < FEW
     if few and not allow_few:
         raise GradusError(
-            f"{len(records)} rows can be used; with fewer than {FEW} neither training nor evaluation says anything. "
-            "Bring more rows. To try nevertheless: python -m scripts.new … --allow-few, which sets data.allow_few"
+            f"only {len(records)} rows can be used; training and evaluation are meaningless with fewer than {FEW}. "
+            "Add rows. To try anyway: python -m scripts.new … --allow-few, which sets data.allow_few"
         )
     system_prompt = write_system_prompt(seen)
     measured = measure(records, system_prompt, find_tokenizer(base, Path()))

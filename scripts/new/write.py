@@ -1,4 +1,4 @@
-"""A config as lines, each with the reason for it, and the YAML file that they make."""
+"""Render a config, given as lines with reasons, as commented YAML."""
 
 import io
 import os
@@ -19,9 +19,9 @@ WIDTH = 110
 
 @dataclass
 class Line:
-    """A key of the config, such as `data.task`, its value, and why it has it.
+    """A key of the config, such as `data.task`, its value, and the reason for the value.
 
-    The value of a list of mappings is a list of (mapping, why).
+    A list of mappings is given as a list of (mapping, reason).
     """
 
     key: str
@@ -30,20 +30,20 @@ class Line:
 
 
 def in_flow(value: Any) -> Any:
-    """Return a value whose lists and mappings are written on one line."""
-    made: CommentedMap | CommentedSeq
+    """Return a value whose lists and mappings are written in flow style, on one line."""
+    node: CommentedMap | CommentedSeq
     if isinstance(value, Mapping):
-        made = CommentedMap({key: in_flow(part) for key, part in value.items()})
+        node = CommentedMap({key: in_flow(part) for key, part in value.items()})
     elif isinstance(value, list):
-        made = CommentedSeq(map(in_flow, value))
+        node = CommentedSeq(map(in_flow, value))
     else:
         return quoted(value) if isinstance(value, str) else value
-    made.fa.set_flow_style()
-    return made
+    node.fa.set_flow_style()
+    return node
 
 
 def quoted(text: str) -> str:
-    """Return a text so that it is read as that text: PyYAML takes `on`, `no`, `012` and `12:30` for something else."""
+    """Quote a string that PyYAML would read as another type, such as `on`, `no`, `012` and `12:30`."""
     try:
         other = not isinstance(yaml.safe_load(text), str | dict | list)
     except yaml.YAMLError:
@@ -62,7 +62,7 @@ def dump(value: Any) -> str:
 
 
 def comment(part: CommentedMap, key: str, why: str, depth: int) -> None:
-    """Put a comment behind a key's value if both fit on the line, else above the key."""
+    """Put a comment after a key's value if both fit on the line, else above the key."""
     value = part[key]
     block = isinstance(value, CommentedMap | CommentedSeq) and not value.fa.flow_style()
     line = f"{key}:" if block else dump(CommentedMap({key: value})).rstrip("\n")
@@ -73,7 +73,7 @@ def comment(part: CommentedMap, key: str, why: str, depth: int) -> None:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Return a comment's text on lines that fit, `# ` counted."""
+    """Wrap a comment's text to `width`, including `# `."""
     lines = [""]
     for word in text.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width - 2:
@@ -83,16 +83,16 @@ def wrapped(text: str, width: int) -> str:
 
 
 def phases(items: Sequence[tuple[Mapping[str, Any], str]]) -> CommentedSeq:
-    """Return a list with an item a line, each with its comment behind it."""
-    made = CommentedSeq()
+    """Return a list with one item per line, each followed by its comment."""
+    sequence = CommentedSeq()
     for number, (value, why) in enumerate(items):
-        made.append(in_flow(value))
-        made.yaml_add_eol_comment(why, number, column=0)
-    return made
+        sequence.append(in_flow(value))
+        sequence.yaml_add_eol_comment(why, number, column=0)
+    return sequence
 
 
 def render(lines: Sequence[Line], sections: Mapping[str, str], head: str) -> str:
-    """Return the YAML of a config. `sections`: what is said of each section; `head`: the comment at its start."""
+    """Return the YAML of a config. `sections`: the comment of each section; `head`: the comment at the start."""
     whole = CommentedMap()
     whole.yaml_set_start_comment(head)
     for line in lines:
@@ -108,15 +108,17 @@ def render(lines: Sequence[Line], sections: Mapping[str, str], head: str) -> str
 
 
 def create(path: str | Path, text: str) -> None:
-    """Write a new file, whole or not at all. Raises GradusError if there is one of that name: none is overwritten."""
+    """Write a new file atomically. Raises GradusError if the file exists; nothing is overwritten."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")
-        os.link(part, path)  # unlike a rename, it fails if the name is taken
+        os.link(part, path)  # unlike a rename, this fails if the file exists
     except FileExistsError:
-        raise GradusError(f"{path}: exists; nothing was changed. Choose another RUN, or delete it") from None
+        raise GradusError(
+            f"{path}: already exists; nothing was changed. Choose another RUN, or delete the file"
+        ) from None
     except OSError as error:
         raise GradusError(f"{path}: cannot be written ({error.strerror})") from None
     finally:
