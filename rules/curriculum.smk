@@ -5,7 +5,7 @@ include: "inputs/curriculum.smk"
 
 
 rule score:
-    """Give each record its difficulty."""
+    """Score each record's difficulty."""
     input:
         unpack(looked_up),
         records="results/{run}/data/dataset.jsonl",
@@ -37,10 +37,10 @@ rule score:
         "../scripts/curriculum/score.py"
 
 
-# A checkpoint not because the plan is unknown before it (phases are static), but because Snakemake compares
-# inputs anew after one: a phase whose rows came out the same is then not trained again. See docs/architecture.md.
+# This is a checkpoint although the phases are known in advance: after a checkpoint, Snakemake compares inputs
+# again, so a phase whose rows did not change is not retrained. See docs/architecture.md.
 checkpoint phase:
-    """Lay out the rows that an arm sees in each phase, step by step."""
+    """Select the rows that an arm trains on in each phase, step by step."""
     input:
         records="results/{run}/curriculum/train.jsonl",
         scores="results/{run}/curriculum/scores.jsonl",
@@ -64,6 +64,6 @@ checkpoint phase:
         batch_size=config["train"]["batch_size"],
         code=code_fingerprint("curriculum/phase"),
     message:
-        "Laying out the phases: {wildcards.arm}, seed {wildcards.seed}"
+        "Selecting the rows of each phase: {wildcards.arm}, seed {wildcards.seed}"
     script:
         "../scripts/curriculum/phase.py"

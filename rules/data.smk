@@ -4,11 +4,11 @@
 include: "inputs/data.smk"
 
 
-FETCHED = sources.to_fetch(config)  # by the names of their folders
+FETCHED = sources.to_fetch(config)  # by folder name
 
 
 rule fetch:
-    """Fetch one source and verify its sha256: the only rule that uses the network."""
+    """Fetch one source and verify its sha256. This is the only rule that uses the network."""
     output:
         folder=directory("data/raw/{source}"),
     log:
@@ -29,7 +29,7 @@ rule fetch:
 
 
 rule convert:
-    """Make rows of what a package holds, by the converter that the config names."""
+    """Convert a package's content to rows, with the converter that the config names."""
     input:
         converter=converter_file(config["data"]["package"]["converter"] or CONVERTER),
         package=sources.location(config["data"]["package"]["source"]),
@@ -52,13 +52,13 @@ rule convert:
         sha256=sources.fetched_sha256(config["data"]["package"]),
         code=converter_code(),
     message:
-        "Making rows of the package"
+        "Converting the package to rows"
     script:
         "../scripts/data/convert.py"
 
 
 rule ingest:
-    """Check every row, whatever its shape, and make records of them."""
+    """Check every row, whatever its shape, and convert it to records."""
     input:
         unpack(row_files),
         unpack(task_file),
@@ -89,7 +89,7 @@ rule ingest:
 
 
 rule mask:
-    """Put placeholders in the place of personal data and secrets."""
+    """Replace personal data and secrets with placeholders."""
     input:
         records="results/{run}/data/records.jsonl",
     output:
@@ -115,7 +115,7 @@ rule mask:
 
 
 rule deduplicate:
-    """Leave out exact duplicates; find near-copies and contradictions."""
+    """Remove exact duplicates; find near-copies and contradictions."""
     input:
         records="results/{run}/data/masked_records.jsonl",
     output:
@@ -135,13 +135,13 @@ rule deduplicate:
         deduplicate=config["deduplicate"],
         code=code_fingerprint("data/deduplicate"),
     message:
-        "Looking for duplicates"
+        "Finding duplicates"
     script:
         "../scripts/data/deduplicate.py"
 
 
 rule split:
-    """Give each record its split; near-copies stay together."""
+    """Assign each record to a split; near-copies stay together."""
     input:
         records="results/{run}/data/deduplicated.jsonl",
     output:
@@ -163,13 +163,13 @@ rule split:
         allow_few=config["data"]["allow_few"],
         code=code_fingerprint("data/split"),
     message:
-        "Dividing the records into splits"
+        "Splitting the records"
     script:
         "../scripts/data/split.py"
 
 
 rule decontaminate:
-    """Stop if held-out rows ask what training rows ask, or leave them out."""
+    """Find held-out rows that ask what training rows ask: stop, or remove them."""
     input:
         records="results/{run}/data/split.jsonl",
     output:
@@ -194,7 +194,7 @@ rule decontaminate:
 
 
 rule chat_contract:
-    """Pin how the model is asked: system prompt, chat template, end-of-turn token."""
+    """Pin how prompts are built: system prompt, chat template, end-of-turn token."""
     input:
         tokenizer="results/{run}/tokenizer",
     output:
@@ -204,7 +204,7 @@ rule chat_contract:
     conda:
         "../envs/gradus.yaml"
     params:
-        # a function, as everywhere that the config holds free text: Snakemake takes braces in a string for wildcards
+        # a function, as for all free text in the config: Snakemake treats braces in a string as wildcards
         system_prompt=lambda w: config["chat"]["system_prompt"],
         code=code_fingerprint("data/chat_contract"),
     message:
@@ -214,7 +214,7 @@ rule chat_contract:
 
 
 rule audit:
-    """Say what the dataset is like and what to do about it: data/audit.html."""
+    """Describe the dataset, its problems and how to fix them: data/audit.html."""
     input:
         unpack(cheap_scores),
         unpack(task_file),

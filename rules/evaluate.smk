@@ -1,8 +1,8 @@
-"""answer → grade → compare, validity. One rule each for every model; a baseline is an entry of `models` in the config."""
+"""answer → grade → compare, validity. They apply to all models; a baseline is an entry in the config's `models`."""
 
 
 rule answer:
-    """Let one model answer one split, greedily, through llama.cpp."""
+    """Answer one split with one model, greedily, with llama.cpp."""
     input:
         unpack(needed),
         gguf=lambda w: f"results/{w.run}/export/{MODELS[w.model].weights}/{w.quant}.gguf",
@@ -63,7 +63,7 @@ rule grade:
 
 
 rule compare:
-    """Put the models side by side."""
+    """Compare the models."""
     input:
         unpack(task_file),
         metrics=evaluated("metrics.json"),
@@ -88,7 +88,7 @@ rule compare:
 
 
 rule validity:
-    """Ask whether difficulty goes with what models get wrong."""
+    """Test whether difficulty correlates with models' errors."""
     input:
         scores="results/{run}/curriculum/scores.jsonl",
         grades=evaluated("grades.jsonl"),
@@ -104,6 +104,6 @@ rule validity:
         splits=SPLITS,
         code=code_fingerprint("evaluate/validity"),
     message:
-        "Comparing difficulty with failures"
+        "Correlating difficulty with errors"
     script:
         "../scripts/evaluate/validity.py"

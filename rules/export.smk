@@ -1,11 +1,11 @@
-"""merge → convert_gguf → importance → quantize → modelfile → ollama, hf; deploy and publish, on demand only."""
+"""merge → convert_gguf → importance → quantize → modelfile → ollama, hf; deploy and publish only on request."""
 
 
 include: "inputs/export.smk"
 
 
 rule merge:
-    """Merge the last phase's adapter into the unquantised base."""
+    """Merge the last phase's adapter into the unquantized base."""
     input:
         base=lambda w: merge_base(MODELS[w.model]),
         last=lambda w: last_phase(MODELS[w.model]),
@@ -29,7 +29,7 @@ rule merge:
 
 
 rule convert_gguf:
-    """Turn a checkpoint into a bf16 GGUF."""
+    """Convert a checkpoint to a bf16 GGUF."""
     input:
         unpack(trained_rows),
         model=lambda w: model_folder(MODELS[w.model]),
@@ -54,7 +54,7 @@ rule convert_gguf:
 
 
 rule importance:
-    """Measure on training rows which inputs of a model count, for the quantizer."""
+    """Measure the importance matrix of a model on training rows, for the quantizer."""
     input:
         model=lambda w: model_folder(MODELS[w.model]),
         gguf="results/{run}/export/{model}/bf16.gguf",
@@ -77,13 +77,13 @@ rule importance:
         tokens=config["export"]["imatrix"]["tokens"],
         code=code_fingerprint("export/importance"),
     message:
-        "Measuring which inputs of {wildcards.model} count"
+        "Measuring the importance matrix of {wildcards.model}"
     script:
         "../scripts/export/importance.py"
 
 
 rule quantize:
-    """Quantize a GGUF through llama.cpp."""
+    """Quantize a GGUF with llama.cpp."""
     input:
         unpack(importance_matrix),
         gguf="results/{run}/export/{model}/bf16.gguf",
@@ -145,7 +145,7 @@ rule ollama:
         about=lambda w: describe_served(config, SERVED),
         code=code_fingerprint("export/ollama"),
     message:
-        "Laying out the folder for Ollama"
+        "Preparing the folder for Ollama"
     script:
         "../scripts/export/ollama.py"
 
@@ -184,13 +184,13 @@ rule hf:
         threads=config["train"]["threads"],
         code=code_fingerprint("export/hf"),
     message:
-        "Laying out the folder for transformers and the Hub"
+        "Preparing the folder for transformers and the Hub"
     script:
         "../scripts/export/hf.py"
 
 
 rule deploy:
-    """Create the model in a running Ollama. Only on demand: snakemake --cores 1 deploy."""
+    """Create the model in a running Ollama. Only on request: snakemake --cores 1 deploy."""
     input:
         folder=f"results/{config['run']}/ollama",
     output:
@@ -209,7 +209,7 @@ rule deploy:
 
 
 rule publish:
-    """Publish the folder on the Hugging Face Hub. Only on demand: snakemake --cores 1 publish."""
+    """Publish the folder on the Hugging Face Hub. Only on request: snakemake --cores 1 publish."""
     input:
         folder=f"results/{config['run']}/hf",
     output:

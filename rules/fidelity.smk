@@ -1,7 +1,7 @@
-"""check_… → gate, fidelity: every hand-over between formats is measured, and a bad one stops the run.
+"""check_… → gate, fidelity: every conversion between formats is measured, and a bad one stops the run.
 
-A check writes what it measured, and `gate` holds it against the thresholds. Both have priority over all other jobs, so a
-failed gate ends the run as soon as there is something to measure; the folders for Ollama and the Hub wait for every gate.
+A check writes its measurements, and `gate` compares them with the thresholds. Both have priority over other jobs, so
+a failed gate stops the run as early as possible. The folders for Ollama and the Hub wait for all gates.
 """
 
 
@@ -9,7 +9,7 @@ include: "inputs/fidelity.smk"
 
 
 rule check_merge:
-    """Compare a merged model with its base under the live adapter."""
+    """Compare a merged model with its base plus the unmerged adapter."""
     input:
         base=lambda w: merge_base(MODELS[w.model]),
         trained_on=rounded_base(),
@@ -35,13 +35,13 @@ rule check_merge:
         tokens=config["fidelity"]["probe_tokens"],
         code=code_fingerprint("fidelity/check_merge"),
     message:
-        "Comparing {wildcards.model} merged with its live adapter"
+        "Comparing merged {wildcards.model} with its unmerged adapter"
     script:
         "../scripts/fidelity/check_merge.py"
 
 
 rule check_gguf:
-    """Compare a bf16 GGUF with the checkpoint that it was made of."""
+    """Compare a bf16 GGUF with the checkpoint that it was converted from."""
     input:
         model=lambda w: model_folder(MODELS[w.model]),
         gguf="results/{run}/export/{model}/bf16.gguf",
@@ -72,7 +72,7 @@ rule check_gguf:
 
 
 rule quant_loss:
-    """Measure what a quantization loses against bf16."""
+    """Measure the loss of a quantization compared with bf16."""
     input:
         reference="results/{run}/export/{model}/bf16.gguf",
         gguf="results/{run}/export/{model}/{quant}.gguf",
@@ -95,13 +95,13 @@ rule quant_loss:
         tokens=config["fidelity"]["probe_tokens"],
         code=code_fingerprint("fidelity/quant_loss"),
     message:
-        "Measuring what {wildcards.quant} loses of {wildcards.model}"
+        "Measuring the loss of {wildcards.model} by {wildcards.quant}"
     script:
         "../scripts/fidelity/quant_loss.py"
 
 
 rule quantization:
-    """Put the quants of the served model side by side."""
+    """Compare the quants of the served model."""
     input:
         unpack(task_file),
         losses=expand("results/{{run}}/fidelity/{{model}}/{quant}.loss.json", quant=quants()),
@@ -122,13 +122,13 @@ rule quantization:
         split=SPLITS[0],
         code=code_fingerprint("fidelity/quantization"),
     message:
-        "Putting the quants of {wildcards.model} side by side"
+        "Comparing the quants of {wildcards.model}"
     script:
         "../scripts/fidelity/quantization.py"
 
 
 rule speed:
-    """Time the quants of the served model, one after the other with nothing else running."""
+    """Time the quants of the served model, one at a time, with nothing else running."""
     input:
         ggufs=[f"results/{{run}}/export/{SERVED.name}/{quant}.gguf" for quant in quants()],
         tokenizer="results/{run}/tokenizer",
@@ -156,7 +156,7 @@ rule speed:
 
 
 rule check_template:
-    """Compare the prompts of transformers, llama.cpp and the Modelfile."""
+    """Compare the prompts that transformers, llama.cpp and the Modelfile produce."""
     input:
         tokenizer=served("results/{run}/export/{model}/merged"),
         gguf=served("results/{run}/export/{model}/{quant}.gguf"),
@@ -181,7 +181,7 @@ rule check_template:
 
 
 rule check_stopping:
-    """Count which answers ended by themselves."""
+    """Count the answers that ended with an end-of-turn token."""
     input:
         answers=answered(),
     output:
@@ -197,13 +197,13 @@ rule check_stopping:
         split=SPLITS[0],
         code=code_fingerprint("fidelity/check_stopping"),
     message:
-        "Counting which answers ended by themselves"
+        "Counting the answers that ended with an end-of-turn token"
     script:
         "../scripts/fidelity/check_stopping.py"
 
 
 rule check_serving:
-    """Serve the GGUF by an OpenAI-compatible server and compare its answers with the evaluation's."""
+    """Serve the GGUF with an OpenAI-compatible server and compare its answers with those of the evaluation."""
     input:
         gguf=served("results/{run}/export/{model}/{quant}.gguf"),
         answers=served_answers(),
@@ -227,7 +227,7 @@ rule check_serving:
         threads=config["evaluate"]["threads"],
         code=code_fingerprint("fidelity/check_serving"),
     message:
-        "Asking an OpenAI-compatible server"
+        "Checking the answers of an OpenAI-compatible server"
     script:
         "../scripts/fidelity/check_serving.py"
 
@@ -249,20 +249,20 @@ rule gate:
         thresholds=config["fidelity"],
         code=code_fingerprint("fidelity/gate"),
     message:
-        "Gates of {wildcards.check}"
+        "Checking the gates of {wildcards.check}"
     script:
         "../scripts/fidelity/gate.py"
 
 
 rule fidelity:
-    """List every gate: value, threshold, passed or not."""
+    """List all gates: value, threshold, passed or failed."""
     input:
         facts=check_files(),
     output:
         fidelity="results/{run}/fidelity.json",
     log:
         "results/{run}/logs/fidelity.log",
-    priority: 100  # before the last gate may stop the run
+    priority: 100  # must run before the last gate can stop the run
     conda:
         "../envs/gradus.yaml"
     params:

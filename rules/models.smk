@@ -1,8 +1,8 @@
-"""Which models there are, and where their files lie. What a model is stands in scripts/common/models.py. No rules."""
+"""The models and the paths of their files; models themselves are defined in scripts/common/models.py. No rules."""
 
 from scripts.common import models as resolved
 
-PHASES = [phase["name"] for phase in config["curriculum"]["phases"]]  # in the order of training
+PHASES = [phase["name"] for phase in config["curriculum"]["phases"]]  # in training order
 MODELS = resolved.resolve(config["models"])  # by name, in the order of the config
 SERVED = resolved.served(config, MODELS)  # goes to Ollama and the Hub
 COMPARED_WITH = resolved.compared_with(config, MODELS)
@@ -13,18 +13,18 @@ QUANTS = r"[A-Z0-9_]+(-no-imatrix)?|bf16"  # what a quant is called; no kind of 
 
 
 def answer_folder(model, quant=QUANT):
-    """The folder of what a model answered, below that of the run."""
+    """The folder of a model's answers, relative to the run's folder."""
     return f"evaluate/{model.name}/{model.form(quant)}"
 
 
 def evaluated(kind, models=None, splits=SPLITS):
-    """Every model's and split's evaluation file of one kind, models first."""
+    """The evaluation files of one kind, of all models and splits, ordered by model."""
     models = MODELS.values() if models is None else models
     return [f"results/{{run}}/{answer_folder(model)}/{split}.{kind}" for model in models for split in splits]
 
 
 def quants():
-    """The quants of the served model that are compared: bf16, Q4_K_M, the served one, those asked for, and one without
+    """The quants of the served model to compare: bf16, the served one, Q4_K_M, `more_quants`, and one without
     importance matrix.
     """
     given = [QUANT, "Q4_K_M", *config["export"]["more_quants"]]
@@ -33,17 +33,17 @@ def quants():
 
 
 def quant_files(kind):
-    """An evaluation file of one kind of each quant of the served model, on the first split."""
+    """The evaluation files of one kind, of all quants of the served model, on the first split."""
     return [f"results/{{run}}/{answer_folder(SERVED, quant)}/{SPLITS[0]}.{kind}" for quant in quants()]
 
 
 def served(path):
-    """A path of the served model: {model} and {quant} are filled in, {run} stays."""
+    """A path of the served model: fills in {model} and {quant} and keeps {run}."""
     return path.format(model=SERVED.name, quant=QUANT, run="{run}")
 
 
 def held_out_rows():
-    """The rows of the first split that is evaluated."""
+    """The rows of the first evaluated split."""
     return f"results/{{run}}/curriculum/{SPLITS[0]}.jsonl"
 
 
@@ -65,7 +65,7 @@ def needed(wildcards):
 
 
 def training_files(kind, trainings=None):
-    """Every phase's file of one kind, of all trainings or those given."""
+    """The files of one kind of all phases, for all trainings or those given."""
     trainings = TRAININGS if trainings is None else trainings
     return [
         f"results/{{run}}/train/{training.folder}/{phase}/{kind}"
@@ -75,7 +75,7 @@ def training_files(kind, trainings=None):
 
 
 def ledger(training):
-    """What a training was shown, phase by phase: its exposure ledger."""
+    """The exposure ledger of a training: the rows that it saw in each phase."""
     return f"results/{{run}}/curriculum/{training.folder}/ledger.json"
 
 

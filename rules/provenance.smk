@@ -1,11 +1,11 @@
-"""manifest → crate, sbom: where everything comes from."""
+"""manifest → crate, sbom: the provenance of all files."""
 
 
 include: "inputs/provenance.smk"
 
 
 rule manifest:
-    """Say of every file of the run what it is, what made it of what, and on what machine."""
+    """Record for every file of the run what it is, how and from what it was made, and on which machine."""
     input:
         recorded(),
         contract="results/{run}/data/chat_contract.json",
@@ -19,18 +19,18 @@ rule manifest:
     resources:
         mem_mb=1000,
     params:
-        # hub and archive are of what is done with a finished run
+        # hub and archive only affect what is done with a finished run
         config=lambda w: {key: part for key, part in config.items() if key not in ("hub", "archive")},
         lock=sha256_file(LOCK),
         code=code_fingerprint("provenance/manifest"),
     message:
-        "Recording what was made of what"
+        "Recording provenance"
     script:
         "../scripts/provenance/manifest.py"
 
 
 rule crate:
-    """Write the manifest as a Workflow Run RO-Crate, with the workflow as it ran."""
+    """Write the manifest as a Workflow Run RO-Crate, with a copy of the workflow."""
     input:
         manifest="results/{run}/manifest.json",
     output:

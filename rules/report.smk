@@ -5,7 +5,7 @@ include: "inputs/report.smk"
 
 
 rule figures:
-    """Draw what people would rather look at than read."""
+    """Draw the figures of the report."""
     input:
         score="results/{run}/curriculum/score.json",
         histories=training_files("history.jsonl"),

@@ -1,4 +1,4 @@
-"""What happens first: the environment of jobs, the checked config, one run at a time. No rules."""
+"""Startup: the environment of jobs, the checked config, and the lock on the folder. No rules."""
 
 import os
 import re
@@ -6,12 +6,12 @@ import shutil
 import sys
 
 sys.path.insert(0, workflow.basedir)
-# what every job's Python sees: our modules, and no network after the fetch stage; and memory in pages of 2 MB that
-# malloc keeps: a training step frees and takes gigabytes, and faulting them in anew takes time (docs/training.md)
+# the environment of every job: our modules, and no network after the fetch stage. Memory is in 2 MB pages that malloc
+# keeps: a training step frees and allocates gigabytes, and page faults would take time (docs/training.md)
 os.environ.update(
     PYTHONPATH=workflow.basedir,
     PYTHONHASHSEED="0",
-    ONEDNN_PRIMITIVE_CACHE_CAPACITY="128",  # of 1,024: packs differ in length, and each length's kernels were kept
+    ONEDNN_PRIMITIVE_CACHE_CAPACITY="128",  # default 1,024; it would keep kernels for each length of pack
     GLIBC_TUNABLES=":".join(
         [
             "glibc.malloc.hugetlb=1",
@@ -38,7 +38,7 @@ if workflow.is_main_process:
 
 
 def checked(raw):
-    """Return the config with defaults filled in; a fault ends the run here, before any job, with file and line."""
+    """Return the config with defaults filled in; a fault stops the run, before any job, with file and line."""
     files = [os.path.relpath(file) for file in config_files(workflow)]
     try:
         complete = check_config(raw, files)
@@ -49,7 +49,7 @@ def checked(raw):
 
 
 def take_folder():
-    """Take this folder for the run: nothing of a killed one goes on in it, and its record is no longer true."""
+    """Lock this folder for the run, kill the jobs of a killed run, and forget the record of a restored one."""
     try:
         guard.require_writable(f"results/{config['run']}", "data/raw", ".work/train")
         left = guard.hold(RUN_LOCK)
@@ -57,14 +57,14 @@ def take_folder():
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")
     if left:
-        message = f"Gradus: {left} processes of a run that was killed were still at work; ended."
+        message = f"Gradus: {left} processes of a killed run were still active and have been stopped."
         print(message, file=sys.stderr)
 
 
 def take_over():
-    """Verify what DVC restored of this run, if anything is new, and tell Snakemake how it was made."""
+    """Verify files that DVC newly restored, if any, and give Snakemake the records of how they were made."""
     try:
         if workflow.is_main_process and restore(config["run"]):
-            print(f"Gradus: run {config['run']}, restored by DVC, is whole and taken over.", file=sys.stderr)
+            print(f"Gradus: run {config['run']} was restored by DVC and is complete.", file=sys.stderr)
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")

@@ -1,8 +1,8 @@
-"""What a run is to make: lists of files, for `rule all`, the gates and the records. No rules."""
+"""The target files of a run, for `rule all`, the gates and the records. No rules."""
 
 
 def check_names():
-    """Every check of fidelity, in the order of the steps that it judges."""
+    """All fidelity checks, in the order of the steps that they check."""
     return [
         "labels",
         *resolved.own_checks(MODELS.values()),
@@ -14,18 +14,18 @@ def check_names():
 
 
 def check_files():
-    """The file of what each check measured."""
+    """The measurements of each check."""
     return [f"results/{{run}}/fidelity/{check}.json" for check in check_names()]
 
 
 def passed():
-    """The notes that every check's gates passed. What leaves the run waits for them, but is not made of them: a check
-    that is repeated, as when Go was installed meanwhile, does not make it again."""
+    """The files that say that each check's gates passed. The folders that leave the run wait for them, but do not
+    depend on them: if a check is repeated, for example after Go was installed, they are not made again."""
     return ancient([f"results/{{run}}/fidelity/{check}.passed" for check in check_names()])
 
 
 def answered():
-    """Every answers file: all models and splits in the served quant, and all quants of the served model."""
+    """All answers files: all models and splits in the served quant, and all quants of the served model."""
     return list(dict.fromkeys([*evaluated("answers.jsonl"), *quant_files("answers.jsonl")]))
 
 

@@ -1,11 +1,14 @@
-"""prepare_tokenizer, prepare_base, base_loss → round_base → check_labels, estimate → train_phase (one adapter per arm, seed and phase)."""
+"""prepare_tokenizer, prepare_base, base_loss → round_base → check_labels, estimate → train_phase.
+
+train_phase makes one adapter per arm, seed and phase.
+"""
 
 
 include: "inputs/train.smk"
 
 
 rule prepare_tokenizer:
-    """Take the base's tokenizer and chat template out, for what needs no weights."""
+    """Extract the base's tokenizer and chat template, for stages that need no weights."""
     input:
         source=lambda w: sources.location(config["base_model"]["source"]),
     output:
@@ -31,7 +34,7 @@ rule prepare_tokenizer:
 
 
 rule prepare_base:
-    """Bring the base model into one form: a checked bf16 safetensors checkpoint."""
+    """Convert the base model to a checked bf16 safetensors checkpoint."""
     input:
         source=lambda w: sources.location(config["base_model"]["source"]),
         tokenizer="results/{run}/tokenizer",
@@ -107,9 +110,9 @@ rule round_base:
 
 
 rule estimate:
-    """Say how much memory and disk training needs, and stop here if it is not there.
+    """Estimate how much memory and disk space training needs, and stop if there is not enough.
 
-    `phase` waits for it, and not train_phase, which would train again whenever the estimate was made again.
+    `phase` depends on it, not train_phase, which would otherwise retrain whenever the estimate is made again.
     """
     input:
         rows="results/{run}/curriculum/train.jsonl",
@@ -125,7 +128,7 @@ rule estimate:
     resources:
         mem_mb=1000,
     params:
-        # memory_gib is read by the script: another limit makes no other estimate
+        # the script reads memory_gib itself: a new limit does not change the estimate
         train=lambda w: {
             key: config["train"][key] for key in ("lora", "micro_batch_tokens", "base_weights", "attention")
         },
@@ -138,7 +141,7 @@ rule estimate:
 
 
 rule check_labels:
-    """Audit what the loss is taken of, on every training row."""
+    """Check which tokens contribute to the loss, on every training row."""
     input:
         records="results/{run}/curriculum/train.jsonl",
         tokenizer="results/{run}/tokenizer",
@@ -191,7 +194,7 @@ rule train_phase:
         train=lambda w: shaping(config["train"]),
         phases=PHASES,
         method=method,
-        # checkpoints: not an output, which Snakemake would delete when the job fails
+        # checkpoints; not an output, because Snakemake deletes outputs of failed jobs
         work=".work/train/{run}/{arm}-{seed}-{phase}",
         code=code_fingerprint("train/train_phase"),
     message:

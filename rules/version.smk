@@ -1,11 +1,11 @@
-"""version (for DVC and git) and archive: a finished run is kept, on demand only."""
+"""version (for DVC and git) and archive: keep a finished run. Only on request."""
 
 
 include: "inputs/version.smk"
 
 
 rule version:
-    """Record the finished run for DVC and git. Only on demand: snakemake --cores all version."""
+    """Record the finished run for DVC and git. Only on request: snakemake --cores all version."""
     input:
         everything(),
     output:
@@ -33,7 +33,7 @@ rule version:
 
 
 rule archive:
-    """Pack one tar that a reviewer unpacks and reruns offline. Only on demand: snakemake --cores all archive."""
+    """Pack a tar file that can be unpacked and rerun offline. Only on request: snakemake --cores all archive."""
     input:
         everything(),
     output:

@@ -2,7 +2,7 @@
 
 
 def bench_input():
-    """What benchmarks measure on: the served model's last phase, which has rows of every kind."""
+    """The inputs of benchmarks: the served model's last phase, which has rows of all levels."""
     results = f"results/{config['run']}"
     return {
         "rows": f"{results}/curriculum/{SERVED.training.folder}/{PHASES[-1]}.jsonl",

@@ -2,10 +2,10 @@
 
 from scripts.common.records import SPLITS as EVERY_SPLIT
 
-SAMPLE = 500  # rows of a split that scorers of weight 0 look at, at least; more where more are asked
+SAMPLE = 500  # minimum rows of a split for scorers of weight 0; more if evaluate.max_rows is larger
 
 
-# scorers that look something up: the name of the input of rule score, and the file that another rule makes
+# scorers that need another rule's output: the name of the input of rule score, and the file
 LOOKED_UP = {
     "loss": ("losses", "train/base_loss.jsonl"),
     "ifd": ("losses", "train/base_loss.jsonl"),
@@ -13,7 +13,7 @@ LOOKED_UP = {
 
 
 def looked_up(wildcards):
-    """The files that the scorers in use look something up in."""
+    """The files that the scorers in use need."""
     files = [
         LOOKED_UP[name]
         for name, weight in config["score"]["weights"].items()
@@ -23,12 +23,12 @@ def looked_up(wildcards):
 
 
 def sample_sizes():
-    """How many rows of each split scorers of weight 0 look at: all that is asked of it."""
+    """The number of rows of each split for scorers of weight 0: at least those that are evaluated."""
     return {split: max(SAMPLE, config["evaluate"]["max_rows"].get(split, 0)) for split in EVERY_SPLIT}
 
 
 def curriculum(*keys):
-    """The levels, and these keys of every phase."""
+    """The levels, and the given keys of every phase."""
     section = config["curriculum"]
     return {
         "levels": section["levels"],

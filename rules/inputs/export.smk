@@ -4,13 +4,13 @@ from scripts.common.about import describe_license, describe_origin, describe_ser
 
 
 def trained_rows(wildcards):
-    """The rows that a model was trained on, whose hash its GGUF carries; nothing for an untrained one."""
+    """The rows that a model was trained on, whose hash is stored in its GGUF; nothing for an untrained one."""
     trained = MODELS[wildcards.model].trained
     return {"rows": f"results/{wildcards.run}/curriculum/train.jsonl"} if trained else {}
 
 
 def importance_matrix(wildcards):
-    """The importance matrix of a quant, if it takes one."""
+    """The importance matrix of a quant, if it uses one."""
     if wildcards.quant.endswith("-no-imatrix") or not config["export"]["imatrix"]["enabled"]:
         return {}
     return {"imatrix": f"results/{wildcards.run}/export/{wildcards.model}/importance.gguf"}

@@ -2,10 +2,10 @@
 
 
 def served_answers():
-    """What the served model answered on the first split."""
+    """The served model's answers to the first split."""
     return evaluated("answers.jsonl", [SERVED], SPLITS[:1])[0]
 
 
 def rounded_base():
-    """The base as NF4 rounds it, or as it is where nothing is rounded: the weights that adapters are trained with."""
+    """The weights that adapters are trained with: the NF4-rounded base, or the base itself if nothing is rounded."""
     return "results/{run}/base" if config["train"]["base_weights"] == "bf16" else "results/{run}/base-nf4"

@@ -4,7 +4,7 @@ from scripts.common.packages import LOCK
 
 
 def recorded():
-    """What the manifest waits for; behind these stands every file of the run."""
+    """The inputs of the manifest; every file of the run is one of them or an ancestor."""
     data = ["data/dataset.jsonl", "data/rejected.jsonl", "data/audit.json"]
     results = ["metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
     return [

@@ -2,5 +2,5 @@
 
 
 def ledgers():
-    """Every training's exposure ledger."""
+    """The exposure ledgers of all trainings."""
     return [ledger(training) for training in TRAININGS]

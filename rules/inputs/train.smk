@@ -4,13 +4,13 @@ from scripts.train.shaping import shaping
 
 
 def training_base(wildcards):
-    """The checkpoint that phases train on: the base rounded to NF4, or the base as it is, to be packed or not."""
+    """The checkpoint that phases train on: the base rounded to NF4, or the original base."""
     rounded = config["train"]["base_weights"] == "nf4" and config["train"]["backend"] == "peft"
     return f"results/{wildcards.run}/base-nf4" if rounded else f"results/{wildcards.run}/base"
 
 
 def previous_phase(wildcards):
-    """The folder of the phase before; nothing for the first."""
+    """The folder of the previous phase; nothing for the first."""
     before = PHASES[: PHASES.index(wildcards.phase)]
     if not before:
         return []
@@ -18,5 +18,5 @@ def previous_phase(wildcards):
 
 
 def method(wildcards):
-    """The method that a phase is trained by."""
+    """The training method of a phase."""
     return config["curriculum"]["phases"][PHASES.index(wildcards.phase)]["method"]

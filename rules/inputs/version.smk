@@ -4,6 +4,6 @@ from scripts.config.code import own_code
 
 
 def given_files():
-    """What comes from outside: fetched sources, and files and folders of the user's, Python files included."""
+    """External inputs: fetched sources, and the user's files and folders, Python files included."""
     schema = [config["data"]["schema"]] if config["data"]["schema"] else []
     return [*map(sources.location, sources.given_sources(config)), *schema, *own_code(config).values()]
