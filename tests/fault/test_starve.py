@@ -78,13 +78,13 @@ def test_a_read_only_folder_is_said(finished, table):
 BROKEN = [
     (f"{RANDOM_BASE}/tokenizer.json", "results/tiny/tokenizer", "its tokenizer cannot be read"),
     (f"{RANDOM_BASE}/model.safetensors", "results/tiny/base", "random-base"),
-    ("data/raw/pypi-awscli-1.46.3/awscli-1.46.3-py3-none-any.whl", "results/tiny/data/converted/awscli.jsonl", "not the file that was fetched"),
+    ("data/raw/pypi-awscli-1.46.3/awscli-1.46.3-py3-none-any.whl", "results/tiny/data/converted/awscli.jsonl", "its content does not match the config"),
     ("results/tiny/data/masked_records.jsonl", None, "not JSON"),
     ("results/tiny/curriculum/train.jsonl", None, "not JSON"),
     ("results/tiny/data/chat_contract.json", None, "not JSON"),
-    ("results/tiny/export/tuned/bf16.gguf", None, "not a whole GGUF file"),
-    ("results/tiny/export/tuned/importance.gguf", None, "not a whole GGUF file"),
-    ("results/tiny/export/tuned/Q4_K_M.gguf", None, "not a whole GGUF file"),
+    ("results/tiny/export/tuned/bf16.gguf", None, "not a complete GGUF file"),
+    ("results/tiny/export/tuned/importance.gguf", None, "not a complete GGUF file"),
+    ("results/tiny/export/tuned/Q4_K_M.gguf", None, "not a complete GGUF file"),
     ("results/tiny/evaluate/base/Q4_K_M/test.answers.jsonl", None, "not JSON"),
     ("results/tiny/metrics.json", None, "not JSON"),
 ]  # fmt: skip
@@ -121,7 +121,7 @@ def test_a_truncated_package_of_the_base_is_named(reference, tmp_path, table):
     code, text = project.snakemake("results/tiny/tokenizer")
     assert code != 0, text
     found = said(text)
-    assert "not the file that was fetched" in found
+    assert "its content does not match the config" in found
     table("truncated", wheel.name, "ends with", found.splitlines()[0][:90])
 
 

@@ -146,9 +146,9 @@ def test_a_gguf_that_is_cut_short_is_refused_everywhere(project, tmp_path):
     for size in (0, 3, 1000, 2_000_000, len(data) // 2, len(data) - 1):
         cut = tmp_path / "cut.gguf"
         cut.write_bytes(data[:size])
-        with pytest.raises(GradusError, match="not a whole GGUF"):
+        with pytest.raises(GradusError, match="not a complete GGUF"):
             read_gguf(cut)
-        with pytest.raises(GradusError, match="not a whole GGUF"):
+        with pytest.raises(GradusError, match="not a complete GGUF"):
             quantize(cut, "Q8_0", None, None, tmp_path / "Q8_0.gguf")
     assert [file.name for file in tmp_path.iterdir()] == ["cut.gguf"]
 

@@ -100,7 +100,7 @@ def test_a_fresh_clone_after_dvc_pull_has_nothing_to_rerun(versioned, tmp_path):
     run(copy.folder, TOOLS / "dvc", "pull", "--quiet")
     code, text = copy.snakemake("--dry-run")
     assert code == 0
-    assert "restored by DVC, is whole and taken over" in text
+    assert "was restored by DVC and is complete" in text
     assert "Nothing to be done" in text
     for name in ("ollama/model.gguf", "metrics.json"):
         assert sha256_file(copy.results / name) == sha256_file(versioned.results / name)

@@ -292,7 +292,9 @@ def test_an_empty_phase_says_what_to_do():
 def test_more_steps_than_rows_is_refused():
     rows = graded(50, 50, 50)
     lengths = {r.id: 10 if r.difficulty == 0 else 100 for r in rows[0]}
-    with pytest.raises(GradusError, match=r"optimizer steps, but this arm has only .* Raise train.batch_size"):
+    with pytest.raises(
+        GradusError, match=r"optimizer steps, but this arm fills its tokens with only .* Raise train.batch_size"
+    ):
         lay((rows[0], lengths, rows[2]), "reversed", batch=1)
 
 

@@ -189,9 +189,9 @@ def test_templates_run_in_a_sandbox(attack, tmp_path):
         (
             "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
             "Be.",
-            "leaves out what the system says",
+            "omits the system message",
         ),
-        ("{% for m in messages %}", "", "no Jinja template"),
+        ("{% for m in messages %}", "", "not a valid Jinja template"),
         ("{{ messages.__class__.__mro__ }}", "", "unsafe"),
         ("{{ 1 / 0 }}", "", "division by zero"),
     ],

@@ -54,7 +54,7 @@ def test_the_default_config_is_good():
         (GOOD + "models:\n  base: {merged_into: nf4}\n", 7, ["merged_into: only a model that is `trained` takes it"]),
         (GOOD + "models:\n  base: {trian: {}}\n", 7, ["models.base.trian: no such key; did you mean trained?"]),
         (GOOD + "models:\n  a: &a {trained: {arm: curriculum, seed: 1}}\n  b: *a\nserve: b\n", 9, ["are those of 'a'"]),
-        (GOOD + "compare_with: bas\n", 6, ["no model 'bas' in models; there are: base, tuned"]),
+        (GOOD + "compare_with: bas\n", 6, ["no model 'bas' in models; known models: base, tuned"]),
         (GOOD + "models:\n  base: {}\n  a: {trained: {arm: curriculum}}\n", 8, ["Give `arm` and `seed`"]),
         (
             GOOD + "evaluate:\n  models: [base, curriculum-1]\n",
@@ -170,17 +170,21 @@ def test_phases_follow_from_the_levels(tmp_path):
         (
             "curriculum:\n  phases:\n  - {name: a, levels: [hrad]}\n",
             8,
-            "levels: no level 'hrad' in curriculum.levels; there are",
+            "levels: no level 'hrad' in curriculum.levels; known levels",
         ),
-        ("curriculum:\n  phases:\n  - {name: a, levels: [easy]}\n  - {name: a, levels: [easy]}\n", 9, "called 'a'"),
-        ("curriculum:\n  phases:\n  - {name: all, levels: [easy]}\n", 8, "'all' is reserved"),
+        ("curriculum:\n  phases:\n  - {name: a, levels: [easy]}\n  - {name: a, levels: [easy]}\n", 9, "named 'a'"),
+        ("curriculum:\n  phases:\n  - {name: all, levels: [easy]}\n", 8, "'all' is a reserved name"),
         ("curriculum:\n  phases:\n  - {name: a, levels: [easy], method: dpo}\n", 8, "'dpo' is not one of ['sft']"),
-        ("curriculum:\n  definitions:\n    mine: {shares: {esay: 1}}\n", 8, "no phase 'esay'; there are: easy, medium"),
+        (
+            "curriculum:\n  definitions:\n    mine: {shares: {esay: 1}}\n",
+            8,
+            "no phase 'esay'; known phases: easy, medium",
+        ),
         ("curriculum:\n  definitions:\n    mine: {shares: {first: 2}}\n", 8, "leaves nothing for medium, hard"),
         ("curriculum:\n  definitions:\n    mine: {levels: {easy: [x]}}\n", 8, "no level 'x'"),
         ("curriculum:\n  definitions:\n    mine: {levels: some}\n", 8, "'some' is not one of"),
-        ("score:\n  quantiles: [0.5]\n", 7, "3 levels take 2 values; [0.5] has 1"),
-        ("score:\n  thresholds: [2, 1]\n", 7, "must rise"),
+        ("score:\n  quantiles: [0.5]\n", 7, "3 levels need 2 values; [0.5] has 1"),
+        ("score:\n  thresholds: [2, 1]\n", 7, "must be in ascending order"),
     ],
 )
 def test_faults_in_levels_and_phases_name_file_and_line(tmp_path, text, line, words):

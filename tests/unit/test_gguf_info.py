@@ -34,5 +34,5 @@ def test_all_but_the_vocabulary_is_what_the_library_reads(path):
 
 def test_a_file_cut_short_in_its_vocabulary_is_refused(path):
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(GradusError, match="not a whole GGUF"):
+    with pytest.raises(GradusError, match="not a complete GGUF"):
         open_gguf(path)

@@ -80,7 +80,7 @@ def bad(value):
 @pytest.mark.parametrize("value", [float("nan"), 1.5, -1, "1", [1]])
 def test_a_metric_that_gives_no_share_is_an_error_that_names_the_row(value):
     record = Record("q", "a", "mine", source="rows.csv:7")
-    with pytest.raises(GradusError, match="mine.py: metric score of row rows.csv:7: .* is no number from 0 to 1"):
+    with pytest.raises(GradusError, match="mine.py: metric score of row rows.csv:7: .* is not a number from 0 to 1"):
         grade([record], [{"id": record.id, "text": "", "stopped": True}], bad(value))
 
 

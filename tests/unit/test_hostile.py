@@ -456,7 +456,7 @@ def test_an_error_that_nobody_foresaw_is_two_lines_and_its_traceback_is_kept(tmp
     text = capsys.readouterr().err
     assert "Traceback" not in text
     assert len(text.strip().splitlines()) == 2
-    assert "This is a fault in Gradus" in text
+    assert "This is a bug in Gradus" in text
     assert "Traceback" not in log.read_text()
     assert "nobody thought of this" in log.with_name("job.log.traceback").read_text()
     monkeypatch.setenv(TRACEBACK, "1")

@@ -110,7 +110,7 @@ def test_a_model_comes_without_pickles_and_code_and_its_sha256_is_checked(hub, f
     assert sha256_folder(folder) == content_sha256(folder) == right
     _, said = fetch(source, "0" * 64, "other")
     assert right in said
-    assert "Nothing was kept" in said
+    assert "The download was discarded" in said
 
 
 def test_a_connection_that_breaks_is_resumed_where_it_broke(hub, fetch):
@@ -131,7 +131,7 @@ def test_a_connection_that_stays_broken_is_a_plain_error_and_the_next_run_goes_o
     hub.requests.clear()
     _, said = fetch(source)
     assert "could not fetch org/down" in said
-    assert "run again; files that came whole are kept" in said
+    assert "run again; complete files are kept" in said
     hub.breaks.clear()
     folder, said = fetch(source)
     assert not said
@@ -165,7 +165,7 @@ def test_labels_come_by_name_and_part_of_a_split_can_be_asked_for(fetch, rows):
 
 def test_what_the_hub_does_not_have_is_named(hub, fetch_all, rows):
     cases = {
-        f"{rows}/main:tset": "main has no split 'tset'; there are: train, test",
+        f"{rows}/main:tset": "main has no split 'tset'; known splits: train, test",
         f"{rows}/mian:train": "'mian' not found. Available: ['main', 'labeled']",
         f"{rows}/data/none.jsonl": "it has no such file",
         f"{rows[:-40]}{'0' * 40}/main:train": "it has no such commit",
@@ -183,7 +183,7 @@ def test_gated_repositories_say_what_to_do(hub, fetch_all):
     data = hub.add("datasets", "org/gated", {"README.md": b"", "train.jsonl": LINES}, gated=True)
     sources = [f"hf:org/gated@{model}", f"hf:datasets/org/gated@{data}/default:train"]
     for said in fetch_all(*((source, None, f"gated{number}") for number, source in enumerate(sources))):
-        assert "it is gated. Ask for access on its page" in said
+        assert "it is gated. Request access on its page" in said
         assert "HF_TOKEN" in said
 
 
@@ -197,7 +197,7 @@ def test_a_data_set_with_a_script_or_files_from_elsewhere_is_refused(hub, fetch_
     other = hub.add("datasets", "org/out", {"train.jsonl": LINES})
     for path, words in {
         str(secret): "data files don't belong to org/out",
-        f"hf://datasets/org/out@{other}/train.jsonl": "names files that its commit does not pin",
+        f"hf://datasets/org/out@{other}/train.jsonl": "refers to files outside the repository, which its commit does not pin",
     }.items():
         card = f"---\nconfigs:\n- config_name: main\n  data_files:\n  - {{split: train, path: '{path}'}}\n---\n"
         commit = hub.add("datasets", "org/out", {"README.md": card.encode(), "train.jsonl": LINES})
@@ -221,7 +221,7 @@ def test_a_file_from_the_web_is_resumed_in_this_run_and_in_the_next(hub, url, tm
     work.mkdir(), folder.mkdir()
     hub.requests.clear()
     hub.breaks["rows.csv"] = [70_000, 70_000, 70_000]
-    with pytest.raises(GradusError, match=r"rows.csv: .*run again; what came is kept"):
+    with pytest.raises(GradusError, match=r"rows.csv: .*run again to resume"):
         fetchers.download(f"{url}?key=secret", folder, work)
     assert not list(folder.iterdir())
     fetchers.download(url, folder, work)

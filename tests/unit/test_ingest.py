@@ -234,18 +234,18 @@ def test_bad_rows_within_the_share_are_listed_and_the_rest_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("rows.jsonl", b"", "rows.jsonl: empty"),
-        ("rows.jsonl", b"\n\n \n", "no rows in it"),
-        ("rows.csv", b"prompt,response\n", "no rows in it, only a header"),
+        ("rows.jsonl", b"", "rows.jsonl: is empty"),
+        ("rows.jsonl", b"\n\n \n", "contains no rows"),
+        ("rows.csv", b"prompt,response\n", "contains no rows, only a header"),
         ("rows.csv", b"prompt,prompt\na,b\n", "two columns have the same name"),
         ("rows.csv", b"prompt,response\na,b,c\n", "has 3 cells, the header 2"),
         ("rows.csv", b"prompt,response\na,\xff\n", "rows.csv:2: not UTF-8"),
         ("rows.csv", b'prompt,response\na,"b\n', "not CSV"),
-        ("rows.parquet", b"PAR1 but not really", "not a Parquet file, or damaged"),
-        ("rows.jsonl.gz", b"not gzip", "damaged, or not gzip"),
-        ("rows.jsonl.gz", gzip.compress(b'{"prompt": "a", "response": "b"}\n' * 99)[:-20], "damaged, or not gzip"),
-        ("rows.txt", b"a", "its ending is none of .jsonl, .jsonl.gz, .csv, .parquet"),
-        ("rows.jsonl", b'{"question": "a", "answer": "b"}\n', "rows of no known shape (this one has question, answer)"),
+        ("rows.parquet", b"PAR1 but not really", "not a Parquet file, or corrupt"),
+        ("rows.jsonl.gz", b"not gzip", "corrupt, or not gzip"),
+        ("rows.jsonl.gz", gzip.compress(b'{"prompt": "a", "response": "b"}\n' * 99)[:-20], "corrupt, or not gzip"),
+        ("rows.txt", b"a", "its extension is not one of .jsonl, .jsonl.gz, .csv, .parquet"),
+        ("rows.jsonl", b'{"question": "a", "answer": "b"}\n', "unknown shape of rows (this one has question, answer)"),
         ("rows.jsonl", b'{"input": "a", "output": {}}\n{"prompt": "a", "response": "b"}\n', "rows of different shapes"),
     ],
 )
@@ -257,7 +257,7 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path, name, content, words):
 
 
 def test_a_folder_where_a_file_is_expected(tmp_path):
-    with pytest.raises(GradusError, match="a folder; data.files takes files"):
+    with pytest.raises(GradusError, match="is a folder; list its files in data.files"):
         read(tmp_path)
 
 
@@ -280,7 +280,7 @@ def test_records_come_before_the_end_of_the_file_was_read(tmp_path):
     (tmp_path / "rows.jsonl.gz").write_bytes(whole[:-2000])
     records = Ingest([Source(str(tmp_path / "rows.jsonl.gz"))], "qa", "auto", 0.0, LEVELS).records()
     assert next(records).prompt == "question 0"
-    with pytest.raises(GradusError, match="damaged, or not gzip"):
+    with pytest.raises(GradusError, match="corrupt, or not gzip"):
         list(records)
 
 
@@ -341,7 +341,7 @@ def test_columns_map_names_in_every_kind_of_file_and_shape(tmp_path, kind, colum
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
     file = write(tmp_path, {"question": "a", "reply": "b"})
-    with pytest.raises(GradusError, match=r"rows.jsonl: data.columns: no column 'answer' .*there are: question, reply"):
+    with pytest.raises(GradusError, match=r"rows.jsonl: data.columns: no column 'answer' .*columns: question, reply"):
         read(file, columns={"prompt": "question", "response": "answer"})
 
 

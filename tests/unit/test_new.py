@@ -193,7 +193,7 @@ def test_rows_that_nothing_divides_are_one_phase():
     assert "score" not in config
     assert len(config["curriculum"]["phases"]) == 1
     assert config["curriculum"]["phases"][0]["levels"] == ["easy", "medium", "hard"]
-    assert "no scorer divides these rows" in report
+    assert "no scorer separates these rows" in report
 
 
 @pytest.mark.parametrize("rows", [qa(), linter_rules(), [{"input": text(n), "output": {"a": n}} for n in range(120)]])
@@ -253,10 +253,10 @@ def test_a_run_that_there_is_keeps_its_name(project):
     (project / "results" / "done").mkdir(parents=True)
     rows = write_rows(qa())
     for run, message in (
-        ("taken", "taken is the run of config/config.yaml"),
-        ("done", "results/done holds"),
-        ("../up", "cannot be a run's name"),
-        ("", "cannot be a run's name"),
+        ("taken", "taken is already used by config/config.yaml"),
+        ("done", "results/done already has"),
+        ("../up", "is not a valid name"),
+        ("", "is not a valid name"),
     ):
         with pytest.raises(GradusError, match=message):
             new([rows], run)
@@ -277,14 +277,14 @@ def test_the_same_rows_give_the_same_bytes():
     ("name", "content", "message"),
     [
         ("gone.csv", None, "gone.csv: no such file"),
-        ("empty.jsonl", b"", "empty.jsonl: empty"),
-        ("head.csv", b"prompt,response\n", "head.csv: no rows in it"),
-        ("rows.xlsx", b"PK", "its ending is none of"),
+        ("empty.jsonl", b"", "empty.jsonl: is empty"),
+        ("head.csv", b"prompt,response\n", "head.csv: contains no rows"),
+        ("rows.xlsx", b"PK", "its extension is not one of"),
         ("junk.jsonl", os.urandom(4000) + b"\n", "junk.jsonl: none of its .* rows can be read; line 1: not "),
         ("junk.csv", b"a,b\n\xff\xfe\x00,1\n", "junk.csv: none of its .* rows can be read; line 2: not "),
         ("junk.parquet", b"PAR1" + bytes(500), "junk.parquet: not a Parquet file"),
-        ("semi.csv", b"prompt;response\n" + b"a;b\n" * 200, "separated by something other than commas"),
-        ("x{y}.jsonl", b'{"prompt": "a", "response": "b"}\n', "braces; rename it"),
+        ("semi.csv", b"prompt;response\n" + b"a;b\n" * 200, "separator other than commas"),
+        ("x{y}.jsonl", b'{"prompt": "a", "response": "b"}\n', "braces; rename the file"),
         (
             "same.jsonl",
             b"".join(b'{"prompt": "%d", "response": "yes"}\n' % n for n in range(150)),
@@ -396,7 +396,7 @@ def test_held_out_rows_that_training_rows_ask_too_are_foreseen():
     rows = [{"prompt": f"{bodies[n % 4]} {words(8)}", "response": text(n)} for n in range(200)]
     config, report = config_of(write_rows(rows))
     assert config["decontaminate"] == {"found": "leave-out"}
-    assert "held-out rows that ask nearly what training rows ask" in report
+    assert "held-out rows that are nearly the same as training rows" in report
     config, _ = config_of(write_rows(qa()), "clean")
     assert "decontaminate" not in config
 
@@ -536,5 +536,5 @@ def test_the_walk_through_shows_what_the_command_does(project):
     (project / "docs" / "tickets.csv").write_bytes((ROOT / "docs" / "tickets.csv").read_bytes())
     path, report = new(["docs/tickets.csv"], "tickets")
     for line in [*report.splitlines(), *path.read_text(encoding="utf-8").splitlines()]:
-        if not re.search(r"tokens|GiB|steps|threads|not here yet", line):
+        if not re.search(r"tokens|GiB|steps|threads|not been fetched yet", line):
             assert line in page

@@ -89,16 +89,16 @@ def test_a_task_that_extends_classify_needs_two_labels_too(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("METRICS = {", "my_task.py:1: not Python ('{' was never closed)"),
+        ("METRICS = {", "my_task.py:1: not valid Python ('{' was never closed)"),
         (
             "\nimport nosuchmodule\n",
             "my_task.py:2: cannot be loaded: ModuleNotFoundError: No module named 'nosuchmodule'",
         ),
         ("x = 1\n", "defines neither TASK nor METRICS"),
-        ("METRICS = {'a': 1}\n", "METRICS is {'a': 1}; it takes {name: function}"),
-        ("TASK = 'qa'\n", "TASK is 'qa'; it takes a Task"),
-        ("METRICS = {'a': len}\nHEADLINE = 'b'\n", "headline: no metric 'b' over rows; there are: a"),
-        ("METRICS = {'a': len}\nBINARY = {'c'}\n", "binary: no metric 'c' over rows; there are: a"),
+        ("METRICS = {'a': 1}\n", "METRICS is {'a': 1}; it must be {name: function}"),
+        ("TASK = 'qa'\n", "TASK is 'qa'; it must be a Task"),
+        ("METRICS = {'a': len}\nHEADLINE = 'b'\n", "headline: no row metric 'b'; known metrics: a"),
+        ("METRICS = {'a': len}\nBINARY = {'c'}\n", "binary: no row metric 'c'; known metrics: a"),
     ],
 )
 def test_a_file_that_cannot_be_a_task_says_why(tmp_path, text, words):
@@ -160,7 +160,7 @@ def test_a_converter_may_return_its_rows_alone(tmp_path):
     [
         ({}, "data.package.options.name: required, but missing"),
         ({"name": "a", "limt": 1}, "data.package.options.limt: no such option; did you mean limit?"),
-        ({"name": "a", "qqq": 1}, "data.package.options.qqq: no such option; there are: name, limit, words"),
+        ({"name": "a", "qqq": 1}, "data.package.options.qqq: no such option; known options: name, limit, words"),
         ({"name": "a", "limit": "3"}, "data.package.options.limit: '3' is not of type int"),
         ({"name": "a", "limit": True}, "data.package.options.limit: True is not of type int"),
         ({"name": "a", "words": ["a", 1]}, "data.package.options.words: ['a', 1] is not of type list[str]"),

@@ -179,7 +179,7 @@ def test_a_level_without_rows_is_no_fault_where_no_phase_needs_it():
 
 
 def test_rows_that_no_scorer_divides_are_advised_to_be_one_phase():
-    with pytest.raises(GradusError, match="No scorer divides these rows. Train them in one phase") as fault:
+    with pytest.raises(GradusError, match="No scorer separates these rows. Train them in one phase") as fault:
         difficulties([9, 0, 0], {"length": [5.0] * 9})
     pasted = yaml.safe_load(str(fault.value)[str(fault.value).index("curriculum:") :])
     assert pasted == {"curriculum": {"phases": [{"name": "train", "levels": ["easy", "medium", "hard"]}]}}

@@ -327,5 +327,5 @@ def test_the_bases_loss_is_transformers_own_and_ifd_compares_it(base, contract):
             assert losses[name] == pytest.approx(expected, abs=0.02)
     known = Known(tables={"losses": {line["id"]: line for line in found}})
     assert SCORERS["ifd"](rows, known) == pytest.approx([f["loss"] / f["loss_alone"] for f in found])
-    with pytest.raises(GradusError, match="base's loss on it is not known"):
+    with pytest.raises(GradusError, match="no loss of the base for this row"):
         SCORERS["loss"]([Record("new", "row", "qa")], known)
