@@ -32,7 +32,7 @@ class RuleParams:
 
 @dataclass
 class Known:
-    """What scorers may look up: settings, what other rules found out, the rows to retrieve from."""
+    """Data that scorers may use: settings, outputs of other rules, the rows to retrieve from."""
 
     rules: Mapping[str, Any] = field(default_factory=dict)
     # by the name of rule score's input (LOOKED_UP in rules/inputs/curriculum.smk) and the row's id, its line there

@@ -163,24 +163,24 @@ def _fields_of(names: set[str]) -> set[str]:
 
 
 def rename(lines: Lines, columns: Mapping[str, str], path: Path) -> Lines:
-    """Yield rows with fields under our names. `columns`: our name of a field, and its name in the rows.
+    """Yield rows with fields renamed to our names. `columns`: {our name of a field: its name in the rows}.
 
-    A file that has a field under our name keeps it, and a file of another shape needs no fields but its own. Raises
-    GradusError if the first rows have a field under neither name, or under both.
+    A file that has a field with our name keeps it; a file needs only the fields of its own shape. Raises GradusError if
+    the first rows have a needed field under neither name, or under both.
     """
     first = list(islice(lines, FIRST_ROWS))
-    there = dict.fromkeys(name for _, row, _ in first if row is not None for name in row)
-    wanted = _fields_of({ours for ours, theirs in columns.items() if theirs in there} | set(there))
-    absent = {ours: theirs for ours, theirs in columns.items() if there and not {ours, theirs} & set(there)}
+    present = dict.fromkeys(name for _, row, _ in first if row is not None for name in row)
+    wanted = _fields_of({ours for ours, theirs in columns.items() if theirs in present} | set(present))
+    absent = {ours: theirs for ours, theirs in columns.items() if present and not {ours, theirs} & set(present)}
     if missing := [theirs for ours, theirs in absent.items() if not wanted or ours in wanted]:
         raise GradusError(
-            f"{path}: data.columns: no column {missing[0]!r} in the first rows; there are: {', '.join(there)}"
+            f"{path}: data.columns: no column {missing[0]!r} in the first rows; columns: {', '.join(present)}"
         )
-    names = {theirs: ours for ours, theirs in columns.items() if theirs in there}
-    if twice := [ours for ours in names.values() if ours in there and ours not in names]:
+    names = {theirs: ours for ours, theirs in columns.items() if theirs in present}
+    if twice := [ours for ours in names.values() if ours in present and ours not in names]:
         raise GradusError(
-            f"{path}: data.columns takes {twice[0]} from {columns[twice[0]]!r}, but there is a column {twice[0]!r}, "
-            "too. Rename or delete one"
+            f"{path}: data.columns takes {twice[0]} from {columns[twice[0]]!r}, but there is also a column "
+            f"{twice[0]!r}. Rename or delete one"
         )
     for line, row, reason in chain(first, lines):
         yield line, row if row is None else {names.get(name, name): value for name, value in row.items()}, reason
