@@ -52,7 +52,7 @@ def explain_task(looks: Looks) -> str:
 
 def explain_lengths(plan: Plan) -> str:
     """Return how tokens were counted."""
-    return "counted with the base's tokenizer" if plan.lengths.exact else "estimated from characters"
+    return "by the base's tokenizer" if plan.lengths.exact else "estimated from characters"
 
 
 def data_lines(plan: Plan) -> Iterator[Line]:

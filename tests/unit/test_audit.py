@@ -37,7 +37,7 @@ def told(facts):
 
 def test_a_sound_dataset_gives_figures_and_no_warning(base, contract):
     facts = look(base, contract, rows())
-    assert told(facts) == "ok: nothing that stands out"
+    assert told(facts) == "ok: no problems found"
     assert facts["splits"] == {"train": 800, "valid": 100, "test": 100}
     assert facts["tokens"]["response"] == {"p50": 11, "p95": 11, "max": 11}  # a token a byte, and the end of turn
 
@@ -55,8 +55,8 @@ def test_rows_that_are_too_long_are_counted_and_the_longest_named(base, contract
 
 def test_few_rows_and_a_lopsided_mix_are_warned_of(base, contract):
     facts = look(base, contract, rows(300), difficulty={"mix": {"easy": 230, "hard": 10}, "weights": {}})
-    assert "warning: 240 training rows are few" in told(facts)
-    assert "easy 96 %, medium 0 %, hard 4 %, far from 30/50/20" in told(facts)
+    assert "warning: only 240 training rows" in told(facts)
+    assert "easy 96 %, medium 0 %, hard 4 %, far from the recommended 30/50/20" in told(facts)
 
 
 def test_the_mix_has_every_level_in_order_however_many(base, contract):
@@ -66,7 +66,7 @@ def test_the_mix_has_every_level_in_order_however_many(base, contract):
     facts = look(base, contract, [*rows(), *given], levels=levels, difficulty={"mix": mix, "weights": {}})
     assert list(facts["difficulty"]["mix"].items()) == [("a", 10), ("b", 0), ("c", 30), ("d", 0), ("e", 60)]
     assert facts["given_difficulty"] == dict.fromkeys(levels, 2)
-    assert "a 10 %, b 0 %, c 30 %, d 0 %, e 60 %, far from 20/20/20/20/20" in told(facts)
+    assert "a 10 %, b 0 %, c 30 %, d 0 %, e 60 %, far from the recommended 20/20/20/20/20" in told(facts)
 
 
 def test_formats_that_contradict_each_other_are_found(base, contract):
@@ -81,15 +81,17 @@ def test_labels_seen_once_untrained_or_alike_are_named(base, contract):
     text = told(look(base, contract, records, "classify"))
     assert "labels seen once: 'Cat', 'bird'" in text
     assert "labels without a training row: 'bird'" in text
-    assert "labels that differ in case or blanks alone: 'Cat', 'cat'" in text
-    assert "the commonest label has 400 rows, the rarest 1" in text
+    assert "labels that differ only in case or whitespace: 'Cat', 'cat'" in text
+    assert "the most frequent label has 400 rows, the rarest 1" in text
 
 
 def test_one_label_in_training_and_answers_that_are_no_json_are_warned_of():
     facts = {"task": "classify", "labels": {"a": {"train": 9}, "b": {"test": 1}}, "formats": {"text": 10}, "fields": {}}
     assert "all training rows have the same label: 'a'" in [found["what"] for found in find_labels(facts)]
     facts |= {"task": "extract", "labels": {}, "formats": {"json": 5, "text": 3}}
-    assert [found["what"] for found in find_labels(facts)] == ["3 responses are no JSON, which data.task extract takes"]
+    assert [found["what"] for found in find_labels(facts)] == [
+        "3 responses are not JSON, which data.task extract requires"
+    ]
 
 
 def test_a_thousand_different_labels_are_no_labels(base, contract):
@@ -127,7 +129,7 @@ def test_what_the_rules_before_found_is_told(base, contract):
         "10 of 1010 rows were rejected",
         "masked in 3 rows: 4 EMAIL_ADDRESS",
         "5 exact duplicates were left out",
-        "answer otherwise: 2",
+        "different responses: 2",
         "600 of 1000 rows have near-copies",
         "6 test: near-copy",
     ):

@@ -34,7 +34,7 @@ def test_a_contract_survives_the_file_and_an_edited_one_does_not(tmp_path):
 
 def test_another_template_or_end_of_turn_stops():
     CONTRACT.require("model.gguf", CHATML, 2)
-    with pytest.raises(GradusError, match="chat template is not the chat contract's"):
+    with pytest.raises(GradusError, match="chat template differs from the chat contract"):
         CONTRACT.require("model.gguf", CHATML + " ", 2)
     with pytest.raises(GradusError, match="end-of-turn"):
         CONTRACT.require("model.gguf", CHATML, 0)
@@ -184,7 +184,7 @@ def test_templates_run_in_a_sandbox(attack, tmp_path):
 @pytest.mark.parametrize(
     ("template", "system", "message"),
     [
-        (NO_SYSTEM, "Be brief.", "no system prompt; if the base knows no system prompt, set chat.system_prompt: ''"),
+        (NO_SYSTEM, "Be brief.", "no system prompt; if the base supports no system prompt, set chat.system_prompt: ''"),
         ("{{ strftime_now('%d') }}" + CHATML, "", "today's date"),
         (
             "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",

@@ -49,13 +49,17 @@ def test_the_default_config_is_good():
         (GOOD + "train:\n  lora: {rnk: 8}\n", 7, ["train.lora.rnk: no such key", "did you mean rank?"]),
         (GOOD.replace("path:base", "somewhere"), 3, ["base_model.source", "somewhere"]),
         (GOOD + "models:\n  base: {}\n  mine: {trained: {arm: own, seed: 1}}\n", 8, ["no arm 'own'", "curriculum"]),
-        (GOOD + "models: {base: {}, mine: {}}\n", 6, ["no trained model", "tuned: {trained:"]),
+        (GOOD + "models: {base: {}, mine: {}}\n", 6, ["none of the models is trained", "tuned: {trained:"]),
         (GOOD + "serve: base\n", 6, ["serve: 'base' is not trained"]),
-        (GOOD + "models:\n  base: {merged_into: nf4}\n", 7, ["merged_into: only a model that is `trained` takes it"]),
+        (GOOD + "models:\n  base: {merged_into: nf4}\n", 7, ["merged_into: only `trained` models take this key"]),
         (GOOD + "models:\n  base: {trian: {}}\n", 7, ["models.base.trian: no such key; did you mean trained?"]),
-        (GOOD + "models:\n  a: &a {trained: {arm: curriculum, seed: 1}}\n  b: *a\nserve: b\n", 9, ["are those of 'a'"]),
+        (
+            GOOD + "models:\n  a: &a {trained: {arm: curriculum, seed: 1}}\n  b: *a\nserve: b\n",
+            9,
+            ["same weights as 'a'"],
+        ),
         (GOOD + "compare_with: bas\n", 6, ["no model 'bas' in models; known models: base, tuned"]),
-        (GOOD + "models:\n  base: {}\n  a: {trained: {arm: curriculum}}\n", 8, ["Give `arm` and `seed`"]),
+        (GOOD + "models:\n  base: {}\n  a: {trained: {arm: curriculum}}\n", 8, ["Set `arm` and `seed`"]),
         (
             GOOD + "evaluate:\n  models: [base, curriculum-1]\n",
             7,
@@ -140,7 +144,7 @@ def test_another_base_must_say_its_own_name_and_licence(tmp_path):
     merged["base_model"].update(yaml.safe_load(second.read_text())["base_model"])
     with pytest.raises(GradusError) as caught:
         check_config(merged, [first, second])
-    assert f"{second}:2: base_model.name is still that of the base in {first} (their/base)" in str(caught.value)
+    assert f"{second}:2: base_model.name still comes from {first} (their/base)" in str(caught.value)
     assert "license" not in str(caught.value)
     second.write_text(second.read_text() + "  name: my/other\n")
     merged["base_model"]["name"] = "my/other"
@@ -166,7 +170,7 @@ def test_phases_follow_from_the_levels(tmp_path):
     [
         ("curriculum:\n  levels: [easy]\n", 7, "too short"),
         ("curriculum:\n  levels: [easy, easy]\n", 7, "non-unique"),
-        ("curriculum:\n  rows: {easy: 5}\n", 7, "curriculum.rows: no such key; it is now said of each phase"),
+        ("curriculum:\n  rows: {easy: 5}\n", 7, "curriculum.rows: no such key; it is now set per phase"),
         (
             "curriculum:\n  phases:\n  - {name: a, levels: [hrad]}\n",
             8,

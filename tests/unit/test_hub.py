@@ -191,7 +191,7 @@ def test_a_data_set_with_a_script_or_files_from_elsewhere_is_refused(hub, fetch_
     proof = tmp_path / "ran"
     script = f"open({str(proof)!r}, 'w')".encode()
     commit = hub.add("datasets", "org/code", {"code.py": script, "train.jsonl": LINES})
-    cases = {f"hf:datasets/org/code@{commit}/default:train": "runs no code from a data set"}
+    cases = {f"hf:datasets/org/code@{commit}/default:train": "does not run code from datasets"}
     secret = tmp_path / "secret.jsonl"
     secret.write_bytes(LINES)
     other = hub.add("datasets", "org/out", {"train.jsonl": LINES})

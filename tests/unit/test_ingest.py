@@ -157,8 +157,8 @@ def test_files_have_roles(tmp_path):
         (b'{"prompt": "a\x00b", "response": "b"}', "", "not JSON (Invalid control character"),
         ('{"prompt": "a\\u0000b", "response": "b"}', "prompt", "holds a NUL character"),
         ('{"prompt": "a\\ud800b", "response": "b"}', "prompt", "half a surrogate pair"),
-        ('{"prompt": "a", "prompt": "c", "response": "b"}', "", "key 'prompt' stands there twice"),
-        ('{"prompt": "a", "response": "b", "difficulty": NaN}', "", "NaN is no JSON value"),
+        ('{"prompt": "a", "prompt": "c", "response": "b"}', "", "duplicate key 'prompt'"),
+        ('{"prompt": "a", "response": "b", "difficulty": NaN}', "", "NaN is not valid JSON"),
         (
             '{"prompt": "a", "response": "b", "difficulty": 1e999}',
             "difficulty",
@@ -287,7 +287,7 @@ def test_records_come_before_the_end_of_the_file_was_read(tmp_path):
 @pytest.mark.parametrize("text", ["{", '{"type": "objekt"}', "[]", '{"a": 1, "a": 2}'])
 def test_a_schema_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "schema.json").write_text(text)
-    with pytest.raises(GradusError, match="schema.json: not a JSON schema"):
+    with pytest.raises(GradusError, match="schema.json: not a valid JSON schema"):
         read_schema(tmp_path / "schema.json")
 
 
@@ -349,7 +349,7 @@ def test_a_file_with_our_names_needs_no_mapping_and_both_names_are_refused(tmp_p
     columns = {"prompt": "question"}
     ours, theirs = write(tmp_path, row(1), name="a.jsonl"), write(tmp_path, {"question": "q", "response": "r"})
     assert [record.prompt for record in read(ours, theirs, columns=columns)[0]] == ["question 1", "q"]
-    with pytest.raises(GradusError, match="takes prompt from 'question', but there is a column 'prompt', too"):
+    with pytest.raises(GradusError, match="takes prompt from 'question', but there is also a column 'prompt'"):
         read(write(tmp_path, row(1, question="q")), columns=columns)
 
 

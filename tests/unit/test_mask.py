@@ -113,7 +113,7 @@ def test_documentation_placeholders_can_be_allowed():
     record = Record("AKIAIOSFODNN7EXAMPLE of 123456789012 and a@example.com", "x", "qa")
     assert masker.mask(record) == (record, {})
     assert masker.mask(Record(AWS_KEY, "x", "qa"))[1] == {"AWS_ACCESS_KEY": 1}
-    with pytest.raises(GradusError, match="mask.allow: '\\(' is no regular expression"):
+    with pytest.raises(GradusError, match="mask.allow: '\\(' is not a valid regular expression"):
         Masker([], False, ["("])
 
 

@@ -104,6 +104,6 @@ def test_an_entry_of_two_kinds_is_refused(monkeypatch):
         "compare_with": None,
         "serve": None,
     }
-    assert (["models", "near"], "trained and nearest are two models; give each an entry of its own") in [
+    assert (["models", "near"], "trained and nearest are two kinds of models; use a separate entry for each") in [
         *map(tuple, check_models(config))
     ]

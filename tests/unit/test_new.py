@@ -184,7 +184,7 @@ def test_difficulty_that_rows_bring_is_kept():
     config, report = config_of(write_rows([{**row, "difficulty": n % 2} for n, row in enumerate(qa())]))
     assert "score" not in config
     assert [phase["name"] for phase in config["curriculum"]["phases"]] == ["easy", "medium"]  # none is hard
-    assert "the rows' own: easy 50 %" in report
+    assert "given in the rows: easy 50 %" in report
 
 
 def test_rows_that_nothing_divides_are_one_phase():
@@ -241,7 +241,7 @@ def test_nothing_is_overwritten():
     rows = write_rows(qa())
     path, _ = new([rows], "my-task")
     path.write_text("mine", encoding="utf-8")
-    with pytest.raises(GradusError, match=r"config/runs/my-task.yaml: exists; nothing was changed"):
+    with pytest.raises(GradusError, match=r"config/runs/my-task.yaml: already exists; nothing was changed"):
         new([rows], "my-task")
     assert path.read_text(encoding="utf-8") == "mine"
     assert [file.name for file in path.parent.iterdir()] == ["my-task.yaml"]
@@ -293,7 +293,7 @@ def test_the_same_rows_give_the_same_bytes():
         (
             "few.jsonl",
             b"".join(b'{"prompt": "%d", "response": "%d"}\n' % (n, n) for n in range(30)),
-            "30 rows can be used; with fewer than 100 .* --allow-few",
+            "only 30 rows can be used; .* fewer than 100. .* --allow-few",
         ),
         (
             "mixed.jsonl",
@@ -327,7 +327,7 @@ def test_faulty_rows_are_counted_and_shown():
     rows = [*qa(), {"prompt": "", "response": "x"}, {"prompt": "y"}, {"prompt": "z", "response": 3}]
     _, report = config_of(write_rows(rows))
     assert "200 of 203 can be used" in report
-    assert "rows that cannot be used: 3; that many stop the run" in report
+    assert "rows that cannot be used: 3; too many, the run would stop" in report
     assert "rows.jsonl:201: prompt: empty" in report
     assert "rows.jsonl:203: response: not a text" in report
 
@@ -337,9 +337,9 @@ def test_what_to_look_at_is_named():
     rows += [{"text": text(0), "label": "Yes"}, {"text": text(0), "label": "no"}, {"text": text(1), "label": "yes"}]
     _, report = config_of(write_rows([{"id": f"doc{n // 10}-{n}", **row} for n, row in enumerate(rows)]))
     assert "labels that differ only in case: 'Yes', 'yes'" in report
-    assert "exact copies of other rows: 1;" in report
-    assert "requests with different answers: 2; see results/my-task/data/contradictions.jsonl" in report
-    assert "the values of id share 21 beginnings, such as 'doc0'" in report
+    assert "exact duplicates of other rows: 1;" in report
+    assert "prompts with different answers: 2; see results/my-task/data/contradictions.jsonl" in report
+    assert "the values of id share 21 prefixes, such as 'doc0'" in report
 
 
 def test_answers_that_are_mostly_objects_are_named():
@@ -357,7 +357,7 @@ def test_several_files_are_one_set_of_rows():
     assert yaml.safe_load(path.read_text())["data"]["files"] == ["one.jsonl", "two.csv"]
     assert "200 of 200 can be used" in report
     other = write_rows([{"text": text(n), "label": text(n + 700)} for n in range(100)], "other.jsonl")
-    with pytest.raises(GradusError, match="other.jsonl: its columns are not those of one.jsonl"):
+    with pytest.raises(GradusError, match="other.jsonl: its columns .* differ from those of one.jsonl"):
         new([one, other], "another")
 
 
@@ -507,7 +507,7 @@ def test_names_in_rows_are_told_apart(project):
 def test_the_command_line_says_what_is_wrong_in_a_line(capsys):
     with pytest.raises(SystemExit) as error:
         main(["--run=x", "--", ""])
-    assert str(error.value) == "Gradus: no rows named: make new ROWS=rows.csv RUN=my-task"
+    assert str(error.value) == "Gradus: no rows given; write: make new ROWS=rows.csv RUN=my-task"
     main(["--run=x", "--", write_rows(qa())])
     assert "Wrote config/runs/x.yaml. Next:" in capsys.readouterr().out
 

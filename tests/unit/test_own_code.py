@@ -95,7 +95,7 @@ def test_a_task_that_extends_classify_needs_two_labels_too(tmp_path):
             "my_task.py:2: cannot be loaded: ModuleNotFoundError: No module named 'nosuchmodule'",
         ),
         ("x = 1\n", "defines neither TASK nor METRICS"),
-        ("METRICS = {'a': 1}\n", "METRICS is {'a': 1}; it must be {name: function}"),
+        ("METRICS = {'a': 1}\n", "METRICS is {'a': 1}; it must be a dict {name: function}"),
         ("TASK = 'qa'\n", "TASK is 'qa'; it must be a Task"),
         ("METRICS = {'a': len}\nHEADLINE = 'b'\n", "headline: no row metric 'b'; known metrics: a"),
         ("METRICS = {'a': len}\nBINARY = {'c'}\n", "binary: no row metric 'c'; known metrics: a"),
@@ -122,7 +122,9 @@ def test_a_metric_or_check_that_raises_names_file_line_function_and_row(tmp_path
         GradusError, match=r"my_task.py:2: half\(\) failed on row rows.csv:7: ZeroDivisionError: division"
     ):
         grade([record], [{"id": record.id, "text": "", "stopped": True}], load_task(file))
-    with pytest.raises(GradusError, match="CHECK gave 7; it returns what is wrong with a row as a text, or None"):
+    with pytest.raises(
+        GradusError, match="CHECK returned 7; it must return what is wrong with a row as a string, or None"
+    ):
         load_check(file)(record, None)
 
 
@@ -175,7 +177,7 @@ def test_options_that_a_converter_does_not_take_are_named(tmp_path, options, wor
 
 @pytest.mark.parametrize("given", ["None", "'rows'", "[1]", "{}"])
 def test_a_converter_that_gives_no_rows_says_so(tmp_path, given):
-    with pytest.raises(GradusError, match=r"convert\(\) gave no rows; it returns a list of dicts"):
+    with pytest.raises(GradusError, match=r"convert\(\) returned no rows; it must return a list of dicts"):
         convert(write(tmp_path, f"def convert(folder, options):\n    return {given}\n"), tmp_path, {})
 
 
@@ -197,9 +199,9 @@ PACKAGE = "package:\n  source: pypi:awscli==1.0\n  sha256: ''\n  converter: "
         ("files: []\ntask: clasify\n", 6, "data.task: no task 'clasify'; did you mean classify?"),
         ("files: [%s]\ntask: %s/gone.py\n", 6, "gone.py: no such file"),
         ("files: [%s]\ntask: %s/empty.py\n", 6, "empty.py defines no TASK or METRICS; see docs/data.md"),
-        ("files: [%s]\ntask: %s/broken.py\n", 6, "broken.py:1: not Python"),
+        ("files: [%s]\ntask: %s/broken.py\n", 6, "broken.py:1: not valid Python"),
         ("files: [%s]\ntask: %s/base.py\n", 6, "BASE: no task 'qaa'; did you mean qa?"),
-        ("package:\n  source: pypi:awscli==1.0\n  sha256: ''\n", None, "data.package.converter: required where data.package.source"),
+        ("package:\n  source: pypi:awscli==1.0\n  sha256: ''\n", None, "data.package.converter: required if data.package.source"),
         (PACKAGE + "awscl\n", 8, "no converter 'awscl'; did you mean awscli?"),
         (PACKAGE + "%s/empty.py\n", 8, "empty.py defines no convert"),
         (PACKAGE + "%s/gone.py\n", 8, "gone.py: no such file"),

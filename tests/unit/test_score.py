@@ -206,7 +206,7 @@ def test_a_split_without_rows_stops_before_training(tmp_path):
     from collections import Counter, defaultdict
 
     counts = defaultdict(Counter, {"train": Counter(easy=3)})
-    with pytest.raises(GradusError, match="of 3 records none is in test"):
+    with pytest.raises(GradusError, match="none of 3 records is in test"):
         check_splits(counts)
 
 

@@ -39,7 +39,7 @@ def test_a_whole_machine_passes(preflight):
     ("programs", "environment", "message"),
     [
         (["git"], {"GRADUS_DISK_KB": "1"}, "no C++ compiler (c++)"),
-        (["c++"], {"GRADUS_DISK_KB": "1"}, "no git"),
+        (["c++"], {"GRADUS_DISK_KB": "1"}, "git not found"),
         (["git", "c++"], {"GRADUS_DISK_KB": str(10**15)}, "GB needed"),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_wrong_python_is_said_in_one_line(preflight, tmp_path):
     code, text = preflight("git", "c++", python=str(old), GRADUS_DISK_KB="1")
     assert code == 1
     assert text == "Gradus: Python 3.9.1 is too old; Python 3.11 or newer is needed: make PYTHON=/path/to/python3\n"
-    assert preflight(python="/nowhere/python3")[1].startswith("Gradus: no /nowhere/python3 here")
+    assert preflight(python="/nowhere/python3")[1].startswith("Gradus: /nowhere/python3 not found")
 
 
 def test_everything_asked_for_is_pinned_once():

@@ -87,7 +87,7 @@ def test_the_parts_of_a_source_are_what_its_fetcher_needs():
         "place": "main",
         "split": "test[:5]",
     }
-    with pytest.raises(GradusError, match="not sdist:"):
+    with pytest.raises(GradusError, match="not of the form sdist:"):
         parts_of("sdist:name")
 
 
@@ -95,5 +95,5 @@ def test_what_was_fetched_is_compared_again(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}\n")
     require_sha256(tmp_path, sha256_file(tmp_path / "rows.jsonl"))
     require_sha256(tmp_path / "rows.jsonl", sha256_file(tmp_path / "rows.jsonl"))
-    with pytest.raises(GradusError, match="rows.jsonl: not the file that was fetched"):
+    with pytest.raises(GradusError, match="rows.jsonl: its content does not match the config"):
         require_sha256(tmp_path, SHA)

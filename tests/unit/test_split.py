@@ -212,7 +212,7 @@ def test_too_few_rows_are_refused_unless_told(tmp_path):
 def test_all_rows_in_one_group_are_refused_in_words(tmp_path):
     rows = [Record(words(n), "a", "qa", group="all") for n in range(200)]
     with pytest.raises(
-        GradusError, match="all 200 records are of one group, 'all', and so of one split, .* split.by: row"
+        GradusError, match="all 200 records are in one group, 'all', and so in one split, .* split.by: row"
     ):
         divide(tmp_path, rows, unseen_share=0.0)
 
