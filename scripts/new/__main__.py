@@ -15,7 +15,7 @@ from typing import Any
 
 from scripts.common.errors import GradusError
 from scripts.config.bases import find_base
-from scripts.config.check import load_schema
+from scripts.config.check import load_schema, name_fault
 from scripts.data.split import FEW
 from scripts.new.lines import SECTIONS, make_lines
 from scripts.new.plan import make_plan
@@ -42,7 +42,7 @@ def check_run(run: str) -> Path:
     return path
 
 
-def check_files(names: Sequence[str]) -> list[str]:
+def find_rows(names: Sequence[str]) -> list[str]:
     """Return the files' paths relative to the project.
 
     Raises GradusError if one is missing, outside the project's folder, or has a name that Snakemake cannot use.
@@ -50,12 +50,10 @@ def check_files(names: Sequence[str]) -> list[str]:
     found = []
     for name in names:
         path = os.path.relpath(name)
-        if not Path(path).exists():
-            raise GradusError(f"{name}: no such file")
+        if wrong := name_fault(path):
+            raise GradusError(wrong)
         if Path(path).parts[:1] == (os.pardir,):
             raise GradusError(f"{name}: outside the project's folder; copy it there, next to the Makefile say")
-        if not path.isprintable() or set(path) & set("{}"):
-            raise GradusError(f"{name!r}: a name with line breaks, tabs or braces; rename it")
         if path in found:
             raise GradusError(f"{name}: named twice")
         found.append(path)
@@ -80,7 +78,7 @@ def new(files: Sequence[str], run: str, base: str = BASE, **options: Any) -> tup
     if not files:
         raise GradusError("no rows named: make new ROWS=rows.csv RUN=my-task")
     path = check_run(run)
-    plan = make_plan(check_files(files), run, {**find_base(base), "alias": base}, **options)
+    plan = make_plan(find_rows(files), run, {**find_base(base), "alias": base}, **options)
     head = (
         f"Made by `make new` from {', '.join(plan.looks.files)}.\n"
         "Every line is a proposal: change what you know better. config/README.md lists every key and its default."

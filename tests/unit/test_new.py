@@ -284,7 +284,7 @@ def test_the_same_rows_give_the_same_bytes():
         ("junk.csv", b"a,b\n\xff\xfe\x00,1\n", "junk.csv: none of its .* rows can be read; line 2: not "),
         ("junk.parquet", b"PAR1" + bytes(500), "junk.parquet: not a Parquet file"),
         ("semi.csv", b"prompt;response\n" + b"a;b\n" * 200, "separated by something other than commas"),
-        ("x{y}.jsonl", b'{"prompt": "a", "response": "b"}\n', "braces; rename it"),
+        ("x{y}.jsonl", b'{"prompt": "a", "response": "b"}\n', "braces.*; rename it"),
         (
             "same.jsonl",
             b"".join(b'{"prompt": "%d", "response": "yes"}\n' % n for n in range(150)),
@@ -316,6 +316,12 @@ def test_rows_outside_the_project_are_refused(project, monkeypatch):
     monkeypatch.chdir(project / "inner")
     with pytest.raises(GradusError, match="outside the project's folder"):
         new(["../rows.jsonl"], "my-task")
+
+
+def test_a_folder_of_rows_is_refused(project):
+    (project / "rows").mkdir()
+    with pytest.raises(GradusError, match="rows: a folder; name a file"):
+        new(["rows"], "my-task")
 
 
 def test_few_rows_go_on_if_asked_for():
