@@ -30,6 +30,7 @@ rule score:
         score=lambda w: config["score"],
         curriculum=curriculum("name", "levels"),
         sample=sample_sizes(),
+        evaluated=SPLITS[0],
         code=code_fingerprint("curriculum/score"),
     message:
         "Scoring difficulty"

@@ -89,10 +89,11 @@ def location(source: str | None) -> str:
     if not source:
         return f"{RAW}/none"
     path = local_path(source)
-    return f"{RAW}/{_folder_name(source)}" if path is None else path
+    return f"{RAW}/{folder_name(source)}" if path is None else path
 
 
-def _folder_name(source: str) -> str:
+def folder_name(source: str) -> str:
+    """Return a source as the name of a folder; what is fetched is in the folder of that name."""
     scheme = scheme_of(source)
     if not scheme.hashed_name:
         return NOT_IN_NAMES.sub("-", source)
@@ -200,7 +201,7 @@ def given_sources(config: Mapping[str, Any]) -> list[str]:
 def to_fetch(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return {name of its folder: {source, sha256}} for every source that is not local."""
     return {
-        _folder_name(source): {"source": source, "sha256": sha256}
+        folder_name(source): {"source": source, "sha256": sha256}
         for _, _, source, sha256 in named_sources(config)
         if scheme_of(source).fetcher
     }

@@ -184,6 +184,16 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
     return config
 
 
+def name_fault(name: str, folder: bool = False) -> str:
+    """Return what is wrong with the name of a file that must be there; empty if nothing. `folder`: it may be one."""
+    if not name.strip() or not name.isprintable() or set(name) & set("{}"):
+        reason = "a name of blanks, or with line breaks, tabs or braces, which Snakemake reads as wildcards"
+        return f"{name!r}: {reason}; rename it"
+    if not Path(name).exists():
+        return f"{name}: no such file or folder"
+    return f"{name}: is a folder; name a file" if Path(name).is_dir() and not folder else ""
+
+
 def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     """Raise GradusError if a file that the config names does not exist, or is a folder.
 
@@ -195,14 +205,8 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     named = [(key, path) for key, path in paths if path is not None]
     faults = []
     for path, name in named:
-        if not name.strip() or not name.isprintable() or set(name) & set("{}"):
-            key = ".".join(map(str, path))
-            reason = "the name is blank, or has line breaks, tabs, or braces, which Snakemake treats as wildcards"
-            faults.append(f"{where(path, files)}: {key}: {name!r}: {reason}; rename the file")
-        elif not Path(name).exists():
-            faults.append(f"{where(path, files)}: {name}: no such file or folder")
-        elif Path(name).is_dir() and path[0] == "data":
-            faults.append(f"{where(path, files)}: {name}: is a folder; name a file")
+        if wrong := name_fault(name, folder=path[0] != "data"):
+            faults.append(f"{where(path, files)}: {wrong}")
     if faults:
         raise refusal(faults)
 

@@ -127,14 +127,23 @@ def score(
     return Scores(values, level, mixed, compared, training)
 
 
-def check_splits(mix: Mapping[str, Counter[str]]) -> None:
-    """Raise GradusError if there are no rows to train on or to test with."""
+def check_splits(mix: Mapping[str, Counter[str]], evaluated: str) -> None:
+    """Raise GradusError if there is nothing to train on, or nothing in the first split that is evaluated: its answers
+    are also what the served file, its quantizations and its speed are measured by.
+    """
     total = sum(sum(counts.values()) for counts in mix.values())
-    for split in ("train", "test"):
+    for split in ("train", evaluated):
         if not sum(mix[split].values()):
+            found = ", ".join(f"{name} {sum(mix[name].values())}" for name in SPLITS if mix[name])
+            advice = {
+                "eval-hard": "It is made of test rows of the hardest level that bring no split",
+                "eval-unseen": "It is made of whole groups; rows without a group never get there",
+            }.get(split, "There are too few rows, too many near-copies, or every row is of one split or difficulty")
             raise GradusError(
-                f"none of {total} records is in {split}. There are too few rows, too many near-copies, or "
-                "all rows have the same split or difficulty: check data/split.json, and split in the config."
+                f"of {total} records none is in {split} ({found or 'no rows'}). {advice}: look at data/split.json, "
+                "and at split in the config"
+                + ("" if split == "train" else ", or name another split first in evaluate.splits")
+                + "."
             )
 
 
@@ -163,7 +172,7 @@ if job := find_job(globals()):
             each = {name: float(column[number]) for name, column in found.mixed.items()}
             line = {"id": row.id, "split": row.split, "difficulty": row.difficulty, "score": float(found.mix[number])}
             table.write(dump_line({**line, "scores": {**each, **found.compared.get(row.id, {})}}))
-        check_splits(counted)
+        check_splits(counted, job.params.evaluated)
         check_phases(counted["train"], curriculum, found.training)
         trained = set(groups["train"]) - {""}
         write_json(

@@ -1,7 +1,6 @@
 """Count the tokens of rows with the base's tokenizer if it is on this machine, else estimate them from characters."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from yaml import YAMLError
 
 from scripts.common.records import Record
+from scripts.common.sources import fetched_sha256, folder_name, location, require_sha256
 from scripts.config.reading import load_yaml
 
 CHARACTERS = 3  # per token, if there is no tokenizer; English has four or five, so this estimate is conservative
@@ -61,19 +61,17 @@ def find_tokenizer(base: Mapping[str, Any], root: Path) -> Path | None:
     for run in runs_on(base, root):
         if (run / "tokenizer" / "tokenizer.json").is_file():
             return run / "tokenizer"
-    name = re.sub(r"[^A-Za-z0-9.@+-]+", "-", base["source"])
-    kept = root / ".work" / "tokenizers" / name
+    source = base["source"]
+    kept = root / ".work" / "tokenizers" / folder_name(source)
     if (kept / "tokenizer.json").is_file():
         return kept
-    own = base["source"].startswith("path:")
-    fetched = root / base["source"].removeprefix("path:") if own else root / "data" / "raw" / name
+    fetched = root / location(source)
     if not fetched.is_dir():
         return None
-    from scripts.common.sources import require_sha256
-    from scripts.train.prepare_tokenizer import prepare  # importing transformers takes seconds, so the result is kept
+    from scripts.train.prepare_tokenizer import prepare  # imports transformers: seconds, so its result is kept
 
-    require_sha256(fetched, None if own else base.get("sha256"))
-    prepare(base["source"], fetched, base.get("gguf"), base.get("pad_token"), kept)
+    require_sha256(fetched, fetched_sha256({"sha256": None, **base}))
+    prepare(source, fetched, base.get("gguf"), base.get("pad_token"), kept)
     return kept
 
 

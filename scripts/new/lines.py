@@ -6,7 +6,7 @@ from typing import Any
 from scripts.new.defaults import default
 from scripts.new.difficulty import LEVELS, QUANTILES
 from scripts.new.looks import Looks
-from scripts.new.plan import Plan, name_all
+from scripts.new.plan import EVALUATED, Plan, name_all
 from scripts.new.write import Line
 
 SECTIONS = {
@@ -20,7 +20,6 @@ SECTIONS = {
     "evaluate": "which held-out rows are answered, and how",
     "report": "what the report shows",
 }
-HELD_OUT = ("test", "eval-hard", "eval-unseen")
 HARDER = {
     "facts": "a row with more checks is harder",
     "length": "a longer row is harder",
@@ -119,9 +118,9 @@ def make_lines(plan: Plan) -> Iterator[Line]:
     counted = explain_lengths(plan)
     longest = f"your longest row has {plan.lengths.longest:,} tokens, {counted}"
     yield Line("train.max_length", plan.max_length, f"{longest}; the rest is headroom. Also Ollama's context")
-    asked = [name for name in HELD_OUT if plan.budget.splits.get(name)]
-    if asked != list(HELD_OUT):
-        missing = name_all([name for name in HELD_OUT if name not in asked])
+    asked = [name for name in EVALUATED if plan.budget.splits.get(name)]
+    if asked != list(EVALUATED):
+        missing = name_all([name for name in EVALUATED if name not in asked])
         yield Line("evaluate.splits", asked, f"no rows fall into {missing}")
     longest = f"your longest answer has {plan.lengths.longest_answer:,} tokens, {counted}"
     yield Line("evaluate.max_tokens", plan.max_tokens, longest)

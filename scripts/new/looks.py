@@ -338,9 +338,10 @@ def look(files: Sequence[str], prompt: str | None = None, response: str | None =
 
 
 def make(rows: Sequence[Row], looks: Looks, shapes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the record fields of valid rows; add rejected rows and the rows' system prompt to `looks`."""
+    """Return the record fields of the rows that can be used; note the others, and the rows' system prompt."""
     usable: list[dict[str, Any]] = []
-    systems = Counter[str]()
+    systems = Counter[str]()  # by their words, as `ingest` compares them
+    written: dict[str, str] = {}  # the first of each as it stands
     for row in rows:
         try:
             if row.value is None:
@@ -361,13 +362,16 @@ def make(rows: Sequence[Row], looks: Looks, shapes: Mapping[str, str]) -> list[d
         for turn in turns:
             system = turn.pop("system", None)
             if system is not None:
-                systems[" ".join(system.split())] += 1
+                words = " ".join(system.split())
+                systems[words] += 1
+                written.setdefault(words, system)
             if len(turns) > 1:
                 turn["thread"] = place
             usable.append({"source": place, **turn})
     if systems:
-        looks.system_prompt = systems.most_common(1)[0][0]
-        if others := sum(systems.values()) - systems[looks.system_prompt]:
+        [(words, count)] = systems.most_common(1)
+        looks.system_prompt = written[words]
+        if others := systems.total() - count:
             looks.notes.append(
                 f"{others:,} answers have a different system prompt than most; make it the same, or remove it"
             )

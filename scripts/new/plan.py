@@ -22,6 +22,7 @@ FEW_ROWS = 1_500  # with fewer, a tenth of them is too small a test set
 MANY_ROWS = 10_000  # with more, a tenth of them is more than is evaluated
 VALID_ROWS, TEST_ROWS = 500, 1_000  # enough in that case
 FEW_GROUPS = 20
+EVALUATED = ("test", "eval-hard", "eval-unseen")
 
 
 @dataclass
@@ -96,6 +97,23 @@ def choose_split(records: Sequence[Record]) -> dict[str, tuple[Any, str]]:
     return changed
 
 
+def check_evaluated(places: Sequence[str], records: Sequence[Record], contaminated: int) -> None:
+    """Raise GradusError if no row is held out to be asked. `contaminated`: rows left out because training asks them."""
+    if set(places) & set(EVALUATED):
+        return
+    if all(record.split for record in records):
+        advice = "Every row brings its split: mark some as test, or leave the column out"
+    elif contaminated:
+        advice = (
+            f"Training rows ask nearly what all {contaminated:,} held-out rows ask: bring rows that differ more, or "
+            "give those that belong together a column `group`"
+        )
+    else:
+        advice = "Bring more rows, or rows of more groups"
+    found = ", ".join(f"{name} {count:,}" for name, count in Counter(filter(None, places)).items()) or "none is left"
+    raise GradusError(f"no row would be held out to evaluate the model on ({found}). {advice}")
+
+
 def share_of(part: int, whole: int) -> float:
     """Return the share of about `part` rows, rounded to one significant digit."""
     return float(f"{part / whole:.1g}")
@@ -131,6 +149,7 @@ def make_plan(
     split = choose_split(records)
     held_out = hold_out(records, default("split") | {key: value for key, (value, _) in split.items()})
     places = difficulty.mark_hard(held_out.places, records, levels)
+    check_evaluated(places, records, held_out.contaminated)
     parameters = count_parameters(base)
     machine = this_machine(base, Path())
     planned = make_budget(places, levels, phases, measured, max_tokens, parameters or PARAMETERS, machine, minutes)

@@ -7,6 +7,7 @@ device) are equal. Otherwise this is refused, with the reason; then compare thei
 import argparse
 import fnmatch
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,11 +66,18 @@ def compare_bits(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, An
     return {"equal": not differing, "files": a, "differing": differing}
 
 
-def flatten(metrics: Mapping[str, Any], name: str = "") -> dict[str, float]:
-    """Return {model/split/metric: value} of a metrics.json."""
+def flatten(metrics: Mapping[str, Any], name: str = "") -> dict[str, float | None]:
+    """Return {model/split/metric: value} of a metrics.json; None where no row counts for the metric."""
     if "value" in metrics:
-        return {name: float(metrics["value"])}
+        return {name: None if metrics["value"] is None else float(metrics["value"])}
     return {k: v for key, part in metrics.items() for k, v in flatten(part, f"{name}/{key}".lstrip("/")).items()}
+
+
+def difference(one: float | None, two: float | None) -> float:
+    """Return by how much two values differ: infinitely if only one of them is None."""
+    if one is None or two is None:
+        return 0.0 if one is two else math.inf
+    return abs(one - two)
 
 
 def compare_metrics(one: Mapping[str, Any], two: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
@@ -78,7 +86,7 @@ def compare_metrics(one: Mapping[str, Any], two: Mapping[str, Any], tolerance: f
     if a.keys() != b.keys():
         raise GradusError(f"the runs have different metrics: {', '.join(sorted(a.keys() ^ b.keys())[:3])} …")
     pairs = {name: [a[name], b[name]] for name in sorted(a)}
-    differing = {name: pair for name, pair in pairs.items() if abs(pair[0] - pair[1]) > tolerance}
+    differing = {name: pair for name, pair in pairs.items() if difference(*pair) > tolerance}
     return {"equal": not differing, "tolerance": tolerance, "metrics": pairs, "differing": differing}
 
 
@@ -96,7 +104,7 @@ def main() -> None:
         else:
             metrics = [read_json(path.parent / "metrics.json") for path in (given.one, given.two)]
             result = compare_metrics(metrics[0], metrics[1], given.tolerance)
-            largest = max((abs(a - b) for a, b in result["metrics"].values()), default=0)
+            largest = max((difference(*pair) for pair in result["metrics"].values()), default=0)
             print(
                 f"{len(result['metrics'])} metrics, {len(result['differing'])} differ; largest difference {largest:.3f}"
             )

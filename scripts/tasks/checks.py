@@ -5,13 +5,15 @@ metrics, so that an edited metric reruns only grading, not `ingest`.
 """
 
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 from scripts.common.errors import GradusError
-from scripts.common.own_code import call, is_own, load, outline
+from scripts.common.own_code import call, is_own
 from scripts.common.records import Record
 from scripts.common.strict_json import check_schema, strict_json
 from scripts.tasks.aws_commands import parse_command
+from scripts.tasks.own import load_own
 
 Check = Callable[[Record, Mapping[str, Any] | None], str | None]
 
@@ -44,17 +46,26 @@ CHECKS: dict[str, Check] = {"extract": json_object, "command": aws_command}
 
 
 def base_of(task: str) -> str:
-    """Return the built-in task: the task itself, or the one that the user's own file extends; empty if none."""
-    return str(outline(task).constants.get("BASE") or "") if is_own(task) else task
+    """Return the built-in task whose rows a task has: itself, or BASE or TASK's name in a file of the user's own."""
+    return _base(load_own(task)) if is_own(task) else task
+
+
+def _base(module: ModuleType) -> str:
+    task = getattr(module, "TASK", None)
+    return str(getattr(module, "BASE", "") if task is None else task.name)
 
 
 def load_check(task: str) -> Check | None:
-    """Return the check of a task's rows: that of a built-in task, or a file's TASK, BASE and CHECK combined."""
+    """Return the check of a task's rows: of a built-in one, or what a file and the task that it extends ask, together.
+
+    Raises GradusError if the file defines no task.
+    """
     if not is_own(task):
         return CHECKS.get(task)
-    module = load(task)
-    own = module.TASK.check if hasattr(module, "TASK") else getattr(module, "CHECK", None)
-    base = CHECKS.get(base_of(task))
+    module = load_own(task)
+    given = getattr(module, "TASK", None)
+    own = getattr(module, "CHECK", None) if given is None else given.check
+    base = CHECKS.get(_base(module))
 
     def check(record: Record, schema: Mapping[str, Any] | None) -> str | None:
         wrong = base(record, schema) if base else None

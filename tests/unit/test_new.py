@@ -284,7 +284,7 @@ def test_the_same_rows_give_the_same_bytes():
         ("junk.csv", b"a,b\n\xff\xfe\x00,1\n", "junk.csv: none of its .* rows can be read; line 2: not "),
         ("junk.parquet", b"PAR1" + bytes(500), "junk.parquet: not a Parquet file"),
         ("semi.csv", b"prompt;response\n" + b"a;b\n" * 200, "separator other than commas"),
-        ("x{y}.jsonl", b'{"prompt": "a", "response": "b"}\n', "braces; rename the file"),
+        ("x{y}.jsonl", b'{"prompt": "a", "response": "b"}\n', "braces.*; rename it"),
         (
             "same.jsonl",
             b"".join(b'{"prompt": "%d", "response": "yes"}\n' % n for n in range(150)),
@@ -316,6 +316,12 @@ def test_rows_outside_the_project_are_refused(project, monkeypatch):
     monkeypatch.chdir(project / "inner")
     with pytest.raises(GradusError, match="outside the project's folder"):
         new(["../rows.jsonl"], "my-task")
+
+
+def test_a_folder_of_rows_is_refused(project):
+    (project / "rows").mkdir()
+    with pytest.raises(GradusError, match="rows: a folder; name a file"):
+        new(["rows"], "my-task")
 
 
 def test_few_rows_go_on_if_asked_for():
@@ -371,19 +377,35 @@ def test_whole_groups_are_held_out_where_there_are_enough():
     assert config["evaluate"]["splits"] == ["test", "eval-hard"]
 
 
-def test_the_system_turn_of_conversations_is_kept():
-    turns = [
+def conversations(system, count=120):
+    roles = ("system", "user", "assistant")
+    return [
         {
             "messages": [
-                {"role": r, "content": c}
-                for r, c in (("system", "Be brief."), ("user", text(n)), ("assistant", text(n + 600)))
+                {"role": role, "content": content}
+                for role, content in zip(roles, (system, text(n), text(n + 600)), strict=True)
             ]
         }
-        for n in range(120)
+        for n in range(count)
     ]
-    config, report = config_of(write_rows([*turns, {"group": "a row without a conversation"}]))
+
+
+def test_the_system_turn_of_conversations_is_kept():
+    config, report = config_of(write_rows([*conversations("Be brief."), {"group": "a row without a conversation"}]))
     assert config["chat"]["system_prompt"] == "Be brief."
     assert "rows.jsonl:121: messages: missing" in report
+
+
+def test_a_system_turn_of_several_lines_keeps_them():
+    prompt = "You answer questions.\n\nRules:\n- be  brief\n- name the file: #1"
+    config, _ = config_of(write_rows(conversations(prompt)))
+    assert config["chat"]["system_prompt"] == prompt
+
+
+def test_rows_of_which_none_is_held_out_are_refused():
+    """evaluate.splits would be empty, which the check of the config refuses."""
+    with pytest.raises(GradusError, match=r"no row would be held out .*\(train 200\)\. Every row brings its split"):
+        new([write_rows(qa(split="train"))], "my-task")
 
 
 def test_held_out_rows_that_training_rows_ask_too_are_foreseen():
@@ -393,8 +415,10 @@ def test_held_out_rows_that_training_rows_ask_too_are_foreseen():
         return " ".join(f"{draw.getrandbits(48):012x}" for _ in range(count))
 
     bodies = [words(30) for _ in range(4)]
-    rows = [{"prompt": f"{bodies[n % 4]} {words(8)}", "response": text(n)} for n in range(200)]
-    config, report = config_of(write_rows(rows))
+    alike = [{"prompt": f"{bodies[n % 4]} {words(8)}", "response": text(n)} for n in range(200)]
+    with pytest.raises(GradusError, match="no row would be held out .* Training rows ask nearly what all"):
+        new([write_rows(alike)], "my-task")
+    config, report = config_of(write_rows([*alike, *qa()]))
     assert config["decontaminate"] == {"found": "leave-out"}
     assert "held-out rows that are nearly the same as training rows" in report
     config, _ = config_of(write_rows(qa()), "clean")

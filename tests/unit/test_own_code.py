@@ -80,9 +80,26 @@ def test_ingest_rejects_what_the_base_or_the_files_own_check_rejects(tmp_path):
     assert [item["reason"].split(",")[0] for item in ingest.rejected] == ["not a JSON object", "too many"]
 
 
+@pytest.mark.parametrize("task", ["EXTRACT", "replace(EXTRACT, check=lambda record, schema: None)"])
+def test_a_built_in_task_by_another_name_keeps_its_check(tmp_path, task):
+    """Else rows that are no objects would pass, and grading would fail after training."""
+    text = f"from dataclasses import replace\nfrom scripts.tasks.extract import EXTRACT\nTASK = {task}\n"
+    check = load_check(write(tmp_path, text))
+    assert "not a JSON object" in check(Record("a", "no object", "my_task"), None)
+    assert check(Record("a", "{}", "my_task"), None) is None
+
+
+def test_a_metric_replaces_the_one_of_its_name_over_a_whole_split(tmp_path):
+    file = write(tmp_path, "BASE = 'classify'\nMETRICS = {'macro_f1': lambda record, answer, stopped: 0.25}\n")
+    record = Record("a", "yes", "my_task")
+    _, table, _ = grade([record], [{"id": record.id, "text": "yes", "stopped": True}], load_task(file))
+    assert table["macro_f1"]["value"] == 0.25
+
+
 def test_a_task_that_extends_classify_needs_two_labels_too(tmp_path):
     assert base_of(write(tmp_path, 'BASE = "classify"\nMETRICS = {}\n')) == "classify"
-    assert base_of(write(tmp_path, "METRICS = {}\n")) == ""
+    assert base_of(write(tmp_path, "from scripts.tasks.classify import CLASSIFY as TASK\n")) == "classify"
+    assert base_of(write(tmp_path, "METRICS = {'one': len}\n")) == ""
     assert base_of("qa") == "qa"
 
 
@@ -95,8 +112,18 @@ def test_a_task_that_extends_classify_needs_two_labels_too(tmp_path):
             "my_task.py:2: cannot be loaded: ModuleNotFoundError: No module named 'nosuchmodule'",
         ),
         ("x = 1\n", "defines neither TASK nor METRICS"),
-        ("METRICS = {'a': 1}\n", "METRICS is {'a': 1}; it must be a dict {name: function}"),
-        ("TASK = 'qa'\n", "TASK is 'qa'; it must be a Task"),
+        ("METRICS = {'a': 1}\n", "METRICS is {'a': 1}; it takes {name: function}"),
+        ("TASK = 'qa'\n", "TASK is 'qa'; it takes a Task"),
+        ("TASK = 3\n", "TASK is 3; it takes a Task"),
+        ("from scripts.tasks.qa import QA as TASK\nMETRICS = {'a': len}\n", "METRICS beside TASK has no effect"),
+        ("METRICS = {'stopped': len}\n", "a metric cannot be called 'stopped' (every task has that one); rename it"),
+        ("METRICS = {'id': len}\n", "a metric cannot be called 'id'"),
+        (
+            "from scripts.tasks.task import Task\nTASK = Task('a', {'id': len}, 'id')\n",
+            "a metric cannot be called 'id'",
+        ),
+        ("METRICS = {'a': len}\nBINARY = 5\n", "BINARY is 5; it takes a set of names"),
+        ("METRICS = {'a': len}\nBINARY = 'a'\n", "BINARY is 'a'; it takes a set of names"),
         ("METRICS = {'a': len}\nHEADLINE = 'b'\n", "headline: no row metric 'b'; known metrics: a"),
         ("METRICS = {'a': len}\nBINARY = {'c'}\n", "binary: no row metric 'c'; known metrics: a"),
     ],
@@ -105,6 +132,9 @@ def test_a_file_that_cannot_be_a_task_says_why(tmp_path, text, words):
     file = write(tmp_path, text)
     with pytest.raises(GradusError, match=re.escape(words)):
         load_task(file)
+    if "over rows" not in words:  # only metrics' names need the built-in tasks
+        with pytest.raises(GradusError, match=re.escape(words)):  # in ingest, before training
+            load_check(file)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

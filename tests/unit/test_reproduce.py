@@ -115,6 +115,12 @@ def test_metrics_that_are_not_the_same_ones_are_refused():
         compare_metrics({"a": {"value": 1}}, {"b": {"value": 1}}, 0.1)
 
 
+def test_a_metric_that_no_row_counts_for_is_compared_too():
+    one = {"exact": {"value": 0.5}, "checks": {"value": None}}
+    assert compare_metrics(one, one, 0.1)["equal"]
+    assert compare_metrics(one, one | {"checks": {"value": 0.0}}, 0.1)["differing"] == {"checks": [None, 0.0]}
+
+
 def test_the_fingerprint_holds_what_shapes_bits(monkeypatch):
     first = fingerprint({"train": 2, "evaluate": 1}, "AVX2 = 1")
     assert len(first["lock"]) == 64
@@ -165,12 +171,12 @@ class LocalModules(modulefinder.ModuleFinder):
 
 def test_every_local_module_that_a_script_can_reach_is_in_its_fingerprint():
     missing = {}
-    for script in (ROOT / "scripts").glob("*/*.py"):
+    for script in (ROOT / "scripts").glob("**/*.py"):
         finder = LocalModules([str(ROOT)])
         finder.run_script(str(script))
         files = [Path(module.__file__) for module in finder.modules.values() if module.__file__]
         reached = {file / "__init__.py" if file.is_dir() else file for file in files}
-        missing[script.name] = reached - {path for path, _, _ in local_files(script)}
+        missing[script.relative_to(ROOT)] = reached - {path for path, _, _ in local_files(script)}
     assert not any(missing.values()), missing
 
 
@@ -261,7 +267,7 @@ def test_a_lock_is_held_as_long_as_its_process_lives(tmp_path, monkeypatch):
     assert other.stdout.readline() == "held\n"
     monkeypatch.setenv(guard.VARIABLE, "")
     guard.mark()
-    with pytest.raises(GradusError, match=rf"another run is at work in this folder \(process {other.pid}\)"):
+    with pytest.raises(GradusError, match=rf"another run is active in this folder \(process {other.pid}\)"):
         guard.hold(lock)
     other.kill()
     other.wait()

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -203,11 +204,19 @@ def test_a_rows_bytes_do_not_hang_on_other_rows(tmp_path):
 
 
 def test_a_split_without_rows_stops_before_training(tmp_path):
-    from collections import Counter, defaultdict
-
     counts = defaultdict(Counter, {"train": Counter(easy=3)})
-    with pytest.raises(GradusError, match="none of 3 records is in test"):
-        check_splits(counts)
+    with pytest.raises(GradusError, match="of 3 records none is in test"):
+        check_splits(counts, "test")
+
+
+def test_the_split_that_is_evaluated_first_is_the_one_that_needs_rows():
+    counts = defaultdict(Counter, {"train": Counter(easy=3), "test": Counter(easy=1)})
+    check_splits(counts, "test")
+    with pytest.raises(GradusError, match=r"in eval-unseen \(train 3, test 1\).*rows without a group never get there"):
+        check_splits(counts, "eval-unseen")
+    del counts["test"]
+    counts["eval-unseen"]["easy"] = 1
+    check_splits(counts, "eval-unseen")
 
 
 # --- validity
