@@ -320,7 +320,7 @@ def test_rows_outside_the_project_are_refused(project, monkeypatch):
 
 def test_a_folder_of_rows_is_refused(project):
     (project / "rows").mkdir()
-    with pytest.raises(GradusError, match="rows: a folder; name a file"):
+    with pytest.raises(GradusError, match="rows: is a folder; name a file"):
         new(["rows"], "my-task")
 
 
