@@ -13,12 +13,12 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from scripts.common.io import atomic_path  # noqa: E402
 
-COLOURS = ["#7fb069", "#e6aa3c", "#c8553d", "#457b9d", "#6d597a"]
+COLORS = ["#7fb069", "#e6aa3c", "#c8553d", "#457b9d", "#6d597a"]
 
 
 def level_colors(count: int) -> list[str]:
     """Return colors for levels or phases, from green through amber to red."""
-    scale = LinearSegmentedColormap.from_list("levels", COLOURS[:3], N=count)
+    scale = LinearSegmentedColormap.from_list("levels", COLORS[:3], N=count)
     return [to_hex(scale(number)) for number in range(count)]
 
 

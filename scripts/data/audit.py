@@ -25,7 +25,7 @@ from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.plots import COLOURS, level_colors, save
+from scripts.common.plots import COLORS, level_colors, save
 from scripts.common.records import SPLITS, Record, read_records
 from scripts.common.strict_json import strict_json
 from scripts.common.tokens import TokenCounter
@@ -140,7 +140,7 @@ def shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
 def draw_lengths(tally: Tally) -> Figure:
     """Plot histograms of prompt and response lengths in tokens."""
     figure, panels = pyplot.subplots(1, 2, figsize=(8, 2.4))
-    for axes, name, color in zip(panels, ("prompt", "response"), COLOURS[3:], strict=False):
+    for axes, name, color in zip(panels, ("prompt", "response"), COLORS[3:], strict=False):
         values = np.array(tally.lengths[name] if tally.lengths[name] else [0])
         axes.hist(np.minimum(values, np.percentile(values, 99)), bins=40, color=color)
         axes.set_xlabel(f"{name}, tokens (longest 1 % at the right edge)")
@@ -170,7 +170,7 @@ def draw_counts(counts: Mapping[str, int], what: str) -> Figure:
     """Plot counts as bars, the most frequent first."""
     shown = Counter(counts).most_common(30)
     figure, axes = pyplot.subplots(figsize=(8, 0.5 + 0.22 * len(shown)))
-    axes.barh([name[:40] for name, _ in shown], [count for _, count in shown], color=COLOURS[3])
+    axes.barh([name[:40] for name, _ in shown], [count for _, count in shown], color=COLORS[3])
     axes.invert_yaxis()
     axes.set_xlabel(what)
     axes.spines[["top", "right"]].set_visible(False)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.plots import COLOURS, level_colors, save
+from scripts.common.plots import COLORS, level_colors, save
 from scripts.common.records import SPLITS
 from scripts.report.layout import Metrics, Models, asked_splits, quant_label, row_count
 
@@ -30,9 +30,9 @@ def draw_difficulty(mix: Mapping[str, Mapping[str, int]], levels: Sequence[str])
     figure, axes = pyplot.subplots(figsize=(7, 2.6))
     splits = [split for split in SPLITS if split in mix]
     left = [0] * len(splits)
-    for level, colour in zip(levels, level_colors(len(levels)), strict=True):
+    for level, color in zip(levels, level_colors(len(levels)), strict=True):
         counts = [mix[split].get(level, 0) for split in splits]
-        axes.barh(splits, counts, left=left, color=colour, label=level)
+        axes.barh(splits, counts, left=left, color=color, label=level)
         left = [a + b for a, b in zip(left, counts, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel("rows")
@@ -59,17 +59,17 @@ def draw_loss(histories: Mapping[Training, Sequence[tuple[str, list[Mapping[str,
         start, number, by_phase = 0, arms.index(arm), level_colors(len(phases))
         for level, (phase, lines) in enumerate(phases):
             losses = [line["loss"] for line in lines]
-            colour = by_phase[level] if len(histories) == 1 else COLOURS[number % len(COLOURS)]
-            style = "-" if len(histories) == 1 else STYLES[number // len(COLOURS) % len(STYLES)]
+            color = by_phase[level] if len(histories) == 1 else COLORS[number % len(COLORS)]
+            style = "-" if len(histories) == 1 else STYLES[number // len(COLORS) % len(STYLES)]
             steps = range(start + 1, start + len(losses) + 1)
             if len(histories) <= FEW:
-                axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
+                axes.plot(steps, losses, color=color, alpha=0.25, linewidth=0.8)
             label = phase if len(histories) == 1 else arm_label(arm, histories)
             axes.plot(
                 steps,
                 smooth(losses, 20),
                 style,
-                color=colour,
+                color=color,
                 linewidth=width,
                 label=None if label in labeled else label,
             )
@@ -78,7 +78,7 @@ def draw_loss(histories: Mapping[Training, Sequence[tuple[str, list[Mapping[str,
                 (start + at, line["heldout_loss"]) for at, line in enumerate(lines, 1) if "heldout_loss" in line
             ]
             if held_out:
-                axes.plot(*zip(*held_out, strict=True), "o", color=colour, markeredgecolor="black", markersize=size)
+                axes.plot(*zip(*held_out, strict=True), "o", color=color, markeredgecolor="black", markersize=size)
                 marked = True
             start += len(losses)
             if len(histories) <= FEW:
@@ -148,8 +148,8 @@ def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]
                 [value for value, _, _ in drawn],
                 width,
                 label=bar["label"],
-                color="#b0b0b0" if number == 0 else COLOURS[(number + 2) % len(COLOURS)],
-                hatch=HATCHES[max(0, number - 1) // len(COLOURS) % len(HATCHES)],
+                color="#b0b0b0" if number == 0 else COLORS[(number + 2) % len(COLORS)],
+                hatch=HATCHES[max(0, number - 1) // len(COLORS) % len(HATCHES)],
                 edgecolor="white",
                 linewidth=0,
                 yerr=list(zip(*errors, strict=True)),
@@ -171,7 +171,7 @@ def draw_quants(quantization: Mapping[str, Any]) -> Figure:
     bf16 = quantization["quants"]["bf16"]["bytes"] / 1e6
     for number, (quant, row) in enumerate((q, r) for q, r in quantization["quants"].items() if q != "bf16"):
         served, place = quant == quantization["served"], (row["bytes"] / 1e6, row["mean_kl"])
-        axes.plot(*place, "o", color=COLOURS[2 if served else 3], ms=9 if served else 6)
+        axes.plot(*place, "o", color=COLORS[2 if served else 3], ms=9 if served else 6)
         axes.annotate(
             quant_label(quant) + (" (served)" if served else ""),
             place,

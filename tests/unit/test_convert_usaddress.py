@@ -35,7 +35,7 @@ def test_addresses_become_rows_that_satisfy_the_runs_schema(package):
     schema = json.loads((ROOT / "config/runs/us-address.schema.json").read_text())
     assert [check_schema(row["output"], schema) for row in rows] == ["", ""]
     assert left_out[0]["reason"] == "an intersection of two streets"
-    assert counts == {"read": "3 labelled addresses", "rows": 2, "left_out": {"an intersection of two streets": 1}}
+    assert counts == {"read": "3 labeled addresses", "rows": 2, "left_out": {"an intersection of two streets": 1}}
 
 
 def test_numbers_are_numbers_only_if_they_are_written_so():

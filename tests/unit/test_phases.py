@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.common.plots import COLOURS, level_colors
+from scripts.common.plots import COLORS, level_colors
 from scripts.config.check import load_schema
 from scripts.report.figures import draw_difficulty, draw_loss
 from scripts.train.shaping import NOT_SHAPING, not_shaping, shaping
@@ -21,8 +21,8 @@ def test_settings_are_divided_into_those_that_shape_and_the_others():
 
 
 def test_three_levels_keep_their_colors():
-    assert level_colors(3) == COLOURS[:3]
-    assert level_colors(2) == [COLOURS[0], COLOURS[2]]
+    assert level_colors(3) == COLORS[:3]
+    assert level_colors(2) == [COLORS[0], COLORS[2]]
     assert len(set(level_colors(7))) == 7
 
 

@@ -91,4 +91,4 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
                 except ValueError as error:
                     left_out.append({"source": source, "reason": str(error), "title": text})
     reasons = dict(Counter(item["reason"] for item in left_out))
-    return rows, left_out, {"read": f"{read} labelled addresses", "rows": len(rows), "left_out": reasons}
+    return rows, left_out, {"read": f"{read} labeled addresses", "rows": len(rows), "left_out": reasons}
