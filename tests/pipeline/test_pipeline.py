@@ -160,12 +160,12 @@ def test_the_report_stands_alone_and_shows_what_matters(project):
     assert text.count('class="example"') == 4
 
 
-def test_the_ollama_folder_is_complete(project):
-    folder = project.results / "ollama"
+def test_the_ollama_folder_is_complete(reference):
+    folder = reference.results / "ollama"
     text = (folder / "Modelfile").read_text()
     assert "FROM ./model.gguf" in text
     assert "You turn a request into one AWS CLI command." in text
-    assert (folder / "model.gguf").samefile(project.results / "export/tuned/Q4_K_M.gguf")
+    assert (folder / "model.gguf").samefile(reference.results / "export/tuned/Q4_K_M.gguf")
 
 
 def test_the_readmes_figures_are_printed(project):

@@ -18,16 +18,16 @@ def read(path):
     return json.loads(path.read_text())
 
 
-def test_the_hugging_face_folder_loads_and_answers(project):
+def test_the_hugging_face_folder_loads_and_answers(reference):
     import torch
     from huggingface_hub import ModelCard
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = project.results / "hf"
+    folder = reference.results / "hf"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
-    row = json.loads((project.results / "evaluate/tuned/bf16/test.answers.jsonl").read_text().splitlines()[0])
-    records = [json.loads(line) for line in (project.results / "curriculum/test.jsonl").read_text().splitlines()]
+    row = json.loads((reference.results / "evaluate/tuned/bf16/test.answers.jsonl").read_text().splitlines()[0])
+    records = [json.loads(line) for line in (reference.results / "curriculum/test.jsonl").read_text().splitlines()]
     prompt = next(r["prompt"] for r in records if r["id"] == row["id"])
     system = "You turn a request into one AWS CLI command."
     talk = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
@@ -37,7 +37,7 @@ def test_the_hugging_face_folder_loads_and_answers(project):
     assert len(out) <= 24
     assert row["text"].startswith(tokenizer.decode(out[:3]))  # llama.cpp's answer
     adapted = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(project.results / "base"), folder / "adapter"
+        AutoModelForCausalLM.from_pretrained(reference.results / "base"), folder / "adapter"
     )
     with torch.no_grad():
         one, other = (m(**inputs).logits[0, -1].float().log_softmax(-1) for m in (model, adapted))
@@ -48,7 +48,7 @@ def test_the_hugging_face_folder_loads_and_answers(project):
     assert len(card.data.eval_results) == 15
     for words in ("## Limits", "| test | 4 | exact |", "pypi:awscli==1.46.3", system):
         assert words in card.text
-    assert (folder / "model.safetensors").samefile(project.results / "export/tuned/merged/model.safetensors")
+    assert (folder / "model.safetensors").samefile(reference.results / "export/tuned/merged/model.safetensors")
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != SLOW])

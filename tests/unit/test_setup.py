@@ -83,5 +83,7 @@ def test_llama_cpp_survives_a_long_prompt_and_is_portable():
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
 def test_the_files_that_the_docs_name_are_there(page):
-    named = set(re.findall(r"`((?:scripts|rules|config|tests|docs|profiles|envs)/[\w./-]+)`", (ROOT / page).read_text()))
+    named = set(
+        re.findall(r"`((?:scripts|rules|config|tests|docs|profiles|envs)/[\w./-]+)`", (ROOT / page).read_text())
+    )
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
