@@ -187,7 +187,7 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
 def name_fault(name: str, folder: bool = False) -> str:
     """Return what is wrong with the name of a file that must be there; empty if nothing. `folder`: it may be one."""
     if not name.strip() or not name.isprintable() or set(name) & set("{}"):
-        reason = "a name of blanks, or with line breaks, tabs or braces, which Snakemake reads as wildcards"
+        reason = "the name is blank, or has line breaks, tabs or braces, which Snakemake reads as wildcards"
         return f"{name!r}: {reason}; rename it"
     if not Path(name).exists():
         return f"{name}: no such file or folder"

@@ -65,7 +65,8 @@ def test_other_file_names_are_refused(tmp_path, monkeypatch, name):
     if name.strip() and "/" not in name:
         (tmp_path / name).write_text('{"prompt": "q", "response": "r"}\n')
     text = refused({"data": {"files": [name]}}, tmp_path, monkeypatch)
-    assert "data.files" in text or "no such file" in text
+    assert "own.yaml:" in text
+    assert "rename it" in text or "no such file" in text
 
 
 @pytest.mark.parametrize("run", ODD_RUNS)
