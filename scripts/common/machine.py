@@ -66,7 +66,12 @@ def fingerprint(threads: Mapping[str, int], llama_cpp: str) -> dict[str, Any]:
         "system": f"{platform.system()} {' '.join(platform.libc_ver())}".strip(),
         "cpu": {key: cpu[key] for key in ("architecture", "vendor", "family", "model")},
         "instruction_set": [flag for flag in cpu["flags"] if flag.startswith(vector)],
-        "dispatch": {name: value for name, value in sorted(os.environ.items()) if name.startswith(DISPATCH)},
+        "dispatch": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            # where a library keeps its cache shapes no result, and torch sets that variable itself
+            if name.startswith(DISPATCH) and not name.endswith("_CACHE_DIR")
+        },
         "threads": dict(threads),
         "device": describe_device(),
         "llama_cpp": llama_cpp,

@@ -69,7 +69,7 @@ def test_a_read_only_folder_is_said(finished, table):
         code, text = finished.snakemake("results/tiny/figures/loss.svg")
         assert code != 0
         message = said(text)
-        assert "results/tiny/figures cannot be written" in message
+        assert "results/tiny/figures is not writable" in message
         table("read-only folder", "figures", "ends with", message.splitlines()[0][:90])
     code, text = finished.snakemake("results/tiny/figures/loss.svg")
     assert code == 0, text
