@@ -21,13 +21,15 @@ def _sync(path: Path) -> None:
 
 
 def _runs(process: int) -> bool:
+    import psutil  # only where something is left over
+
     try:
-        os.kill(process, 0)  # signal 0 only checks that the process exists
-    except ProcessLookupError:
+        # a killed process that nobody has waited for still exists, as a zombie
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    except OSError:  # it belongs to another user
+    except psutil.Error:  # it belongs to another user
         return True
-    return True
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from scripts.common.errors import GradusError
@@ -48,3 +50,17 @@ def test_a_line_that_is_not_json_is_named(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a":\n')
     with pytest.raises(GradusError, match=r"rows.jsonl:2: not JSON"):
         list(read_jsonl(tmp_path / "rows.jsonl"))
+
+
+def test_what_a_killed_process_left_is_removed_even_before_anybody_waited_for_it(tmp_path):
+    process = subprocess.Popen(["sleep", "60"])
+    left = tmp_path / f".rows.json.{process.pid}.part"
+    left.mkdir()
+    write_json(tmp_path / "rows.json", 1)
+    assert left.exists()  # its writer lives
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    write_json(tmp_path / "rows.json", 2)
+    assert not left.exists()
+    process.wait()
