@@ -35,8 +35,8 @@ wildcard_constraints:
     seed=r"\d+",
     phase="|".join(map(re.escape, PHASES)),
     model="|".join(map(re.escape, MODELS)),
-    quant="|".join([QUANTS, *(name for name, kind in resolved.KINDS.items() if not kind.gguf)]),
-    split="test|eval-hard|eval-unseen",
+    quant=FORMS,
+    split="valid|test|eval-hard|eval-unseen",
     check="|".join(map(re.escape, check_names())),
 
 

@@ -5,7 +5,7 @@ rule answer:
     """Answer one split with one model, greedily, with llama.cpp."""
     input:
         unpack(needed),
-        gguf=lambda w: f"results/{w.run}/export/{MODELS[w.model].weights}/{w.quant}.gguf",
+        gguf=gguf_file,
         records="results/{run}/curriculum/{split}.jsonl",
         contract="results/{run}/data/chat_contract.json",
     output:
@@ -16,7 +16,7 @@ rule answer:
     benchmark:
         "results/{run}/benchmarks/answer-{model}-{quant}-{split}.tsv"
     wildcard_constraints:
-        quant=QUANTS,  # a kind of model without a GGUF is answered by a rule of its own, as <model>/<kind>/<split>
+        quant=f"{QUANTS}|gguf",  # kinds without a GGUF have rules of their own, which write <model>/<kind>/<split>
     conda:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
@@ -25,10 +25,11 @@ rule answer:
         runtime=120,
     params:
         answer=lambda w: {
-            "max_rows": config["evaluate"]["max_rows"][w.split],
+            "max_rows": max_rows(w.split),
             **{key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads")},
         },
         options=lambda w: dict(MODELS[w.model].options),
+        own_template=lambda w: not MODELS[w.model].exported,
         code=code_fingerprint("evaluate/answer"),
     message:
         "{wildcards.model} ({wildcards.quant}) answers {wildcards.split}"

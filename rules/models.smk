@@ -10,6 +10,7 @@ TRAININGS = resolved.trainings(MODELS)
 SPLITS = config["evaluate"]["splits"]
 QUANT = config["export"]["quant"]
 QUANTS = r"[A-Z0-9_]+(-no-imatrix)?|bf16"  # what a quant is called; no kind of model is called so
+FORMS = "|".join([QUANTS, *(name for name, kind in resolved.KINDS.items() if not kind.exported)])
 
 
 def answer_folder(model, quant=QUANT):
@@ -57,11 +58,23 @@ def model_folder(model):
     return f"results/{{run}}/export/{model.weights}/merged" if model.trained else "results/{run}/base"
 
 
+def gguf_file(wildcards):
+    """The GGUF that a model answers from: one of this run's, or the user's own."""
+    model = MODELS[wildcards.model]
+    if not model.exported:
+        return model.given
+    return f"results/{wildcards.run}/export/{model.weights}/{wildcards.quant}.gguf"
+
+
 def needed(wildcards):
-    """The files that a model needs to answer, besides its weights and the records."""
-    return {
-        option: f"results/{wildcards.run}/{file}" for option, file in MODELS[wildcards.model].needs.items()
-    }
+    """The files that a model's options need to answer a split."""
+    files = MODELS[wildcards.model].needs(config)
+    return {name: path.format(**dict(wildcards)) for name, path in files.items()}
+
+
+def max_rows(split):
+    """The number of rows of a split that are asked at most."""
+    return config["advise"]["rows"] if split == "valid" else config["evaluate"]["max_rows"][split]
 
 
 def training_files(kind, trainings=None):

@@ -59,7 +59,7 @@ rule report:
         ggufs=[
             f"results/{{run}}/export/{model.name}/{quant}.gguf"
             for model in MODELS.values()
-            if model.gguf and model.weights == model.name
+            if model.exported and model.weights == model.name
             for quant in ("bf16", QUANT)
         ],
         base="results/{run}/base",

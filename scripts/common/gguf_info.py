@@ -91,3 +91,23 @@ def require_contract(path: str | Path, contract: ChatContract) -> dict[str, Any]
     facts = read_gguf(path)
     contract.require(str(path), facts["chat_template"], facts["end_of_turn_id"])
     return facts
+
+
+def own_template(path: str | Path) -> tuple[str, str, str]:
+    """Return a GGUF's chat template and the texts of its first and last token, "" where there is none.
+
+    Raises GradusError if it has no template.
+    """
+    reader = open_gguf(path, whole=True)
+    values = metadata(reader)
+    if not (template := values.get("tokenizer.chat_template")):
+        raise GradusError(
+            f"{path}: has no chat template, so nobody knows how to ask it; use an instruction-tuned model"
+        )
+    tokens = reader.fields["tokenizer.ggml.tokens"]
+
+    def text(name: str) -> str:
+        number = values.get(f"tokenizer.ggml.{name}_token_id")
+        return "" if number is None else str(tokens.contents(int(number)))
+
+    return str(template), text("bos"), text("eos")

@@ -5,11 +5,13 @@ Code asks the object; it never infers anything from a model's name.
 """
 
 import difflib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scripts.common.errors import GradusError
+from scripts.common.own_code import is_own
 
 Config = Mapping[str, Any]
 
@@ -18,18 +20,33 @@ Config = Mapping[str, Any]
 class Kind:
     """Properties that all models of a kind share."""
 
-    gguf: bool  # llama.cpp answers from a GGUF, so the model has quants; otherwise the kind has its own answering rule
+    exported: bool  # this run makes its GGUF, so it has quants
     trained: bool  # it has an adapter, and its answers show whether training taught it to stop
     checks: tuple[str, ...]  # fidelity checks of each such model
-    # keys that an entry may have besides its kind, and the file of the run that answering then needs, if any
-    options: Mapping[str, str | None] = field(default_factory=dict)
+    gguf: bool = False  # llama.cpp answers from a GGUF; otherwise the kind has its own answering rule
+    options: tuple[str, ...] = ()  # keys that an entry may have besides its kind; what they need: `needs` below
+    tasks: tuple[str, ...] = ()  # built-in tasks that it can answer; all if empty
 
 
 TAKEN = ("modelfile",)  # files beside the models' folders in results/<run>/export, in lowercase
 CHECKS = ("merge", "gguf")  # those that are made of a single model, in the order of the steps that they judge
+PROMPT = ("system_prompt", "examples")
+LLAMA = (*PROMPT, "constrained")
 KINDS = {
-    "base": Kind(gguf=True, trained=False, checks=("gguf",)),
-    "trained": Kind(gguf=True, trained=True, checks=("merge", "gguf"), options={"merged_into": None}),
+    "base": Kind(exported=True, gguf=True, trained=False, checks=("gguf",), options=LLAMA),
+    "trained": Kind(exported=True, gguf=True, trained=True, checks=("merge", "gguf"), options=("merged_into", *LLAMA)),
+    "gguf": Kind(exported=False, gguf=True, trained=False, checks=(), options=LLAMA),
+    "endpoint": Kind(exported=False, trained=False, checks=(), options=PROMPT),
+    "nearest": Kind(exported=False, trained=False, checks=()),
+    "majority": Kind(exported=False, trained=False, checks=(), tasks=("classify",)),
+    "linear": Kind(exported=False, trained=False, checks=(), tasks=("classify",)),
+}
+# what `contenders: true` adds to `models`, unless there is an entry of that name, or of that kind without options
+CONTENDERS: Mapping[str, Mapping[str, Any]] = {
+    "few-shot": {"examples": {"count": 4, "choose": "nearest"}},
+    "nearest": {"nearest": {}},
+    "majority": {"majority": {}},
+    "linear": {"linear": {}},
 }
 
 
@@ -55,6 +72,7 @@ class Model:
     training: Training | None = None
     merged_into: str | None = None  # bf16 or nf4; None if nothing is merged
     group: str | None = None  # its entry in `models`, if that entry is a group
+    given: Any = None  # the value of its kind's key in the config: the path of a GGUF, the settings of an endpoint
     options: Mapping[str, Any] = field(default_factory=dict)  # the options of its kind, from the config
     weights: str = ""  # the model whose weights it uses: itself, or the first with the same training and merge
 
@@ -64,24 +82,56 @@ class Model:
         return KINDS[self.kind].gguf
 
     @property
+    def exported(self) -> bool:
+        """Return whether this run makes the model's GGUF."""
+        return KINDS[self.kind].exported
+
+    @property
     def trained(self) -> bool:
         """Return whether this run trained the model."""
         return KINDS[self.kind].trained
 
+    def needs(self, config: Config) -> dict[str, str]:
+        """Return the files that its options need to answer, by the names of a rule's inputs, with wildcards."""
+        files: dict[str, str] = {}
+        if "examples" in self.options:
+            files["train"] = "results/{run}/curriculum/train.jsonl"
+            if "nearest" in every(self.options["examples"]["choose"]):
+                files["neighbors"] = "results/{run}/contenders/neighbors/{split}.jsonl"
+            if self.chooses:
+                files["chosen"] = "results/{run}/evaluate/{model}/examples.json"
+        match self.options.get("constrained"):
+            case "schema":
+                files["schema"] = config["data"]["schema"]
+            case "labels":
+                files["train"] = "results/{run}/curriculum/train.jsonl"
+            case str(grammar):
+                files["grammar"] = grammar
+        return files
+
     @property
-    def needs(self) -> dict[str, str]:
-        """Return the files in the run's folder that answering needs, keyed by the option that requires them."""
-        files = KINDS[self.kind].options
-        return {option: file for option in self.options if (file := files[option])}
+    def plain(self) -> bool:
+        """Return whether it is asked like everyone: contract's prompt, no examples, no grammar."""
+        return not self.options.keys() & set(LLAMA)
+
+    @property
+    def chooses(self) -> bool:
+        """Return whether the validation split decides about its examples: count or choice is a list."""
+        return any(isinstance(value, list) for value in self.options.get("examples", {}).values())
 
     def form(self, quant: str) -> str:
-        """Return the form in which it answers: a quant of its GGUF, or its kind if it has no GGUF."""
-        return quant if self.gguf else self.kind
+        """Return the form in which it answers: a quant, or its kind if this run makes no GGUF of it."""
+        return quant if self.exported else self.kind
 
     def describe(self) -> dict[str, Any]:
         """Return the model as a mapping, for scripts."""
         fields = {"name": self.name, "kind": self.kind, "trained": self.trained, "merged_into": self.merged_into}
-        return {**fields, "group": self.group, **({"training": vars(self.training)} if self.training else {})}
+        return {
+            **fields,
+            "group": self.group,
+            "options": dict(self.options),
+            **({"training": vars(self.training)} if self.training else {}),
+        }
 
 
 def resolve(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Model]:
@@ -94,20 +144,26 @@ def resolve(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Model]:
         for model in _expand(entry, settings):
             if model.name in found:
                 raise GradusError(f"{entry!r} and another entry both name a model {model.name!r}; rename one")
-            alike = (
-                other.weights
-                for other in found.values()
-                if (other.kind, other.training, other.merged_into) == (model.kind, model.training, model.merged_into)
-            )
-            found[model.name] = replace(model, weights=next(alike, model.name))
-    return found
+            found[model.name] = model
+    return {name: replace(model, weights=_owner(model, list(found.values()))) for name, model in found.items()}
+
+
+def _owner(model: Model, models: Sequence[Model]) -> str:
+    """Return the first model with the same weights; one that is asked plainly, if there is one."""
+    same = [
+        other
+        for other in models
+        if (other.kind, other.training, other.merged_into, other.given)
+        == (model.kind, model.training, model.merged_into, model.given)
+    ]
+    return next((other for other in same if other.plain), same[0]).name
 
 
 def _expand(entry: str, settings: Mapping[str, Any]) -> Iterator[Model]:
     kind = next(iter(kinds_of(settings)), "base")
     options = {name: value for name, value in settings.items() if name != kind}
     if kind != "trained":
-        yield Model(entry, kind, options=options)
+        yield Model(entry, kind, given=settings.get(kind), options=options)
         return
     trained = settings["trained"]
     merged_into = settings.get("merged_into", "bf16")
@@ -116,7 +172,35 @@ def _expand(entry: str, settings: Mapping[str, Any]) -> Iterator[Model]:
         return
     for arm in trained["arms"]:
         for seed in trained["seeds"]:
-            yield Model(f"{entry}-{arm}-{seed}", kind, Training(arm, seed), merged_into, entry, options)
+            yield Model(f"{entry}-{arm}-{seed}", kind, Training(arm, seed), merged_into, entry, options=options)
+
+
+def every(value: Any) -> list[Any]:
+    """Return a value that may be a list as a list."""
+    return list(value) if isinstance(value, list) else [value]
+
+
+def add_contenders(config: dict[str, Any]) -> None:
+    """Add the cheap alternatives to `models`, if `contenders` is true."""
+    if not config["contenders"]:
+        return
+    models, task = config["models"], config["data"]["task"]
+    there = list(models.values())
+    for name, settings in CONTENDERS.items():
+        kind = next(iter(kinds_of(settings)), "base")
+        known = any(kinds_of(entry) == [kind] for entry in there if kind != "base")
+        suits = not KINDS[kind].tasks or task in KINDS[kind].tasks
+        if suits and not known and name not in models:
+            models[name] = json.loads(json.dumps(settings))
+
+
+def given_files(config: Config) -> Iterator[tuple[list[str | int], str]]:
+    """Yield (path in the config, file) for each file of the user's that `models` names: GGUFs and grammars."""
+    for entry, settings in config["models"].items():
+        if "gguf" in settings:
+            yield ["models", entry, "gguf"], settings["gguf"]
+        if settings.get("constrained", "schema") not in ("schema", "labels"):
+            yield ["models", entry, "constrained"], settings["constrained"]
 
 
 def kinds_of(settings: Mapping[str, Any]) -> list[str]:
@@ -132,10 +216,10 @@ def compared_with(config: Config, models: Mapping[str, Model]) -> Model:
 
 
 def served(config: Config, models: Mapping[str, Model]) -> Model:
-    """Return the model that goes to Ollama and the Hub: `serve`, or the first trained one."""
+    """Return the model that goes to Ollama and the Hub: `serve`, or the first trained one that is asked plainly."""
     if config["serve"]:
         return models[config["serve"]]
-    return next(model for model in models.values() if model.trained)
+    return next(model for model in models.values() if model.trained and model.plain)
 
 
 def trainings(models: Mapping[str, Model]) -> list[Training]:
@@ -178,6 +262,7 @@ def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
         if len(kinds := kinds_of(settings)) > 1:
             yield ["models", entry], f"{' and '.join(kinds)} are two kinds of models; use a separate entry for each"
         yield from ((["models", entry, key], reason) for key, reason in _unknown(settings))
+        yield from ((["models", entry, key], reason) for key, reason in _unfit(settings, config["data"]))
         trained = settings.get("trained")
         if settings.get("merged_into") == "nf4" and config["train"]["base_weights"] == "bf16":
             yield (
@@ -198,7 +283,7 @@ def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
     listed = ", ".join(models)
     if len(models) < 2:
         yield ["models"], f"at least two models are needed for a comparison; configured: {listed or 'none'}"
-    if not any(model.trained for model in models.values()):
+    if not any(model.trained and model.plain for model in models.values()):
         yield ["models"], "none of the models is trained; add one, such as tuned: {trained: {arm: curriculum, seed: 1}}"
     for key in ("compare_with", "serve"):
         if config[key] and config[key] not in models:
@@ -206,16 +291,28 @@ def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
     serve = models.get(config["serve"] or "")
     if serve and not serve.trained:
         yield ["serve"], f"{serve.name!r} is not trained; name a trained model"
-    elif serve and not serve.gguf:
-        yield ["serve"], f"{serve.name!r} has no GGUF; name a model that llama.cpp runs"
+    elif serve and not serve.plain:
+        yield ["serve"], f"{serve.name!r} is the same model asked in another way; name {serve.weights!r} instead"
     elif serve and serve.weights != serve.name:
         yield ["serve"], f"{serve.name!r} has the same weights as {serve.weights!r}; name {serve.weights!r} instead"
+
+
+def _unfit(settings: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (key, reason) for each key that does not fit the task."""
+    task = data["task"]
+    for kind in kinds_of(settings):
+        if (tasks := KINDS[kind].tasks) and task not in tasks and not is_own(task):
+            yield kind, f"answers only the task {' or '.join(tasks)}, and data.task is {task}; remove it"
+    if settings.get("constrained") == "schema" and not data["schema"]:
+        yield "constrained", "`schema` needs data.schema, the JSON schema of the answers; set it"
+    if settings.get("constrained") == "labels" and task != "classify" and not is_own(task):
+        yield "constrained", f"`labels` fits only the task classify, and data.task is {task}"
 
 
 def _unknown(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (key, reason) for each key of an entry that its kind does not have."""
     kind = next(iter(kinds_of(settings)), "base")
-    options = list(KINDS[kind].options)
+    options = KINDS[kind].options
     for key in settings:
         if key in KINDS or key in options:
             continue

@@ -15,7 +15,7 @@ from typing import Any
 from scripts.common.curriculum import check_curriculum, complete_curriculum
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.common.models import check_models
+from scripts.common.models import add_contenders, check_models, given_files
 from scripts.common.sources import check_sources, local_path, named_sources, scheme_of
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
 from scripts.config.bases import find_base
@@ -176,6 +176,7 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
     faults = _find_faults(config, files)
     if not faults:
         complete_curriculum(config)
+        add_contenders(config)
         for check in CHECKS:
             faults += [f"{_name(path, files)}: {what}" for path, what in check(config)]
         faults += _check_layers(config, files)
@@ -202,10 +203,11 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     paths = [(key, local_path(source)) for key, _, source, _ in named_sources(config)]
     paths.append((["data", "schema"], config["data"]["schema"]))
     paths += [(list(path), name) for path, name in own_code(config).items()]
+    paths += given_files(config)
     named = [(key, path) for key, path in paths if path is not None]
     faults = []
     for path, name in named:
-        if wrong := name_fault(name, folder=path[0] != "data"):
+        if wrong := name_fault(name, folder=path[0] == "base_model"):
             faults.append(f"{where(path, files)}: {wrong}")
     if faults:
         raise refusal(faults)

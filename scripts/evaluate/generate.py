@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from scripts.common.answers import Answer
 from scripts.common.decode import Decoder
-from scripts.evaluate.answers import Answer
 
 
 def answer_all(path: str, prompts: Sequence[str], max_tokens: int, sequences: int, threads: int) -> list[Answer]:

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
+from scripts.common.answers import Answer, make_rows, make_speed, sample
 from scripts.common.records import Record
-from scripts.evaluate.answers import Answer, make_rows, make_speed, sample
 
 
 def test_every_model_is_asked_the_same_rows_in_the_same_order():
@@ -18,5 +18,5 @@ def test_every_model_is_asked_the_same_rows_in_the_same_order():
 
 
 def test_a_model_without_a_gguf_needs_no_llama_cpp():
-    code = "import sys, scripts.evaluate.answers; sys.exit('llama_cpp' in sys.modules)"
+    code = "import sys, scripts.common.answers; sys.exit('llama_cpp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -88,7 +88,7 @@ def test_two_models_of_one_name_are_refused():
 def test_a_kind_of_model_is_one_entry_and_answers_in_a_folder_of_its_own(monkeypatch):
     """Two kinds without a GGUF must not write the same file, which Snakemake refuses as ambiguous."""
     for kind in ("nearest", "http"):
-        monkeypatch.setitem(KINDS, kind, Kind(gguf=False, trained=False, checks=()))
+        monkeypatch.setitem(KINDS, kind, Kind(exported=False, trained=False, checks=()))
     models = resolve({**ENTRIES, "near": {"nearest": {}}, "far": {"http": {}}})
     assert (models["near"].form("Q4_K_M"), models["far"].form("Q4_K_M")) == ("nearest", "http")
     assert models["base"].form("Q4_K_M") == "Q4_K_M"
@@ -96,10 +96,11 @@ def test_a_kind_of_model_is_one_entry_and_answers_in_a_folder_of_its_own(monkeyp
 
 
 def test_an_entry_of_two_kinds_is_refused(monkeypatch):
-    monkeypatch.setitem(KINDS, "nearest", Kind(gguf=False, trained=False, checks=()))
+    monkeypatch.setitem(KINDS, "nearest", Kind(exported=False, trained=False, checks=()))
     config = {
         "curriculum": {"definitions": {"curriculum": {}}},
         "train": {"base_weights": "bf16"},
+        "data": {"task": "qa", "schema": None},
         "models": {"base": {}, "near": {"nearest": {}, "trained": {"arm": "curriculum", "seed": 1}}},
         "compare_with": None,
         "serve": None,
