@@ -132,6 +132,7 @@ rule modelfile:
 rule ollama:
     """Make the folder for `ollama create`: GGUF, Modelfile, README."""
     input:
+        unpack(answer_schema),
         gguf=served("results/{run}/export/{model}/{quant}.gguf"),
         modelfile="results/{run}/export/Modelfile",
         passed=passed(),
