@@ -6,8 +6,9 @@ import shutil
 import sys
 
 sys.path.insert(0, workflow.basedir)
-# the environment of every job: our modules, and no network after the fetch stage. Memory is in 2 MB pages that malloc
-# keeps: a training step frees and allocates gigabytes, and page faults would take time (docs/training.md)
+# the environment of every job: our modules, and no network after the fetch stage, except for `ask_endpoint`. Memory is
+# in 2 MB pages that malloc keeps: a training step frees and allocates gigabytes, and page faults would take time
+# (docs/training.md)
 os.environ.update(
     PYTHONPATH=workflow.basedir,
     PYTHONHASHSEED="0",
@@ -27,9 +28,10 @@ os.environ.update(
 
 from scripts.common import guard, sources
 from scripts.common.code import code_fingerprint
+from scripts.common.endpoints import find_key
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
-from scripts.common.snakemake_internals import RUN_LOCK, all_cores, config_files
+from scripts.common.snakemake_internals import RUN_LOCK, all_cores, config_files, planned_values
 from scripts.config.check import check_config, check_files
 from scripts.version.restore import forget, restore
 
@@ -59,6 +61,15 @@ def take_folder():
     if left:
         message = f"Gradus: {left} processes of a killed run were still active and have been stopped."
         print(message, file=sys.stderr)
+
+
+def require_keys():
+    """Stop the run if it would ask a model behind an API whose key is missing from the environment."""
+    try:
+        for name in sorted(planned_values(workflow, "ask_endpoint", "model")):
+            find_key(MODELS[name].given)
+    except GradusError as error:
+        raise WorkflowError(f"Gradus: {error}")
 
 
 def take_over():
