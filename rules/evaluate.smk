@@ -76,6 +76,7 @@ rule grade:
         unpack(task_file),
         answers="results/{run}/evaluate/{model}/{quant}/{split}.answers.jsonl",
         records="results/{run}/curriculum/{split}.jsonl",
+        trained="results/{run}/curriculum/train.jsonl",
     output:
         grades="results/{run}/evaluate/{model}/{quant}/{split}.grades.jsonl",
         metrics="results/{run}/evaluate/{model}/{quant}/{split}.metrics.json",
@@ -113,6 +114,7 @@ rule compare:
         first=COMPARED_WITH.name,
         splits=SPLITS,
         task=config["data"]["task"],
+        headline=config["evaluate"]["headline"],
         code=code_fingerprint("evaluate/compare"),
     message:
         "Comparing the models"
