@@ -20,6 +20,7 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.prompts import Conversation, conversations
 from scripts.common.records import Record, read_records
+from scripts.common.shots import read_shots
 from scripts.evaluate.endpoint import Endpoint, Reply
 
 
@@ -117,7 +118,9 @@ if job := find_job(globals()):
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # not a line for each request
         records = sample(list(read_records(job.input.records)), job.params.max_rows)
         contract = read_contract(job.input.contract)
-        wanted = conversations(contract, records, job.params.options.get("system_prompt"))
+        options = job.params.options
+        shown = read_shots(options["examples"], records, job.input) if "examples" in options else None
+        wanted = conversations(contract, records, options.get("system_prompt"), shown)
         settings = job.config["models"][job.wildcards.model]["endpoint"]
         given, speed = answer(settings, records, wanted, job.params.max_tokens)
         write_jsonl(job.output.answers, given)

@@ -1,6 +1,6 @@
 """The definition of a task: the metrics that grade its answers, and the check of its rows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -110,6 +110,16 @@ class Task:
         else:
             return float(value)
         raise GradusError(f"{self._place}: metric {name}{place}: {wrong}")
+
+    def average(self, name: str, answers: Iterable[tuple[Record, str, bool]]) -> dict[str, Any]:
+        """Return {value, n} of a row metric: the mean over the rows that count. `answers`: record, text, stopped."""
+        given = list(answers)
+        if name in self.batch:
+            values = self.measure_batch(name, self.batch[name], [row[0] for row in given], [row[1] for row in given])
+        else:
+            values = [self.measure(name, self.metrics[name], *answer) for answer in given]
+        counted = [value for value in values if value is not None]
+        return {"value": round(sum(counted) / len(counted), 6) if counted else None, "n": len(counted)}
 
 
 def _row(record: Record) -> str:
