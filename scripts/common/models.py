@@ -310,6 +310,9 @@ def _unfit(settings: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[tup
         yield "examples", f"{' and '.join(lists)}: only models that llama.cpp runs can have a list; give one value"
     if settings.get("constrained") == "schema" and not data["schema"]:
         yield "constrained", "`schema` needs data.schema, the JSON schema of the answers; set it"
+    lists = [key for key, value in settings.get("examples", {}).items() if isinstance(value, list)]
+    if lists and "endpoint" in settings:
+        yield "examples", f"{' and '.join(lists)} cannot be lists here: each pair would cost requests; choose one value"
     if settings.get("constrained") == "labels" and task != "classify" and not is_own(task):
         yield "constrained", f"`labels` fits only the task classify, and data.task is {task}"
 

@@ -20,6 +20,7 @@ from scripts.common.records import Record, read_records
 from scripts.common.shots import CHOICES, Shots, read_neighbors, shots
 from scripts.evaluate.answer import render_prompts
 from scripts.evaluate.generate import answer_all
+from scripts.evaluate.grammar import find_grammar
 from scripts.tasks.table import load_task
 from scripts.tasks.task import Task
 
@@ -63,13 +64,13 @@ if job := find_job(globals()):
         settings, options = dict(job.params.answer), job.params.options
         rows = sample(list(read_records(job.input.records)), settings.pop("max_rows"))
         contract = read_contract(job.input.contract)
-        gguf = job.input.gguf
+        gguf, grammar = job.input.gguf, find_grammar(options.get("constrained"), job.input)
 
         def ask(shown: Shots) -> list[Answer]:
             """Answer the rows after these examples."""
             asked = conversations(contract, rows, options.get("system_prompt"), shown)
             prompts = render_prompts(gguf, None if job.params.own_template else contract, asked)
-            return run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, **settings)
+            return run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, grammar=grammar, **settings)
 
         near = read_neighbors(job.input.neighbors) if job.input.get("neighbors") else {}
         training = list(read_records(job.input.train))
