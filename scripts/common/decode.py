@@ -1,16 +1,35 @@
-"""llama.cpp inference: greedy decoding of several sequences at a time, and logits of given tokens.
+"""llama.cpp inference: greedy answers to many prompts at a time, and logits of given tokens.
 
 llama-cpp-python's `Llama` class decodes only one sequence; this module uses its low-level functions.
 """
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from ctypes import POINTER, c_char, c_int8, c_int32, cast, create_string_buffer
+from dataclasses import dataclass, field
+from typing import Any
 
 import llama_cpp
 import numpy as np
 
+from scripts.common.constrain import Grammar
 from scripts.common.errors import GradusError
 from scripts.common.llama_log import quiet
+
+CHUNK = 512  # the most tokens in one call of llama_decode
+
+
+@dataclass
+class _Running:
+    """An answer under way. Its place in the list of running ones is its sequence id in llama.cpp."""
+
+    prompt: int  # the prompt's index
+    position: int  # of the next token: the tokens of prompt and answer that are in the cache
+    grammar: Grammar | None
+    ids: list[int] = field(default_factory=list)
+    over: bool = False
+    stopped: bool = False
 
 
 class Decoder:
@@ -28,15 +47,47 @@ class Decoder:
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.size = llama_cpp.llama_vocab_n_tokens(self.vocab)
         room = llama_cpp.llama_context_default_params()
-        room.n_ctx, room.n_batch, room.n_ubatch = sequences * length, 512, 512
-        room.n_seq_max, room.kv_unified = sequences, True
+        room.n_ctx, room.n_batch, room.n_ubatch = sequences * -(-length // 256) * 256, CHUNK, CHUNK  # in blocks of 256
+        # each sequence has keys and values of its own: in a buffer for all, attention would look at everyone's
+        room.n_seq_max, room.kv_unified = sequences, False
         room.n_threads = room.n_threads_batch = threads
         self.context = llama_cpp.llama_init_from_model(self.model, room)
         if not self.context:
             raise RuntimeError(f"llama.cpp cannot make a context of {sequences} sequences of {length} tokens")
         self.memory = llama_cpp.llama_get_memory(self.context)
-        self.batch = llama_cpp.llama_batch_init(512, 0, 1)
         self.sequences, self.length = sequences, length
+        # llama_batch's arrays, filled through numpy: one field at a time through ctypes takes longer than small models
+        self._tokens, self._positions, self._ids = (np.zeros(CHUNK, np.int32) for _ in range(3))
+        self._wanted, self._counts = np.zeros(CHUNK, np.int8), np.ones(CHUNK, np.int32)
+        self._pointers = self._ids.ctypes.data + self._ids.itemsize * np.arange(CHUNK, dtype=np.uintp)
+        integers = POINTER(c_int32)
+        self._batch = llama_cpp.llama_batch(
+            token=self._tokens.ctypes.data_as(integers),
+            pos=self._positions.ctypes.data_as(integers),
+            n_seq_id=self._counts.ctypes.data_as(integers),
+            seq_id=cast(self._pointers.ctypes.data, POINTER(integers)),
+            logits=self._wanted.ctypes.data_as(POINTER(c_int8)),
+        )
+
+    @property
+    def trained_context(self) -> int:
+        """Return the tokens that the model was trained to look at."""
+        return int(llama_cpp.llama_model_n_ctx_train(self.model))
+
+    @property
+    def token_bytes(self) -> int:
+        """Return the bytes that a token takes in the cache: keys and values of all layers, in fp16."""
+        heads = llama_cpp.llama_model_n_head_kv(self.model)
+        usual = llama_cpp.llama_model_n_embd(self.model) // llama_cpp.llama_model_n_head(self.model)
+        width = sum(self._metadata(f"attention.{what}_length", usual) for what in ("key", "value"))
+        return int(2 * llama_cpp.llama_model_n_layer(self.model) * heads * width)
+
+    def _metadata(self, key: str, default: int) -> int:
+        """Return a number of the architecture's metadata in the GGUF."""
+        buffer = create_string_buffer(256)
+        llama_cpp.llama_model_meta_val_str(self.model, b"general.architecture", buffer, 256)
+        name = buffer.value + b"." + key.encode()
+        return int(buffer.value) if llama_cpp.llama_model_meta_val_str(self.model, name, buffer, 256) > 0 else default
 
     def tokenize(self, text: str, add_special: bool = False) -> list[int]:
         """Return the token ids of a rendered prompt; control tokens in it are parsed as such.
@@ -51,81 +102,127 @@ class Decoder:
     def detokenize(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, without control tokens."""
         pieces = b""
-        buffer = (llama_cpp.ctypes.c_char * 256)()
+        buffer = (c_char * 256)()
         for token in ids:
             count = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
             pieces += buffer.raw[: max(0, count)]
         return pieces.decode(errors="replace")
 
-    def _feed(self, entries: Sequence[tuple[int, int, int, bool]]) -> list[int]:
-        """Decode (token, position, sequence, wanted) entries; return the most likely token after each wanted one."""
-        best = []
-        for start in range(0, len(entries), 512):
-            part = entries[start : start + 512]
-            self.batch.n_tokens = len(part)
-            for i, (token, position, sequence, wanted) in enumerate(part):
-                self.batch.token[i], self.batch.pos[i] = token, position
-                self.batch.n_seq_id[i], self.batch.logits[i] = 1, wanted
-                self.batch.seq_id[i][0] = sequence
-            if code := llama_cpp.llama_decode(self.context, self.batch):
-                raise RuntimeError(f"llama_decode failed with code {code}")
-            for i, (_, _, _, wanted) in enumerate(part):
-                if wanted:
-                    logits = llama_cpp.llama_get_logits_ith(self.context, i)
-                    best.append(int(np.ctypeslib.as_array(logits, shape=(self.size,)).argmax()))
-        return best
+    def _decode(self, tokens: Any, positions: Any, sequences: Any, wanted: Any) -> np.ndarray:
+        """Decode at most CHUNK tokens, given with their positions, sequence ids and whether logits are wanted.
 
-    def wave(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[tuple[list[int], bool]]:
-        """Return (answer ids, whether it ended with an end-of-turn token) for up to `sequences` prompts."""
+        Returns llama.cpp's own buffer of the wanted logits, shape (wanted, vocabulary), valid until the next call.
+        """
+        count = len(tokens)
+        self._batch.n_tokens = count
+        self._tokens[:count], self._positions[:count], self._ids[:count] = tokens, positions, sequences
+        self._wanted[:count] = wanted
+        if code := llama_cpp.llama_decode(self.context, self._batch):
+            raise RuntimeError(f"llama_decode failed with code {code}")
+        rows = int(np.count_nonzero(self._wanted[:count]))
+        if not rows:
+            return np.empty((0, self.size), np.float32)
+        return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self.context), shape=(rows, self.size))
+
+    def _read(self, tokens: Sequence[int], first: int, place: int) -> np.ndarray:
+        """Decode tokens from position `first` on; return the logits after the last one, shape (vocabulary,)."""
+        for start in range(0, len(tokens), CHUNK):
+            part = np.asarray(tokens[start : start + CHUNK])
+            positions = np.arange(first + start, first + start + len(part))
+            logits = self._decode(part, positions, place, positions == first + len(tokens) - 1)
+        return logits[0]
+
+    def answer(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        grammar: str | None = None,
+        ended: Callable[[], object] = lambda: None,
+    ) -> list[tuple[list[int], bool]]:
+        """Return (answer ids, whether it ended with an end-of-turn token) of each prompt; greedy decoding.
+
+        Continuous batching: each step decodes one token of every running answer. When an answer ends, the next prompt
+        takes its place; the longest start first. So what is decoded together depends on the prompts and the model
+        alone. Tokens with which all prompts begin are computed once. A prompt is read in calls of its own: llama.cpp
+        would split a call with different numbers of tokens of its sequences.
+
+        `grammar`: what answers must match, in GBNF. `ended` is called after each answer.
+        """
+        template = Grammar(self.vocab, grammar) if grammar else None
+        answers: list[tuple[list[int], bool]] = [([], False)] * len(prompts)
+        waiting = deque(sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i)))
+        places, running = min(self.sequences, len(prompts)), list[_Running]()
+        shared = self._share(prompts, places)
+
+        def take(answer: _Running, logits: np.ndarray) -> None:
+            token = answer.grammar.choose(logits) if answer.grammar else int(logits.argmax())
+            answer.stopped = token >= 0 and llama_cpp.llama_vocab_is_eog(self.vocab, token)
+            if token >= 0 and not answer.stopped:
+                answer.ids.append(token)
+            answer.over = token < 0 or answer.stopped or len(answer.ids) == max_tokens
+            if answer.grammar and not answer.over:
+                answer.grammar.accept(token)
+            if answer.over:
+                answers[answer.prompt] = answer.ids, answer.stopped
+                if answer.grammar:
+                    answer.grammar.close()
+                ended()
+
+        def start(place: int) -> _Running:
+            i = waiting.popleft()
+            # what comes after the shared tokens makes room; recurrent models can only forget everything
+            known = shared if llama_cpp.llama_memory_seq_rm(self.memory, place, shared, -1) else 0
+            if not known:
+                llama_cpp.llama_memory_seq_rm(self.memory, place, -1, -1)
+            answer = _Running(i, len(prompts[i]), template.copy() if template else None)
+            take(answer, self._read(prompts[i][known:], known, place))
+            return answer
+
+        while waiting or running:
+            for place in range(places):
+                while waiting and (place == len(running) or running[place].over):
+                    running[place : place + 1] = [start(place)]
+            self._close_gaps(running)
+            if running:
+                last, positions = [answer.ids[-1] for answer in running], [answer.position for answer in running]
+                for answer, logits in zip(running, self._decode(last, positions, range(len(running)), 1), strict=True):
+                    answer.position += 1
+                    take(answer, logits)
+        if template:
+            template.close()
+        return answers
+
+    def _share(self, prompts: Sequence[Sequence[int]], places: int) -> int:
+        """Compute the tokens with which all prompts begin, in every place; return how many there are."""
         llama_cpp.llama_memory_clear(self.memory, True)
-        shared = min(len(os.path.commonprefix([list(p) for p in prompts])), min(map(len, prompts)) - 1)
-        self._feed([(token, i, 0, False) for i, token in enumerate(prompts[0][:shared])])
-        for sequence in range(1, len(prompts)):
-            llama_cpp.llama_memory_seq_cp(self.memory, 0, sequence, 0, shared)
-        entries = [
-            (token, position, sequence, position == len(prompt) - 1)
-            for sequence, prompt in enumerate(prompts)
-            for position, token in enumerate(prompt)
-            if position >= shared
-        ]
-        following = dict(enumerate(self._feed(entries)))
-        answers: list[list[int]] = [[] for _ in prompts]
-        stopped = [False] * len(prompts)
-        while following:
-            entries = []
-            for sequence, token in following.items():
-                if llama_cpp.llama_vocab_is_eog(self.vocab, token):
-                    stopped[sequence] = True
-                    continue
-                answers[sequence].append(token)
-                if len(answers[sequence]) < max_tokens:
-                    position = len(prompts[sequence]) + len(answers[sequence]) - 1
-                    entries.append((token, position, sequence, True))
-            following = dict(zip([entry[2] for entry in entries], self._feed(entries), strict=True))
-        return list(zip(answers, stopped, strict=True))
+        if len(prompts) < 2:
+            return 0
+        shared = min(len(os.path.commonprefix([list(prompt) for prompt in prompts])), min(map(len, prompts)) - 1)
+        if shared:
+            self._read(prompts[0][:shared], 0, 0)
+            for place in range(1, places):
+                llama_cpp.llama_memory_seq_cp(self.memory, 0, place, -1, -1)
+        return shared
+
+    def _close_gaps(self, running: list[_Running]) -> None:
+        """Move the last answers to the places of those that are over: llama.cpp computes adjacent sequences at once."""
+        kept = [place for place, answer in enumerate(running) if not answer.over]
+        gaps = [place for place in range(len(kept)) if running[place].over]
+        for gap, place in zip(gaps, reversed(kept), strict=False):
+            llama_cpp.llama_memory_seq_cp(self.memory, place, gap, -1, -1)
+            running[gap] = running[place]
+        del running[len(kept) :]
 
     def logits(self, tokens: Sequence[int], start: int) -> np.ndarray:
         """Return the fp32 logits that predict tokens[start:], shape (len(tokens) - start, vocabulary)."""
         llama_cpp.llama_memory_clear(self.memory, True)
         rows = []
-        for begin in range(0, len(tokens) - 1, 512):
-            part = tokens[begin : min(begin + 512, len(tokens) - 1)]
-            self.batch.n_tokens = len(part)
-            wanted = [begin + i >= start - 1 for i in range(len(part))]
-            for i, token in enumerate(part):
-                self.batch.token[i], self.batch.pos[i] = token, begin + i
-                self.batch.n_seq_id[i], self.batch.logits[i] = 1, wanted[i]
-                self.batch.seq_id[i][0] = 0
-            if code := llama_cpp.llama_decode(self.context, self.batch):
-                raise RuntimeError(f"llama_decode failed with code {code}")
-            for i in range(len(part)):
-                if wanted[i]:
-                    values = llama_cpp.llama_get_logits_ith(self.context, i)
-                    rows.append(np.array(np.ctypeslib.as_array(values, shape=(self.size,)), dtype=np.float32))
-        return np.stack(rows)
+        for begin in range(0, len(tokens) - 1, CHUNK):
+            positions = np.arange(begin, min(begin + CHUNK, len(tokens) - 1))
+            rows.append(self._decode(tokens[begin : positions[-1] + 1], positions, 0, positions >= start - 1).copy())
+        return np.concatenate(rows)
 
     def close(self) -> None:
         """Free llama.cpp's memory."""
-        llama_cpp.llama_batch_free(self.batch)
         llama_cpp.llama_free(self.context)
         llama_cpp.llama_model_free(self.model)

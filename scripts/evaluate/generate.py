@@ -1,8 +1,4 @@
-"""Generate greedy answers to many prompts.
-
-Prompts are decoded in batches of fixed composition, because the sequences in a batch can change the last bits of each
-other's logits.
-"""
+"""Generate greedy answers to many prompts with llama.cpp."""
 
 from collections.abc import Sequence
 
@@ -10,26 +6,50 @@ from tqdm import tqdm
 
 from scripts.common.answers import Answer
 from scripts.common.decode import Decoder
+from scripts.common.errors import GradusError
+
+# of keys and values; sequences that would need more are not decoded together. Fixed, because it shapes results
+CACHE_BYTES = 2**30
 
 
-def answer_all(path: str, prompts: Sequence[str], max_tokens: int, sequences: int, threads: int) -> list[Answer]:
+def answer_all(
+    path: str,
+    prompts: Sequence[str],
+    max_tokens: int,
+    sequences: int,
+    threads: int,
+    grammar: str | None = None,
+    names: Sequence[str] | None = None,
+) -> list[Answer]:
     """Return the model's greedy answers to rendered prompts, in order, at most `max_tokens` tokens each.
 
-    Prompts are sorted by length and decoded `sequences` at a time, so that a batch ends at about the same time.
+    At most `sequences` are decoded together; fewer if their keys and values would take more than CACHE_BYTES. Their
+    number and order can change the last bits of logits, so they depend on nothing but the arguments.
+
+    `grammar`: what every answer must match, in llama.cpp's notation (GBNF). `names`: the prompts' rows, for messages.
+    Raises GradusError if a prompt with its answer does not fit into the model's context.
     """
     if not prompts:
         return []
-    probe = Decoder(path, threads, 1, 512)
+    probe = Decoder(path, threads, 1, 1)
     encoded = [probe.tokenize(prompt) for prompt in prompts]
+    trained, token_bytes = probe.trained_context, probe.token_bytes
     probe.close()
-    decoder = Decoder(path, threads, sequences, max(map(len, encoded)) + max_tokens)
-    order = sorted(range(len(prompts)), key=lambda i: (len(encoded[i]), i))
-    answers: dict[int, Answer] = {}
+    longest = max(range(len(prompts)), key=lambda i: len(encoded[i]))
+    length = len(encoded[longest]) + max_tokens
+    if length > trained:
+        raise GradusError(
+            f"{names[longest] if names else f'prompt {longest + 1}'}: the prompt has {len(encoded[longest])} tokens; with "
+            f"{max_tokens} for the answer that is more than the {trained} that {path} was trained to look at. "
+            "Lower examples.count or evaluate.max_tokens, shorten the system prompt, or leave the row out."
+        )
+    together = min(sequences, len(prompts), max(1, CACHE_BYTES // (token_bytes * length)))
+    decoder = Decoder(path, threads, together, length)
     with tqdm(total=len(prompts), desc="answers", unit="answer", mininterval=1) as progress:
-        for start in range(0, len(order), sequences):
-            rows = order[start : start + sequences]
-            for row, (ids, stopped) in zip(rows, decoder.wave([encoded[i] for i in rows], max_tokens), strict=True):
-                answers[row] = Answer(decoder.detokenize(ids), stopped, len(encoded[row]), len(ids))
-            progress.update(len(rows))
+        answers = decoder.answer(encoded, max_tokens, grammar, progress.update)
+    found = [
+        Answer(decoder.detokenize(ids), stopped, len(asked), len(ids))
+        for asked, (ids, stopped) in zip(encoded, answers, strict=True)
+    ]
     decoder.close()
-    return [answers[i] for i in range(len(prompts))]
+    return found

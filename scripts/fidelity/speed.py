@@ -25,14 +25,14 @@ def time_one(path: str, prompts: Sequence[Sequence[int]], threads: int) -> tuple
     from scripts.common.decode import Decoder
 
     decoder = Decoder(path, threads, 1, max(map(len, prompts)) + GENERATED + 1)
-    decoder.wave([prompts[0]], 1)  # warm up
+    decoder.answer([prompts[0]], 1)  # warm up
     read = generated = 0.0
     tokens = 0
     for prompt in prompts:
         began = time.monotonic()
-        decoder.wave([prompt], 1)
+        decoder.answer([prompt], 1)
         middle = time.monotonic()
-        ((ids, _),) = decoder.wave([prompt], GENERATED)
+        ((ids, _),) = decoder.answer([prompt], GENERATED)
         read += middle - began
         generated += time.monotonic() - middle - (middle - began)
         tokens += max(0, len(ids) - 1)

@@ -60,7 +60,7 @@ def run_prompt(path: str) -> str:
     from scripts.common.decode import Decoder
 
     decoder = Decoder(path, threads=1, sequences=1, length=256)
-    decoder.wave([[i % VOCABULARY for i in range(200)]], max_tokens=4)
+    decoder.answer([[i % VOCABULARY for i in range(200)]], max_tokens=4)
     decoder.close()
     return llama_cpp.llama_print_system_info().decode()
 

@@ -1,0 +1,222 @@
+"""Greedy decoding of many prompts and constrained decoding, on a tiny random llama with a vocabulary of bytes."""
+
+import itertools
+import json
+
+import gguf
+import numpy as np
+import pytest
+
+from scripts.common.errors import GradusError
+from scripts.common.isolate import run_isolated
+from scripts.common.strict_json import check_schema
+from scripts.evaluate.grammar import from_file, from_labels, from_schema
+
+WIDTH, CONTEXT = 32, 256
+PROMPTS = ["Request: " + text for text in ("a", "list users", "b" * 40, "hello", "xyz", "c", "delete", "b" * 39, "dd")]
+SCHEMA = {
+    "type": "object",
+    "required": ["kind"],
+    "properties": {
+        "name": {"type": "string", "maxLength": 3},
+        "kind": {"enum": ['say "hi"', "a\\b", "São 😀"]},
+        "count": {"type": "integer"},
+    },
+}
+
+
+def write_model(path, seed=21):
+    """Write a llama of one layer in fp32, whose weights are large enough that one token leads clearly."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet())]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * 256)
+    writer.add_token_merges(["a a"])  # llama.cpp wants the list
+    writer.add_eos_token_id(2)
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(WIDTH)
+    writer.add_head_count(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    numbers = np.random.default_rng(seed)
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+        writer.add_tensor(f"blk.0.{name}.weight", numbers.normal(0, 0.5, (WIDTH, WIDTH)).astype(np.float32))
+    for name in ("token_embd", "output"):
+        weight = numbers.normal(0, 1, (len(tokens), WIDTH)).astype(np.float32)
+        weight[2] *= 1.5  # answers end
+        writer.add_tensor(f"{name}.weight", weight)
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(WIDTH, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("model") / "tiny.gguf")
+    write_model(path)
+    return path
+
+
+def answers(path, sequences, grammar=None, prompts=PROMPTS, max_tokens=60, names=None):
+    """Return the answers and, of each step of decoding, how many answers it went on with."""
+    from scripts.common.decode import Decoder
+    from scripts.evaluate.generate import answer_all
+
+    steps, decode = [], Decoder._decode
+
+    def counted(self, tokens, positions, ids, wanted):
+        if isinstance(ids, range):
+            steps.append(len(tokens))
+        return decode(self, tokens, positions, ids, wanted)
+
+    Decoder._decode = counted
+    return answer_all(path, prompts, max_tokens, sequences, 1, grammar, names), steps
+
+
+def test_an_answer_that_ends_makes_room_at_once_and_changes_no_other(model):
+    alone, _ = run_isolated("decoding", answers, model, 1)
+    lengths = [answer.tokens for answer in alone]
+    assert [answer.stopped for answer in alone] == [length < 60 for length in lengths]
+    assert len(set(lengths)) > 5  # so the answers end at different times
+    for sequences in (2, 3, 16):
+        together, steps = run_isolated("decoding", answers, model, sequences)
+        assert together == alone
+        assert steps == sorted(steps, reverse=True)  # no place stays empty while a prompt waits
+        # the first token of each answer comes with its prompt, the others with a step
+        assert sum(steps) == sum(answer.tokens - (not answer.stopped) for answer in alone)
+
+
+def test_a_prompt_alone_or_twice_or_longer_than_a_call_is_answered(model):
+    (once,), _ = run_isolated("decoding", answers, model, 4, prompts=PROMPTS[:1])
+    twice, _ = run_isolated("decoding", answers, model, 4, prompts=PROMPTS[:1] * 2)
+    assert twice == [once, once]
+    assert run_isolated("decoding", answers, model, 4, prompts=[]) == ([], [])
+
+
+def test_a_prompt_without_room_for_its_answer_is_named(model):
+    with pytest.raises(GradusError, match=r"rows.csv:7: the prompt has 250 tokens; with 60 for .* more than the 256"):
+        run_isolated("decoding", answers, model, 2, prompts=["a", "b" * 250], names=["rows.csv:3", "rows.csv:7"])
+
+
+def test_labels_constrain_answers(model, tmp_path):
+    labels = ['say "hi"', "a\\b", "ab", "abc", "São 😀", " ab "]
+    found, _ = run_isolated("decoding", answers, model, 3, from_labels(labels, "rows.csv"))
+    assert {answer.text for answer in found} <= set(labels[:-1])
+    assert len({answer.text for answer in found}) > 1
+    assert all(answer.stopped for answer in found)
+
+
+def test_a_schema_constrains_answers_and_keeps_its_order(model, tmp_path):
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(SCHEMA))
+    found, _ = run_isolated("decoding", answers, model, 3, from_schema(path))
+    values = [json.loads(answer.text) for answer in found if answer.stopped]
+    assert len(values) > 5
+    for value in values:
+        assert not check_schema(value, SCHEMA)
+        assert list(value) == [name for name in SCHEMA["properties"] if name in value]
+    assert any(list(value)[0] == "name" for value in values)
+
+
+@pytest.mark.parametrize("required", [[], ["a"], ["b"], ["a", "c"], ["a", "b", "c"]])
+@pytest.mark.parametrize("other", [None, False, True, {"type": "integer"}])
+def test_a_grammar_takes_exactly_what_its_schema_allows(model, tmp_path, required, other):
+    schema = {"type": "object", "properties": dict.fromkeys("abc", {"const": 1}), "required": required}
+    schema |= {} if other is None else {"additionalProperties": other}
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(schema))
+    keys = [keys for count in range(4) for keys in itertools.combinations("abc", count)]
+    values = [dict.fromkeys([*chosen, *more], 1) for chosen in keys for more in ((), ("z",), ("y", "z"))]
+    allowed = [
+        not check_schema(value, schema | {"additionalProperties": other or False}) for value in values
+    ]  # a grammar without additionalProperties takes no other fields
+    assert 0 < sum(allowed) < len(values) or (not required and other)
+    texts = [json.dumps(value) for value in values]
+    wrong = ["{,}", '{"a": 1,}', '{"a" 1}']
+    if not other:  # an unknown field may have any name and place
+        wrong += ['{"a": 2}', '{"c": 1, "b": 1, "a": 1}', '{"a": 1, "a": 1}']
+    assert run_isolated("matching", matches, model, from_schema(path), texts + wrong) == allowed + [False] * len(wrong)
+
+
+def matches(path, grammar, texts):
+    """Return whether a grammar takes each text, byte by byte, and can end after it."""
+    from scripts.common.constrain import Grammar
+    from scripts.common.decode import Decoder
+
+    decoder, found = Decoder(path, 1, 1, 8), []
+    for text in texts:
+        state = Grammar(decoder.vocab, grammar)
+        for token in [*decoder.tokenize(text), 2]:
+            logits = np.full(decoder.size, -np.inf, np.float32)
+            logits[token] = 1
+            taken = state.choose(logits) == token
+            if not taken:
+                break
+            if token != 2:
+                state.accept(token)
+        found.append(taken)
+    return found
+
+
+def test_the_choice_is_the_likeliest_allowed_token(model):
+    """Also where the likeliest tokens are asked first, and of equal ones the first."""
+    assert run_isolated("choosing", choices, model) == [True] * 40
+
+
+def choices(path):
+    from scripts.common.constrain import Grammar
+    from scripts.common.decode import Decoder
+
+    decoder = Decoder(path, 1, 1, 8)
+    allowed = decoder.tokenize("0123456789")
+    numbers = np.random.default_rng(1)
+    found = []
+    for _ in range(40):
+        logits = numbers.integers(0, 40, decoder.size).astype(np.float32)  # many are equal
+        logits[allowed] -= numbers.integers(0, 40)
+        expected = min(allowed, key=lambda token: (-logits[token], token))
+        found.append(Grammar(decoder.vocab, "root ::= [0-9]").choose(logits) == expected)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("grammar", "reason"),
+    [
+        ("", "it is empty"),
+        ('root ::= "a"\nother = "b"', "line 2: expecting ::="),
+        ('root ::= "a" | other', "Undefined rule identifier 'other'"),
+        ('start ::= "a"', "does not contain a 'root' symbol"),
+        ('root ::= root "a" | "b"', "left recursion"),
+    ],
+)
+def test_a_grammar_that_cannot_be_compiled_is_refused_with_file_and_reason(tmp_path, grammar, reason):
+    path = tmp_path / "my.gbnf"
+    path.write_text(grammar)
+    with pytest.raises(GradusError, match=f"my.gbnf: llama.cpp cannot compile the grammar .*{reason}"):
+        from_file(path)
+
+
+def test_other_bad_constraints_are_refused(tmp_path):
+    with pytest.raises(GradusError, match=r"no.gbnf: cannot read the grammar \(No such file"):
+        from_file(tmp_path / "no.gbnf")
+    (tmp_path / "bytes.gbnf").write_bytes(b"\xff\xfe")
+    with pytest.raises(GradusError, match="bytes.gbnf: not a text file in UTF-8"):
+        from_file(tmp_path / "bytes.gbnf")
+    with pytest.raises(GradusError, match="train.jsonl: no labels"):
+        from_labels(["", " "], "train.jsonl")
+    for schema, reason in (
+        ({"properties": {"a": {"type": "string", "pattern": "x"}}}, "Pattern must start"),
+        ({"properties": {"a": {"$ref": "https://example.com/a.json"}}}, "remote"),
+        ({"properties": {"a": {"$ref": "#/$defs/none"}}}, "Error resolving ref"),
+    ):
+        (tmp_path / "schema.json").write_text(json.dumps(schema))
+        with pytest.raises(GradusError, match=f"schema.json: llama.cpp's converter cannot make .*{reason}"):
+            from_schema(tmp_path / "schema.json")
