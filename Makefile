@@ -78,9 +78,9 @@ dvc-pull: tools
 vulnerabilities: tools
 	$(VENV)/tools/bin/pip-audit --requirement envs/requirements.lock --no-deps --disable-pip
 
-# about 15 minutes on two cores, with nothing else running; LLaMA-Factory gets its own environment
+# about 20 minutes on two cores, with nothing else running; LLaMA-Factory gets its own environment
 bench: setup
-	$(BIN)/snakemake --cores $(CORES) --forcerun bench_training bench_levers -- results/bench/training.json results/bench/levers.json
+	$(BIN)/snakemake --cores $(CORES) --forcerun bench_training bench_levers bench_answering -- results/bench/training.json results/bench/levers.json results/bench/answering.json
 	$(BIN)/python -m scripts.bench.show
 
 # a million rows from ingest to audit: about ten minutes

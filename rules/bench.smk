@@ -1,4 +1,4 @@
-"""bench_training, bench_levers: compare training speeds. Not part of `rule all`; `make bench` runs them."""
+"""bench_training, bench_levers, bench_answering: compare speeds. Not part of `rule all`; `make bench` runs them."""
 
 
 include: "inputs/bench.smk"
@@ -51,3 +51,30 @@ rule bench_levers:
         "Changing one setting at a time"
     script:
         "../scripts/bench/levers.py"
+
+
+rule bench_answering:
+    """Answer the same rows one by one, as Gradus does, and compare with llama.cpp's own benchmark."""
+    input:
+        gguf=f"results/{config['run']}/export/{SERVED.weights}/{QUANT}.gguf",
+        records=f"results/{config['run']}/curriculum/{SPLITS[0]}.jsonl",
+        contract=f"results/{config['run']}/data/chat_contract.json",
+    output:
+        measured="results/bench/answering.json",
+    log:
+        "results/bench/logs/answering.log",
+    conda:
+        "../envs/gradus.yaml"
+    threads: all_cores(workflow)
+    params:
+        rows=64,
+        rounds=3,
+        tried=[16, 32, 48],
+        threads=min(2, all_cores(workflow)),
+        max_tokens=config["evaluate"]["max_tokens"],
+        sequences=config["evaluate"]["sequences"],
+        code=code_fingerprint("bench/answering"),
+    message:
+        "Answering the same rows in each way"
+    script:
+        "../scripts/bench/answering.py"

@@ -1,10 +1,10 @@
-"""`python -m scripts.bench.show`: print what `make bench` measured, as the Markdown tables in docs/training.md."""
+"""`python -m scripts.bench.show`: print what `make bench` measured, as the Markdown tables in the docs."""
 
 from scripts.common.io import read_json
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     measured = read_json("results/bench/training.json")
     compared = read_json("results/bench/training.compared.json")
     against, job = compared["ours_against"], compared["job"]
@@ -26,6 +26,17 @@ def main() -> None:
     print("|---|--:|--:|")
     for name, found in sorted(levers["levers"].items(), key=lambda item: -item[1]["ratio"]):
         print(f"| {name} | {found['ratio']:.2f} | {found['low']:.2f}–{found['high']:.2f} |")
+    answering = read_json("results/bench/answering.json")
+    print(f"\n{answering['rows']} rows, {answering['prompt_tokens']} prompt tokens, {answering['threads']} threads\n")
+    print("| way | seconds | times as fast as the loop | answers equal to the loop's |")
+    print("|---|--:|--:|--:|")
+    for name, way in answering["ways"].items():
+        print(f"| {name} | {way['seconds']} | {way['times_as_fast']:.2f} | {way['same_as_loop']} |")
+    ideal = answering["benchmark"]
+    print(
+        f"\nllama.cpp's benchmark: {ideal['prompt_tokens_per_s']} prompt and {ideal['answer_tokens_per_s']} answer "
+        f"tokens/s; at that, the last way would take {ideal['seconds']} s: it reaches {ideal['share_reached']:.0%}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Constrained decoding: llama.cpp's own grammar sampler, asked which token is the most likely of those that it allows."""
+"""Constrained decoding: llama.cpp's own grammar sampler, asked for the most likely token that it allows."""
 
 from ctypes import POINTER, byref
 from typing import Any
@@ -36,7 +36,7 @@ class Grammar:
         """
         for count in (*(count for count in ASKED if count < len(logits)), len(logits)):
             if count == 1:
-                shown = logits.argmax(keepdims=True)
+                shown = np.array([logits.argmax()])
             elif count == len(logits):
                 shown = np.arange(count)
             else:  # with all that are as likely as the last of them

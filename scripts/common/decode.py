@@ -32,6 +32,13 @@ class _Running:
     stopped: bool = False
 
 
+def common_length(prompts: Sequence[Sequence[int]]) -> int:
+    """Return the number of tokens with which all prompts begin, at most all but the last; 0 for a single prompt."""
+    if len(prompts) < 2:
+        return 0
+    return min(len(os.path.commonprefix([list(prompt) for prompt in prompts])), min(map(len, prompts)) - 1)
+
+
 class Decoder:
     """A loaded GGUF with room for `sequences` sequences of `length` tokens each."""
 
@@ -108,7 +115,7 @@ class Decoder:
             pieces += buffer.raw[: max(0, count)]
         return pieces.decode(errors="replace")
 
-    def _decode(self, tokens: Any, positions: Any, sequences: Any, wanted: Any) -> np.ndarray:
+    def decode(self, tokens: Any, positions: Any, sequences: Any, wanted: Any) -> np.ndarray:
         """Decode at most CHUNK tokens, given with their positions, sequence ids and whether logits are wanted.
 
         Returns llama.cpp's own buffer of the wanted logits, shape (wanted, vocabulary), valid until the next call.
@@ -124,12 +131,16 @@ class Decoder:
             return np.empty((0, self.size), np.float32)
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self.context), shape=(rows, self.size))
 
+    def forget(self) -> None:
+        """Empty the cache of all sequences."""
+        llama_cpp.llama_memory_clear(self.memory, True)
+
     def _read(self, tokens: Sequence[int], first: int, place: int) -> np.ndarray:
         """Decode tokens from position `first` on; return the logits after the last one, shape (vocabulary,)."""
         for start in range(0, len(tokens), CHUNK):
             part = np.asarray(tokens[start : start + CHUNK])
             positions = np.arange(first + start, first + start + len(part))
-            logits = self._decode(part, positions, place, positions == first + len(tokens) - 1)
+            logits = self.decode(part, positions, place, positions == first + len(tokens) - 1)
         return logits[0]
 
     def answer(
@@ -185,7 +196,7 @@ class Decoder:
             self._close_gaps(running)
             if running:
                 last, positions = [answer.ids[-1] for answer in running], [answer.position for answer in running]
-                for answer, logits in zip(running, self._decode(last, positions, range(len(running)), 1), strict=True):
+                for answer, logits in zip(running, self.decode(last, positions, range(len(running)), 1), strict=True):
                     answer.position += 1
                     take(answer, logits)
         if template:
@@ -194,11 +205,8 @@ class Decoder:
 
     def _share(self, prompts: Sequence[Sequence[int]], places: int) -> int:
         """Compute the tokens with which all prompts begin, in every place; return how many there are."""
-        llama_cpp.llama_memory_clear(self.memory, True)
-        if len(prompts) < 2:
-            return 0
-        shared = min(len(os.path.commonprefix([list(prompt) for prompt in prompts])), min(map(len, prompts)) - 1)
-        if shared:
+        self.forget()
+        if shared := common_length(prompts):
             self._read(prompts[0][:shared], 0, 0)
             for place in range(1, places):
                 llama_cpp.llama_memory_seq_cp(self.memory, 0, place, -1, -1)
@@ -215,11 +223,11 @@ class Decoder:
 
     def logits(self, tokens: Sequence[int], start: int) -> np.ndarray:
         """Return the fp32 logits that predict tokens[start:], shape (len(tokens) - start, vocabulary)."""
-        llama_cpp.llama_memory_clear(self.memory, True)
+        self.forget()
         rows = []
         for begin in range(0, len(tokens) - 1, CHUNK):
             positions = np.arange(begin, min(begin + CHUNK, len(tokens) - 1))
-            rows.append(self._decode(tokens[begin : positions[-1] + 1], positions, 0, positions >= start - 1).copy())
+            rows.append(self.decode(tokens[begin : positions[-1] + 1], positions, 0, positions >= start - 1).copy())
         return np.concatenate(rows)
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from scripts.common.logs import logging_to
 from scripts.common.prompts import Conversation, conversations
 from scripts.common.records import Record, read_records
 from scripts.evaluate.generate import answer_all
+from scripts.evaluate.grammar import find_grammar
 
 
 def render_prompts(gguf: str | Path, contract: ChatContract | None, asked: Sequence[Conversation]) -> list[str]:
@@ -45,10 +46,17 @@ def answer(
     max_tokens: int,
     sequences: int,
     threads: int,
+    grammar: str | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the answers to the records, which `prompts` ask, and a summary (rows, tokens, seconds)."""
+    """Return the answers to the records, which `prompts` ask, and a summary (rows, tokens, seconds).
+
+    `grammar`: what every answer must match (GBNF).
+    """
+    names = [record.source or record.id for record in asked]
     began = time.monotonic()
-    answers = run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, max_tokens, sequences, threads)
+    answers = run_isolated(
+        f"answering with {gguf}", answer_all, str(gguf), prompts, max_tokens, sequences, threads, grammar, names
+    )
     seconds = time.monotonic() - began
     rows = make_rows(asked, answers)
     return rows, {"gguf_sha256": sha256_file(gguf), **make_speed(rows, seconds)}
@@ -61,6 +69,7 @@ if job := find_job(globals()):
         contract = read_contract(job.input.contract)
         wanted = conversations(contract, records, job.params.options.get("system_prompt"))
         prompts = render_prompts(job.input.gguf, None if job.params.own_template else contract, wanted)
-        given, speed = answer(job.input.gguf, records, prompts, **settings)
+        grammar = find_grammar(job.params.options.get("constrained"), job.input)
+        given, speed = answer(job.input.gguf, records, prompts, grammar=grammar, **settings)
         write_jsonl(job.output.answers, given)
         write_json(job.output.speed, speed)

@@ -38,10 +38,11 @@ def answer_all(
     longest = max(range(len(prompts)), key=lambda i: len(encoded[i]))
     length = len(encoded[longest]) + max_tokens
     if length > trained:
+        name = names[longest] if names else f"prompt {longest + 1}"
         raise GradusError(
-            f"{names[longest] if names else f'prompt {longest + 1}'}: the prompt has {len(encoded[longest])} tokens; with "
-            f"{max_tokens} for the answer that is more than the {trained} that {path} was trained to look at. "
-            "Lower examples.count or evaluate.max_tokens, shorten the system prompt, or leave the row out."
+            f"{name}: the prompt has {len(encoded[longest])} tokens; with {max_tokens} for the answer that is "
+            f"more than the {trained} that {path} was trained to look at. Lower examples.count or "
+            "evaluate.max_tokens, shorten the system prompt, or leave the row out."
         )
     together = min(sequences, len(prompts), max(1, CACHE_BYTES // (token_bytes * length)))
     decoder = Decoder(path, threads, together, length)

@@ -1,4 +1,4 @@
-"""Grammars for constrained decoding, in llama.cpp's notation (GBNF): from a JSON schema, from labels, or from a file."""
+"""Grammars for constrained decoding, in llama.cpp's notation (GBNF): from a JSON schema, labels or a file."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from llama_cpp.llama_grammar import PRIMITIVE_RULES, BuiltinRule, SchemaConverte
 
 from scripts.common.errors import GradusError, first_line
 from scripts.common.isolate import run_isolated
+from scripts.common.records import read_records
 from scripts.common.strict_json import read_schema
 
 # a character of a string; the library's rule lets control characters through, which JSON does not
@@ -25,12 +26,18 @@ def quote(text: str) -> str:
 
 
 class _Converter(SchemaConverter):
-    """llama-cpp-python's converter of JSON schemas, with three changes.
+    """llama-cpp-python's converter of JSON schemas, with four changes.
 
-    Strings have no control characters. Names and constants may have any characters; the library's literals break at
-    quotes, backslashes and emojis. Fields come in the order of the schema; the library puts the required ones first,
-    and a model that has learned another order would answer worse than without a grammar.
+    Strings have no control characters. A field without a schema may have any value, not only objects. Names and
+    constants may have any characters; the library's literals break at quotes, backslashes and emojis. Fields come in
+    the order of the schema; the library puts the required ones first, and a model that has learned another order would
+    answer worse than without a grammar.
     """
+
+    def visit(self, schema: Any, name: str) -> str:
+        if schema is True or schema == {}:
+            return str(self._add_primitive("value", PRIMITIVE_RULES["value"]))
+        return str(super().visit(schema, name))
 
     def _add_primitive(self, name: str, rule: BuiltinRule) -> str:
         return str(super()._add_primitive(name, CHARACTER if rule is PRIMITIVE_RULES["char"] else rule))
@@ -44,7 +51,7 @@ class _Converter(SchemaConverter):
         prefix = f"{name}-" if name else ""
         after, first = "", ""  # what may follow: after a field; at the beginning of the object
         if additional_properties is True or isinstance(additional_properties, dict):
-            value = self.visit({} if additional_properties is True else additional_properties, f"{prefix}other-value")
+            value = self.visit(additional_properties, f"{prefix}other-value")
             key = self._add_primitive("string", PRIMITIVE_RULES["string"])
             pair = self._add_rule(f"{prefix}other-kv", f'{key} ":" space {value}')
             after, first = f'("," space {pair})*', f'({pair} ("," space {pair})*)?'
@@ -98,6 +105,22 @@ def from_file(path: str | Path) -> str:
     except OSError as error:
         raise GradusError(f"{path}: cannot read the grammar ({error.strerror}); correct `constrained`") from None
     return _checked(grammar, path)
+
+
+def find_grammar(constrained: str | None, given: Any) -> str | None:
+    """Return the grammar that a model's option `constrained` asks for; None without it.
+
+    given: the job's input with `schema`, `train` (whose responses are the labels) or `grammar`, whichever it needs.
+    """
+    match constrained:
+        case None:
+            return None
+        case "schema":
+            return from_schema(given.schema)
+        case "labels":
+            return from_labels((record.response for record in read_records(given.train)), given.train)
+        case _:
+            return from_file(given.grammar)
 
 
 def _checked(grammar: str, place: str | Path) -> str:

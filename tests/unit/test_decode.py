@@ -11,6 +11,7 @@ from scripts.common.errors import GradusError
 from scripts.common.isolate import run_isolated
 from scripts.common.strict_json import check_schema
 from scripts.evaluate.grammar import from_file, from_labels, from_schema
+from tests.unit.conftest import CHATML
 
 WIDTH, CONTEXT = 32, 256
 PROMPTS = ["Request: " + text for text in ("a", "list users", "b" * 40, "hello", "xyz", "c", "delete", "b" * 39, "dd")]
@@ -21,11 +22,12 @@ SCHEMA = {
         "name": {"type": "string", "maxLength": 3},
         "kind": {"enum": ['say "hi"', "a\\b", "São 😀"]},
         "count": {"type": "integer"},
+        "more": True,
     },
 }
 
 
-def write_model(path, seed=21):
+def write_model(path, seed=20):
     """Write a llama of one layer in fp32, whose weights are large enough that one token leads clearly."""
     from tokenizers.pre_tokenizers import ByteLevel
 
@@ -37,6 +39,7 @@ def write_model(path, seed=21):
     writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * 256)
     writer.add_token_merges(["a a"])  # llama.cpp wants the list
     writer.add_eos_token_id(2)
+    writer.add_chat_template(CHATML)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(1)
@@ -49,6 +52,7 @@ def write_model(path, seed=21):
     for name in ("token_embd", "output"):
         weight = numbers.normal(0, 1, (len(tokens), WIDTH)).astype(np.float32)
         weight[2] *= 1.5  # answers end
+        weight[3:] *= np.array([[1 if "!" <= token <= "~" else 0.01] for token in tokens[3:]], np.float32)
         writer.add_tensor(f"{name}.weight", weight)
     for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
         writer.add_tensor(f"{name}.weight", np.ones(WIDTH, np.float32))
@@ -70,14 +74,14 @@ def answers(path, sequences, grammar=None, prompts=PROMPTS, max_tokens=60, names
     from scripts.common.decode import Decoder
     from scripts.evaluate.generate import answer_all
 
-    steps, decode = [], Decoder._decode
+    steps, decode = [], Decoder.decode
 
     def counted(self, tokens, positions, ids, wanted):
         if isinstance(ids, range):
             steps.append(len(tokens))
         return decode(self, tokens, positions, ids, wanted)
 
-    Decoder._decode = counted
+    Decoder.decode = counted
     return answer_all(path, prompts, max_tokens, sequences, 1, grammar, names), steps
 
 
@@ -220,3 +224,17 @@ def test_other_bad_constraints_are_refused(tmp_path):
         (tmp_path / "schema.json").write_text(json.dumps(schema))
         with pytest.raises(GradusError, match=f"schema.json: llama.cpp's converter cannot make .*{reason}"):
             from_schema(tmp_path / "schema.json")
+
+
+def test_each_way_of_the_benchmark_answers_the_same_rows(model):
+    from scripts.bench.answering import LOOP, build, race
+
+    asked = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+    found = race(*build(model, asked, 8, 3, [2, 3], 2), rounds=1)
+    assert list(found["ways"]) == [LOOP, "2 jobs of one thread, 3 sequences each", "2 sequences", "3 sequences"]
+    assert {way["same_as_loop"] for way in found["ways"].values()} == {len(PROMPTS)}
+    assert len({way["answer_tokens"] for way in found["ways"].values()}) == 1
+    assert all(way["seconds"] > 0 for way in found["ways"].values())
+    assert found["rows"] == len(PROMPTS)
+    assert 0 < found["prompt_tokens_computed"] < found["prompt_tokens"]
+    assert found["benchmark"]["share_reached"] > 0
