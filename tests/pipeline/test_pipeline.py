@@ -115,7 +115,7 @@ def tokenize_all(gguf, prompts):
 
 
 def test_decoding_together_is_decoding_alone(project, tmp_path):
-    """Sequences of a wave do not see each other; llama-cpp-python's own class says the same."""
+    """Sequences that are decoded together do not see each other; llama-cpp-python's own class says the same."""
     from scripts.common.chat import read_contract
     from scripts.common.isolate import run_isolated
     from scripts.common.records import Record

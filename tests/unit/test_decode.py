@@ -13,7 +13,7 @@ from scripts.common.strict_json import check_schema
 from scripts.evaluate.grammar import from_file, from_labels, from_schema
 from tests.unit.conftest import CHATML
 
-WIDTH, CONTEXT = 32, 256
+WIDTH, CONTEXT = 32, 1024
 PROMPTS = ["Request: " + text for text in ("a", "list users", "b" * 40, "hello", "xyz", "c", "delete", "b" * 39, "dd")]
 SCHEMA = {
     "type": "object",
@@ -69,10 +69,10 @@ def model(tmp_path_factory):
     return path
 
 
-def answers(path, sequences, grammar=None, prompts=PROMPTS, max_tokens=60, names=None):
+def answers(path, sequences, grammar=None, prompts=PROMPTS, max_tokens=60, names=None, cache=2**30):
     """Return the answers and, of each step of decoding, how many answers it went on with."""
     from scripts.common.decode import Decoder
-    from scripts.evaluate.generate import answer_all
+    from scripts.evaluate import generate
 
     steps, decode = [], Decoder.decode
 
@@ -82,7 +82,8 @@ def answers(path, sequences, grammar=None, prompts=PROMPTS, max_tokens=60, names
         return decode(self, tokens, positions, ids, wanted)
 
     Decoder.decode = counted
-    return answer_all(path, prompts, max_tokens, sequences, 1, grammar, names), steps
+    generate.CACHE_BYTES = cache
+    return generate.answer_all(path, prompts, max_tokens, sequences, 1, grammar, names), steps
 
 
 def test_an_answer_that_ends_makes_room_at_once_and_changes_no_other(model):
@@ -98,16 +99,32 @@ def test_an_answer_that_ends_makes_room_at_once_and_changes_no_other(model):
         assert sum(steps) == sum(answer.tokens - (not answer.stopped) for answer in alone)
 
 
-def test_a_prompt_alone_or_twice_or_longer_than_a_call_is_answered(model):
+def test_a_prompt_alone_or_twice_or_none_is_answered(model):
     (once,), _ = run_isolated("decoding", answers, model, 4, prompts=PROMPTS[:1])
     twice, _ = run_isolated("decoding", answers, model, 4, prompts=PROMPTS[:1] * 2)
     assert twice == [once, once]
     assert run_isolated("decoding", answers, model, 4, prompts=[]) == ([], [])
 
 
+def test_a_long_prefix_is_shared_and_gives_the_same_answers(model):
+    prompts = ["b" * 700 + end for end in "xyz!"]  # longer than one call of llama.cpp
+    alone = [run_isolated("decoding", answers, model, 1, prompts=[prompt])[0][0] for prompt in prompts]
+    assert len({answer.text for answer in alone}) > 1
+    assert run_isolated("decoding", answers, model, 2, prompts=prompts)[0] == alone
+
+
+def test_the_cache_limits_how_many_are_decoded_together(model):
+    alone, _ = run_isolated("decoding", answers, model, 1)
+    token = 2 * 2 * (16 + 16)  # bytes in fp16: 2 heads with keys and values of 16
+    found, steps = run_isolated("decoding", answers, model, 9, cache=3 * token * (49 + 60))
+    assert found == alone
+    assert max(steps) == 3
+    assert max(run_isolated("decoding", answers, model, 9, cache=1)[1]) == 1
+
+
 def test_a_prompt_without_room_for_its_answer_is_named(model):
-    with pytest.raises(GradusError, match=r"rows.csv:7: the prompt has 250 tokens; with 60 for .* more than the 256"):
-        run_isolated("decoding", answers, model, 2, prompts=["a", "b" * 250], names=["rows.csv:3", "rows.csv:7"])
+    with pytest.raises(GradusError, match=r"rows.csv:7: the prompt has 999 tokens; with 60 for .* more than the 1024"):
+        run_isolated("decoding", answers, model, 2, prompts=["a", "b" * 999], names=["rows.csv:3", "rows.csv:7"])
 
 
 def test_labels_constrain_answers(model, tmp_path):
@@ -227,14 +244,16 @@ def test_other_bad_constraints_are_refused(tmp_path):
 
 
 def test_each_way_of_the_benchmark_answers_the_same_rows(model):
-    from scripts.bench.answering import LOOP, build, race
+    from scripts.bench.answering import LOOP, build, in_jobs, race
 
     asked = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
-    found = race(*build(model, asked, 8, 3, [2, 3], 2), rounds=1)
-    assert list(found["ways"]) == [LOOP, "2 jobs of one thread, 3 sequences each", "2 sequences", "3 sequences"]
+    found = race(*build(model, asked, 8, 3, [2, 3], 1), rounds=1)  # two threads would wait for other processes
+    assert list(found["ways"]) == [LOOP, "1 jobs of one thread, 3 sequences each", "2 sequences", "3 sequences"]
     assert {way["same_as_loop"] for way in found["ways"].values()} == {len(PROMPTS)}
     assert len({way["answer_tokens"] for way in found["ways"].values()}) == 1
     assert all(way["seconds"] > 0 for way in found["ways"].values())
     assert found["rows"] == len(PROMPTS)
     assert 0 < found["prompt_tokens_computed"] < found["prompt_tokens"]
     assert found["benchmark"]["share_reached"] > 0
+    in_two = in_jobs(model, PROMPTS, 8, 3, 2)
+    assert in_two == run_isolated("decoding", answers, model, 3, max_tokens=8)[0]
