@@ -2,15 +2,18 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import gguf
 import numpy as np
 import pytest
 
 from scripts.common.errors import GradusError
+from scripts.common.io import write_jsonl
 from scripts.common.isolate import run_isolated
+from scripts.common.records import Record
 from scripts.common.strict_json import check_schema
-from scripts.evaluate.grammar import from_file, from_labels, from_schema
+from scripts.evaluate.grammar import find_grammar, from_file, from_labels, from_schema
 from tests.unit.conftest import CHATML
 
 WIDTH, CONTEXT = 32, 1024
@@ -223,6 +226,19 @@ def test_a_grammar_that_cannot_be_compiled_is_refused_with_file_and_reason(tmp_p
     path.write_text(grammar)
     with pytest.raises(GradusError, match=f"my.gbnf: llama.cpp cannot compile the grammar .*{reason}"):
         from_file(path)
+
+
+def test_the_option_finds_its_grammar(tmp_path):
+    rows = [Record("a", "ec2", "classify"), Record("b", "s3", "classify"), Record("c", "ec2", "classify")]
+    write_jsonl(tmp_path / "train.jsonl", [row.to_json() for row in rows])
+    (tmp_path / "schema.json").write_text('{"const": 1}')
+    (tmp_path / "my.gbnf").write_text('root ::= "yes"')
+    files = {"train": "train.jsonl", "schema": "schema.json", "grammar": "my.gbnf"}
+    given = SimpleNamespace(**{name: str(tmp_path / file) for name, file in files.items()})
+    assert find_grammar(None, given) is None
+    assert find_grammar("labels", given) == 'root ::= "ec2" | "s3"'
+    assert 'root ::= "1"' in find_grammar("schema", given)
+    assert find_grammar("any/my.gbnf", given) == 'root ::= "yes"'
 
 
 def test_other_bad_constraints_are_refused(tmp_path):
