@@ -113,11 +113,11 @@ def race(ways: dict[str, Way], bench: Callable[[int, int], tuple[float, float]],
             answers[name] = way()
             seconds[name].append(time.monotonic() - began)
         ours = answers[name]
-        read = sum(answer.prompt_tokens - shared for answer in ours)
-        written = sum(answer.tokens for answer in ours)
-        speeds.append(bench(max(1, round(read / len(ours))), max(1, round(written / len(ours)))))
+        whole, written = sum(answer.prompt_tokens for answer in ours), sum(answer.tokens for answer in ours)
+        speeds.append(bench(round(whole / len(ours)), max(1, round(written / len(ours)))))
     prompt_speed, answer_speed = (median(values) for values in zip(*speeds, strict=True))
-    ideal = (shared + read) / prompt_speed + written / answer_speed
+    read = whole - shared * (len(ours) - 1)
+    ideal = read / prompt_speed + written / answer_speed
     texts = {name: [answer.text for answer in found] for name, found in answers.items()}
     first, slowest = next(iter(texts.values())), median(next(iter(seconds.values())))
     table = {
@@ -132,8 +132,8 @@ def race(ways: dict[str, Way], bench: Callable[[int, int], tuple[float, float]],
     }
     return {
         "rows": len(ours),
-        "prompt_tokens": sum(answer.prompt_tokens for answer in ours),
-        "prompt_tokens_computed": shared + read,
+        "prompt_tokens": whole,
+        "prompt_tokens_computed": read,
         "ways": table,
         "benchmark": {
             "prompt_tokens_per_s": round(prompt_speed, 1),
