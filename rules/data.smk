@@ -8,7 +8,7 @@ FETCHED = sources.to_fetch(config)  # by folder name
 
 
 rule fetch:
-    """Fetch one source and verify its sha256. This is the only rule that uses the network."""
+    """Fetch one source and verify its sha256. No other rule uses the network, but `ask_endpoint`."""
     output:
         folder=directory("data/raw/{source}"),
     log:

@@ -6,8 +6,9 @@ import shutil
 import sys
 
 sys.path.insert(0, workflow.basedir)
-# the environment of every job: our modules, and no network after the fetch stage. Memory is in 2 MB pages that malloc
-# keeps: a training step frees and allocates gigabytes, and page faults would take time (docs/training.md)
+# the environment of every job: our modules, and no network after the fetch stage, except for `ask_endpoint`. Memory is
+# in 2 MB pages that malloc keeps: a training step frees and allocates gigabytes, and page faults would take time
+# (docs/training.md)
 os.environ.update(
     PYTHONPATH=workflow.basedir,
     PYTHONHASHSEED="0",

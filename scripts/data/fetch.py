@@ -1,4 +1,5 @@
-"""Fetch one source and verify it before it is used. This is the only stage that uses the network.
+"""Fetch one source and verify it before it is used. No other stage uses the network, but to ask a
+model behind an API.
 
 In: a source (see scripts/common/sources.py) and its sha256.
 Out: a folder with a package's archive, the snapshot of a repository, or one file of rows.

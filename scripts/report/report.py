@@ -16,7 +16,7 @@ from scripts.common.logs import logging_to
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
-from scripts.report.sections.speed import answering, sizes
+from scripts.report.sections.speed import answering, apis, sizes
 from scripts.report.sections.training import arms, training
 
 ONE = ("ingest", "split", "score", "audit", "validity", "fidelity", "speed", "metrics", "comparison", "contract")
@@ -102,6 +102,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         },
         "sizes": sizes(files["ggufs"], models),
         "answering": answering(speeds, models),
+        "apis": apis(speeds),
     }
 
 

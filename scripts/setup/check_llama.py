@@ -6,6 +6,7 @@ through a small random model. It refuses builds with AVX512 or AMX code, which w
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -17,12 +18,15 @@ from scripts.common.isolate import run_isolated
 WIDTH, LAYERS, VOCABULARY = 256, 2, 512
 
 
-def write_random_model(path: Path) -> None:
-    """Write a llama of 2 layers with random Q4_0 weights and no vocabulary."""
+def write_random_model(path: Path, add_vocabulary: Callable[[gguf.GGUFWriter], None] | None = None) -> None:
+    """Write a llama of 2 layers with random Q4_0 weights, with no vocabulary unless `add_vocabulary` adds one."""
     numbers = np.random.default_rng(1)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_vocab_size(VOCABULARY)
-    writer.add_tokenizer_model("no_vocab")
+    if add_vocabulary:
+        add_vocabulary(writer)
+    else:
+        writer.add_tokenizer_model("no_vocab")
     writer.add_context_length(512)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)

@@ -16,7 +16,7 @@ from scripts.report.measured import quality
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import fallbacks, gates, stopping
-from scripts.report.sections.speed import answering, sizes
+from scripts.report.sections.speed import answering, apis, sizes
 from scripts.report.sections.training import arms, training
 
 SPLITS = ["test", "eval-hard", "eval-unseen"]
@@ -204,6 +204,15 @@ def test_stopping_and_speed_leave_out_what_was_not_asked():
     assert [(row["n"], row["quant"]) for row in block["rows"]] == [(2, "Q8_0 without imatrix")]
     (block,) = answering([{"model": "tuned", "rows": rows} for rows in (0, 3)], models)
     assert [row["rows"] for row in block["rows"]] == [3]
+
+
+def test_a_model_behind_an_api_is_named_with_all_that_is_known_of_it():
+    server = {"url": "https://host/v1", "model": "big", "parameters": {"temperature": 0, "seed": 0}}
+    server |= {"reported_models": ["big-2026"], "system_fingerprints": ["fp_1"]}
+    asked = {"model": "far", "split": "test", "cached": 1, "cost": 0.5, "server": server}
+    (row,) = apis([{"model": "base", "split": "test", "rows": 3}, {**asked, "rows": 3}, {**asked, "rows": 0}])
+    assert (row["asked_for"], row["reported"]) == ("big", "big-2026, fp_1")
+    assert row["parameters"] == "temperature 0, seed 0"
 
 
 def test_files_fallbacks_and_rows_are_counted():

@@ -1,5 +1,6 @@
 """Section on sizes and speed: the files, and how fast the models answered."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,3 +24,18 @@ def sizes(ggufs: Sequence[Mapping[str, Any]], models: Models) -> list[dict[str, 
 def answering(speeds: Sequence[Mapping[str, Any]], models: Models) -> list[dict[str, Any]]:
     """Return, in groups, how fast each model answered each split that was asked; `speeds`: {model, split, rows, …}."""
     return in_groups([speed for speed in speeds if speed["rows"]], models)
+
+
+def apis(speeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return, for each split that a model behind an API answered, which model that was, how it was asked, and the cost."""
+    return [
+        {
+            **{key: speed[key] for key in ("model", "split", "rows", "cached", "cost")},
+            "url": speed["server"]["url"],
+            "asked_for": speed["server"]["model"],
+            "reported": ", ".join([*speed["server"]["reported_models"], *speed["server"]["system_fingerprints"]]) or "–",
+            "parameters": ", ".join(f"{name} {json.dumps(v)}" for name, v in speed["server"]["parameters"].items()),
+        }
+        for speed in speeds
+        if speed["rows"] and "server" in speed
+    ]
