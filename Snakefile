@@ -23,6 +23,7 @@ take_over()
 
 onstart:
     take_folder()
+    require_keys()
 
 
 include: "rules/models.smk"

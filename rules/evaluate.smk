@@ -37,6 +37,38 @@ rule answer:
         "../scripts/evaluate/answer.py"
 
 
+rule ask_endpoint:
+    """Answer one split with a model behind an OpenAI-compatible API. Besides `fetch`, no other rule uses the network."""
+    input:
+        unpack(needed),
+        records="results/{run}/curriculum/{split}.jsonl",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        answers="results/{run}/evaluate/{model}/endpoint/{split}.answers.jsonl",
+        speed="results/{run}/evaluate/{model}/endpoint/{split}.speed.json",
+    log:
+        "results/{run}/logs/ask_endpoint/{model}-{split}.log",
+    benchmark:
+        "results/{run}/benchmarks/ask_endpoint-{model}-{split}.tsv"
+    priority: 20  # before training: a wrong address or key is known at once
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=500,
+        runtime=120,
+        endpoint=1,  # one job at a time (profiles/default), so that its concurrency is that of the run
+    params:
+        max_rows=lambda w: max_rows(w.split),
+        max_tokens=config["evaluate"]["max_tokens"],
+        endpoint=lambda w: shapes_answers(MODELS[w.model].given),
+        options=lambda w: dict(MODELS[w.model].options),
+        code=code_fingerprint("evaluate/ask_endpoint"),
+    message:
+        "{wildcards.model} answers {wildcards.split} behind its API"
+    script:
+        "../scripts/evaluate/ask_endpoint.py"
+
+
 rule grade:
     """Grade one model's answers to one split."""
     input:

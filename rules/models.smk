@@ -77,6 +77,11 @@ def max_rows(split):
     return config["advise"]["rows"] if split == "valid" else config["evaluate"]["max_rows"][split]
 
 
+def shapes_answers(endpoint):
+    """The settings of a model behind an API that shape its answers and their cost; not its key, nor how it is asked."""
+    return {key: endpoint[key] for key in ("url", "model", "price", "max_tokens", "request")}
+
+
 def training_files(kind, trainings=None):
     """The files of one kind of all phases, for all trainings or those given."""
     trainings = TRAININGS if trainings is None else trainings

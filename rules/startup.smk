@@ -28,9 +28,10 @@ os.environ.update(
 
 from scripts.common import guard, sources
 from scripts.common.code import code_fingerprint
+from scripts.common.endpoints import find_key
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
-from scripts.common.snakemake_internals import RUN_LOCK, all_cores, config_files
+from scripts.common.snakemake_internals import RUN_LOCK, all_cores, config_files, planned_values
 from scripts.config.check import check_config, check_files
 from scripts.version.restore import forget, restore
 
@@ -60,6 +61,15 @@ def take_folder():
     if left:
         message = f"Gradus: {left} processes of a killed run were still active and have been stopped."
         print(message, file=sys.stderr)
+
+
+def require_keys():
+    """Stop the run if it would ask a model behind an API whose key is missing from the environment."""
+    try:
+        for name in sorted(planned_values(workflow, "ask_endpoint", "model")):
+            find_key(MODELS[name].given)
+    except GradusError as error:
+        raise WorkflowError(f"Gradus: {error}")
 
 
 def take_over():

@@ -6,7 +6,7 @@ The key is in the environment only; the config names the variable.
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,20 +15,23 @@ from scripts.common.errors import GradusError
 RESERVED = ("model", "messages", "stream", "n")  # fields of a request that `request` must not set
 
 
-def check_endpoint(settings: Mapping[str, Any]) -> Iterator[tuple[list[str | int], str]]:
-    """Yield (path below `endpoint`, what is wrong) for what the schema cannot express."""
+def check_endpoint(entry: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
+    """Yield (path in an entry of `models`, what is wrong) for what the schema cannot express about its `endpoint`."""
+    settings = entry.get("endpoint")
+    if settings is None:
+        return
     if wrong := _url_fault(settings["url"]):
-        yield ["url"], wrong
+        yield ["endpoint", "url"], wrong
     name = settings["key_env"]
     if name is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
         # never quote the value: it may be the key itself
         yield (
-            ["key_env"],
+            ["endpoint", "key_env"],
             "not the name of an environment variable in capitals, such as OPENAI_API_KEY. If this is the key itself, "
             "remove it from the file, and revoke it if others could read the file",
         )
     for key in sorted(set(RESERVED) & set(settings["request"])):
-        yield ["request", key], "Gradus sets this field itself; remove it"
+        yield ["endpoint", "request", key], "Gradus sets this field itself; remove it"
 
 
 def _url_fault(url: str) -> str:
@@ -77,9 +80,3 @@ def find_key(settings: Mapping[str, Any]) -> str | None:
             f"${name} is not a key: it has spaces, line breaks or letters other than ASCII. Set it to the key alone"
         )
     return key
-
-
-def require_keys(endpoints: Iterable[Mapping[str, Any]]) -> None:
-    """Raise GradusError if the key of one of these endpoints is missing from the environment."""
-    for settings in endpoints:
-        find_key(settings)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from scripts.common.endpoints import check_endpoint
 from scripts.common.errors import GradusError
 from scripts.common.own_code import is_own
 
@@ -262,6 +263,7 @@ def check_models(config: Config) -> Iterator[tuple[list[str | int], str]]:
         if len(kinds := kinds_of(settings)) > 1:
             yield ["models", entry], f"{' and '.join(kinds)} are two kinds of models; use a separate entry for each"
         yield from ((["models", entry, key], reason) for key, reason in _unknown(settings))
+        yield from ((["models", entry, *path], reason) for path, reason in check_endpoint(settings))
         yield from ((["models", entry, key], reason) for key, reason in _unfit(settings, config["data"]))
         trained = settings.get("trained")
         if settings.get("merged_into") == "nf4" and config["train"]["base_weights"] == "bf16":

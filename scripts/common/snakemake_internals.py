@@ -86,6 +86,11 @@ def all_cores(workflow: Any) -> int:
     return int(workflow.resource_settings.cores or 1)
 
 
+def planned_values(workflow: Any, rule: str, wildcard: str) -> set[str]:
+    """Return the values of a wildcard in a rule's jobs that a run will run, as it is planned when it starts."""
+    return {getattr(job.wildcards, wildcard) for job in workflow.dag.needrun_jobs() if job.rule.name == rule}
+
+
 def plan_job(snakefile: Path, target: str, configfiles: Sequence[Path], cores: int) -> Any:
     """Return the job that makes a file, without planning anything else; None if no rule makes it.
 

@@ -81,8 +81,7 @@ def find_cost(rows: Sequence[Mapping[str, Any]], price: Mapping[str, float] | No
 def answer(
     settings: Mapping[str, Any], asked: Sequence[Record], wanted: Sequence[Conversation], max_tokens: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the answers to the records, which the conversations `wanted` ask, and a summary: tokens, cost, and what the
-    server reports.
+    """Return the answers to the records, which `wanted` ask, and a summary: tokens, cost, what the server reports.
 
     `settings`: the model's `endpoint` in the config. The cost is that of all answers, kept ones included.
     """

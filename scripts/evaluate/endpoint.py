@@ -166,7 +166,10 @@ class Endpoint:
         if error.status_code == 429 or error.status_code >= 500:
             wait = error.response.headers.get("retry-after")
             asked = f", and asks to wait ({wait[:40]})" if wait else ""
-            return f"the server cannot answer now ({said}){asked}, after {tries} at most. Run again later, or lower endpoint.concurrency"
+            return (
+                f"the server cannot answer now ({said}){asked}, after {tries} at most. "
+                "Run again later, or lower endpoint.concurrency"
+            )
         return (
             f"the server refuses the request ({said}). A field that it does not take can be left out or changed: "
             "endpoint.request: {seed: null}"

@@ -13,6 +13,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.config.check import check_config, check_files
 from scripts.config.reading import read_config
+from tests.api import Api
 
 NAMES = [
     "with spaces.jsonl",
@@ -115,6 +116,31 @@ def test_a_secret_in_the_environment_is_in_nothing_that_a_run_writes(project, tm
             looked += 1
             assert canary.encode() not in file.read_bytes(), file
     assert looked > 300
+
+
+def test_a_model_behind_an_api_answers_and_its_key_is_in_nothing(project, tmp_path, monkeypatch):
+    canary, target = "canary-77b0d4", "results/tiny/evaluate/big/endpoint/test.grades.jsonl"
+    copy = project.copy_to(tmp_path / "copy")
+    monkeypatch.delenv("BIG_KEY", raising=False)
+    with Api() as api:
+        big = {"endpoint": {"url": api.url, "model": "big", "key_env": "BIG_KEY"}}
+        (copy.folder / "own.yaml").write_text(yaml.safe_dump({"models": {"big": big}}))
+        configs = ("tiny.yaml", "own.yaml")
+        assert copy.planned(target, configs=configs) == {"ask_endpoint": 1, "grade": 1}, "a plan needs no key"
+        code, text = copy.snakemake(target, configs=configs)
+        assert code != 0
+        assert "takes a key from $BIG_KEY (endpoint.key_env), which is not set" in text
+        assert "rule ask_endpoint" not in text, "said before any job runs"
+        monkeypatch.setenv("BIG_KEY", canary)
+        code, text = copy.snakemake(target, configs=configs)
+        assert code == 0, text
+        assert len(api.requests) == 4
+        assert api.headers[0]["Authorization"] == f"Bearer {canary}"
+        code, more = copy.snakemake("--forcerun", "ask_endpoint", "--", target, configs=configs)
+        assert code == 0, more
+        assert len(api.requests) == 4, "answers are kept"
+    assert canary not in text + more
+    assert not [file for file in copy.folder.rglob("*") if file.is_file() and canary.encode() in file.read_bytes()]
 
 
 def sources():

@@ -10,7 +10,6 @@ import threading
 import time
 from contextlib import suppress
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai._base_client
 import pytest
@@ -21,8 +20,11 @@ from scripts.common.hashing import ROOT
 from scripts.common.logs import logging_to
 from scripts.common.prompts import conversations
 from scripts.common.records import Record
+from scripts.config.check import check_config
+from scripts.config.reading import read_config
 from scripts.evaluate.ask_endpoint import answer, find_cost, make_parameters
 from scripts.evaluate.endpoint import CACHE
+from tests.api import Api, completion, status, well
 
 KEY = "canary-8d2f61"
 SETTINGS = {
@@ -35,68 +37,6 @@ SETTINGS = {
     "max_tokens": None,
     "request": {},
 }
-
-
-def completion(text, **more):
-    usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return {"id": "x", "object": "chat.completion", "created": 1, "model": "big-2026", "usage": usage, "choices": [choice], **more}
-
-
-class Server:
-    """An API on loopback. `plan`: functions (handler, request) of the next requests; later ones are answered well."""
-
-    def __init__(self):
-        self.plan, self.requests, self.headers, self.paths = [], [], [], []
-        self.now = self.most = 0
-        self.lock = threading.Lock()
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-    def asked(self):
-        return [request["messages"][-1]["content"] for request in self.requests]
-
-    def _handler(server):  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def send(self, code=200, body=b"", kind="application/json", length=None, **headers):
-                body = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(code)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body) if length is None else length))
-                for name, value in headers.items():
-                    self.send_header(name.replace("_", "-"), value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_POST(self):
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with server.lock:
-                    server.requests.append(request)
-                    server.headers.append(self.headers)
-                    server.paths.append(self.path)
-                    server.now += 1
-                    server.most = max(server.most, server.now)
-                    step = server.plan.pop(0) if server.plan else well
-                try:
-                    step(self, request)
-                finally:
-                    server.now -= 1
-
-        return Handler
-
-
-def well(handler, request):
-    handler.send(body=completion(request["messages"][-1]["content"].upper()))
-
-
-def status(code, message="no", **headers):
-    return lambda handler, request: handler.send(code, {"error": {"message": message}}, **headers)
 
 
 def silence(handler, request):
@@ -120,11 +60,8 @@ def half(handler, request):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    server = Server()
-    threading.Thread(target=server.http.serve_forever, args=(0.02,), daemon=True).start()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with Api() as server:
+        yield server
 
 
 @pytest.fixture
@@ -195,7 +132,9 @@ def test_the_same_conversation_is_asked_once(server, contract):
     assert server.asked() == ["q"]
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:40], lambda b: b.replace(b"Q0", b"Q1"), lambda b: b"[]", lambda b: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:40], lambda b: b.replace(b"Q0", b"Q1"), lambda b: b"[]", lambda b: b""]
+)
 def test_a_damaged_answer_is_asked_again_with_a_warning(server, ask, caplog, damage):
     first, _ = ask(1)
     (file,) = kept()
@@ -212,6 +151,8 @@ def test_a_killed_run_ends_at_once_and_goes_on(server, ask, signal_):
     server.plan = [well, well, *[lambda handler, request: stop.wait(20)] * 2]
     code = f"""
 from scripts.common.records import Record
+from scripts.config.check import check_config
+from scripts.config.reading import read_config
 from scripts.evaluate.ask_endpoint import answer
 records = [Record(f"q{{n}}", "a", "qa", id=f"{{n:04}}") for n in range(4)]
 wanted = [[dict(role="system", content="Be brief."), dict(role="user", content=f"q{{n}}")] for n in range(4)]
@@ -260,14 +201,29 @@ def body(value):
 
 
 FAULTS = {
-    "wrong key": (status(401, f"Incorrect API key {KEY}"), r"refuses access \(401 Unauthorized: 'Incorrect API key \*\*\*'\). Check the key in \$BIG_KEY"),
+    "wrong key": (
+        status(401, f"Incorrect API key {KEY}"),
+        r"refuses access \(401 Unauthorized: 'Incorrect API key \*\*\*'\). Check the key in \$BIG_KEY",
+    ),
     "no right": (status(403), r"refuses access \(403 Forbidden: 'no'\). Check the key in \$BIG_KEY"),
-    "unknown model": (status(404, "no model big"), r"not found \(404 Not Found: 'no model big'\). Check endpoint.model, and endpoint.url"),
-    "a field that it does not take": (status(400, "unknown field seed"), r"'unknown field seed'\). .* endpoint.request: \{seed: null\}"),
-    "no money": (status(429, "You exceeded your quota"), r"cannot answer now \(429 Too Many Requests: 'You exceeded your quota'\)"),
+    "unknown model": (
+        status(404, "no model big"),
+        r"not found \(404 Not Found: 'no model big'\). Check endpoint.model, and endpoint.url",
+    ),
+    "a field that it does not take": (
+        status(400, "unknown field seed"),
+        r"'unknown field seed'\). .* endpoint.request: \{seed: null\}",
+    ),
+    "no money": (
+        status(429, "You exceeded your quota"),
+        r"cannot answer now \(429 Too Many Requests: 'You exceeded your quota'\)",
+    ),
     "a long wait": (status(503, Retry_After="3600"), r"asks to wait \(3600\)"),
     "out of order": (status(500, "CUDA error"), r"500 Internal Server Error: 'CUDA error'"),
-    "a page as an error": (lambda h, r: h.send(502, b"<h1>Bad gateway</h1>", kind="text/html"), r"502 Bad Gateway: '<h1>Bad gateway</h1>'"),
+    "a page as an error": (
+        lambda h, r: h.send(502, b"<h1>Bad gateway</h1>", kind="text/html"),
+        r"502 Bad Gateway: '<h1>Bad gateway</h1>'",
+    ),
     "a page": (page("text/html"), r"not JSON \(an HTML page\): '<!doctype html><p>Welcome</p>'. Check endpoint.url"),
     "a page that says it is JSON": (page("application/json"), r"not JSON \(an HTML page\)"),
     "nothing": (body(b""), r"not JSON: ''"),
@@ -275,7 +231,10 @@ FAULTS = {
     "no choices": (body(completion("x", choices=[])), r"no chat completion"),
     "a list": (body([1]), r"no chat completion"),
     "deep": (body(b"[" * 100_000), r"not JSON"),
-    "half an answer": (half, r"no connection, or it broke \(peer closed connection without sending complete message body"),
+    "half an answer": (
+        half,
+        r"no connection, or it broke \(peer closed connection without sending complete message body",
+    ),
     "silence": (silence, r"no answer within 0.2 s, in 1 attempts. Raise endpoint.timeout"),
     "an answer that never ends": (trickle, r"no whole answer in 0.3 s"),
     "elsewhere": (lambda h, r: h.send(307, Location="http://127.0.0.1:9/v1"), r"redirects to 'http://127.0.0.1:9/v1'"),
@@ -317,7 +276,9 @@ def test_answers_under_way_when_another_fails_are_kept(server, ask):
 
 
 def test_no_server_at_all(server, ask):
-    with pytest.raises(GradusError, match=r"no connection, or it broke \(All connection attempts failed\), in 1 attempts"):
+    with pytest.raises(
+        GradusError, match=r"no connection, or it broke \(All connection attempts failed\), in 1 attempts"
+    ):
         ask(1, url="http://127.0.0.1:9/v1")
 
 
@@ -355,7 +316,9 @@ def test_without_a_key_that_of_another_host_is_not_sent(server, ask, monkeypatch
     assert KEY not in str(server.headers[0])
 
 
-@pytest.mark.parametrize(("value", "words"), [(None, "not set"), (" ", "not set"), ("a b", "not a key"), (f"{KEY}é", "not a key")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(None, "not set"), (" ", "not set"), ("a b", "not a key"), (f"{KEY}é", "not a key")]
+)
 def test_a_key_that_is_none_is_said_before_anything_is_asked(server, ask, monkeypatch, value, words):
     monkeypatch.delenv("BIG_KEY", raising=False)
     if value is not None:
@@ -393,20 +356,58 @@ URLS = {
 
 @pytest.mark.parametrize("url", URLS)
 def test_addresses_that_cannot_be_or_hold_a_secret_are_refused(url):
-    ((path, wrong),) = check_endpoint({**SETTINGS, "url": url})
-    assert path == ["url"]
+    ((path, wrong),) = check_endpoint({"endpoint": {**SETTINGS, "url": url}})
+    assert path == ["endpoint", "url"]
     assert URLS[url] in wrong
     assert KEY not in wrong
 
 
 def test_a_key_in_the_config_is_refused_and_not_repeated():
     for key in ("sk-proj-abc123", "gsk_aBc123", "my key"):
-        ((path, wrong),) = check_endpoint({**SETTINGS, "url": "https://host/v1", "key_env": key})
-        assert path == ["key_env"]
+        ((path, wrong),) = check_endpoint({"endpoint": {**SETTINGS, "url": "https://host/v1", "key_env": key}})
+        assert path == ["endpoint", "key_env"]
         assert key not in wrong
     good = {**SETTINGS, "url": "http://127.0.0.1:8080/v1", "key_env": "OPENAI_API_KEY"}
-    assert not list(check_endpoint(good))
-    assert [path for path, _ in check_endpoint({**good, "request": {"stream": True, "top_k": 1}})] == [["request", "stream"]]
+    assert not list(check_endpoint({"endpoint": good}))
+    assert not list(check_endpoint({}))
+    ((path, _),) = check_endpoint({"endpoint": {**good, "request": {"stream": True, "top_k": 1}}})
+    assert path == ["endpoint", "request", "stream"]
+
+
+CONFIG = """\
+run: own
+base_model: {source: "path:base"}
+data: {files: [rows.jsonl]}
+models:
+  tuned: {trained: {arm: curriculum, seed: 1}}
+  big:
+    endpoint:
+      url: https://host/v1
+      model: big
+"""
+
+
+def checked(folder, text):
+    file = folder / "own.yaml"
+    file.write_text(text)
+    return check_config(read_config(file), [file])["models"]["big"]["endpoint"]
+
+
+def test_the_config_gives_an_endpoint_its_defaults_and_faults_their_line(tmp_path):
+    found = checked(tmp_path, CONFIG)
+    assert set(found) == {*SETTINGS, "url"}
+    assert (found["concurrency"], found["timeout"], found["retries"], found["key_env"]) == (4, 60, 5, None)
+    for line, words in {
+        "key: sk-abc": "endpoint.key: no such key; did you mean key_env?",
+        "key_env: sk-abc": "own.yaml:10: models.big.endpoint.key_env: not the name of an environment variable",
+        "price: {input: 1}": "own.yaml:10: models.big.endpoint.price.output: required",
+        "request: {n: 2}": "own.yaml:10: models.big.endpoint.request.n: Gradus sets this field itself",
+        "concurrency: 0": "own.yaml:10: models.big.endpoint.concurrency: 0 is less than",
+    }.items():
+        with pytest.raises(GradusError) as caught:
+            checked(tmp_path, f"{CONFIG}      {line}\n")
+        assert words in str(caught.value)
+        assert "sk-abc" not in str(caught.value)
 
 
 def test_llama_cpp_s_own_server(tmp_path, monkeypatch, contract):
@@ -435,7 +436,12 @@ def test_llama_cpp_s_own_server(tmp_path, monkeypatch, contract):
     records = [Record(f"Say {n}.", "a", "qa") for n in range(3)]
     wanted = conversations(contract, records)
     with serving(tmp_path / "random.gguf", 256, 1) as client:
-        settings = {**SETTINGS, "url": str(client.base_url).rstrip("/"), "request": {"repeat_penalty": 1.0}, "timeout": 60}
+        settings = {
+            **SETTINGS,
+            "url": str(client.base_url).rstrip("/"),
+            "request": {"repeat_penalty": 1.0},
+            "timeout": 60,
+        }
         rows, speed = answer(settings, records, wanted, 8)
     assert [row["id"] for row in rows] == [record.id for record in records]
     assert all(row["stopped"] == (row["tokens"] < 8) for row in rows)

@@ -23,10 +23,16 @@ from scripts.common.snakemake_internals import (
 
 LONG = "out/" + "very-" * 45 + "long.txt"
 SNAKEFILE = f"""
+import sys
 if not workflow.overwrite_configfiles:
     configfile: "config.yaml"
 with open("seen.txt", "w") as handle:
     print(workflow.is_main_process, workflow.basedir, *workflow.overwrite_configfiles, workflow.cores, file=handle)
+sys.path.insert(0, {str(ROOT)!r})
+from scripts.common.snakemake_internals import planned_values
+onstart:
+    with open("planned.txt", "w") as handle:
+        print(sorted(planned_values(workflow, "first", "name")), planned_values(workflow, "none", "name"), file=handle)
 checkpoint first:
     input: "given.txt"
     output: file="out/{{name}}.txt", folder=directory("out/{{name}}.d")
@@ -65,6 +71,10 @@ def folder(tmp_path_factory):
 
 def test_a_workflow_tells_us_its_config_files_and_cores(folder):
     assert (folder / "seen.txt").read_text() == f"True {folder} {folder}/config.yaml 1\n"
+
+
+def test_a_run_knows_at_its_start_which_jobs_it_will_run(folder):
+    assert (folder / "planned.txt").read_text() == "['a', 'b'] set()\n"
 
 
 def test_a_record_is_where_we_look_and_holds_what_we_read(folder):

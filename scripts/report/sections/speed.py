@@ -27,15 +27,15 @@ def answering(speeds: Sequence[Mapping[str, Any]], models: Models) -> list[dict[
 
 
 def apis(speeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return, for each split that a model behind an API answered, which model that was, how it was asked, and the cost."""
+    """Return, for each split that a model behind an API answered, what is known of the model, and the cost."""
     return [
         {
             **{key: speed[key] for key in ("model", "split", "rows", "cached", "cost")},
-            "url": speed["server"]["url"],
-            "asked_for": speed["server"]["model"],
-            "reported": ", ".join([*speed["server"]["reported_models"], *speed["server"]["system_fingerprints"]]) or "–",
-            "parameters": ", ".join(f"{name} {json.dumps(v)}" for name, v in speed["server"]["parameters"].items()),
+            "url": server["url"],
+            "asked_for": server["model"],
+            "reported": ", ".join([*server["reported_models"], *server["system_fingerprints"]]) or "–",
+            "parameters": ", ".join(f"{name} {json.dumps(value)}" for name, value in server["parameters"].items()),
         }
         for speed in speeds
-        if speed["rows"] and "server" in speed
+        if speed["rows"] and (server := speed.get("server"))
     ]
