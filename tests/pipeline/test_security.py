@@ -131,7 +131,7 @@ def test_a_model_behind_an_api_answers_and_its_key_is_in_nothing(project, tmp_pa
         code, text = copy.snakemake(target, configs=configs)
         assert code != 0
         assert "takes a key from $BIG_KEY (endpoint.key_env), which is not set" in text
-        assert "rule ask_endpoint" not in text, "said before any job runs"
+        assert "behind its API" not in text, "said before any job runs"
         monkeypatch.setenv("BIG_KEY", canary)
         code, text = copy.snakemake(target, configs=configs)
         assert code == 0, text
