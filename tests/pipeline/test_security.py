@@ -124,13 +124,14 @@ def test_a_model_behind_an_api_answers_and_its_key_is_in_nothing(project, tmp_pa
     monkeypatch.delenv("BIG_KEY", raising=False)
     with Api() as api:
         big = {"endpoint": {"url": api.url, "model": "big", "key_env": "BIG_KEY"}}
-        (copy.folder / "own.yaml").write_text(yaml.safe_dump({"models": {"big": big}}))
+        models = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}, "big": big}
+        (copy.folder / "own.yaml").write_text(yaml.safe_dump({"models": models}))
         configs = ("tiny.yaml", "own.yaml")
         assert copy.planned(target, configs=configs) == {"ask_endpoint": 1, "grade": 1}, "a plan needs no key"
         code, text = copy.snakemake(target, configs=configs)
         assert code != 0
         assert "takes a key from $BIG_KEY (endpoint.key_env), which is not set" in text
-        assert "rule ask_endpoint" not in text, "said before any job runs"
+        assert "behind its API" not in text, "said before any job runs"
         monkeypatch.setenv("BIG_KEY", canary)
         code, text = copy.snakemake(target, configs=configs)
         assert code == 0, text
