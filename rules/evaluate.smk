@@ -44,6 +44,7 @@ rule grade:
         unpack(task_file),
         answers="results/{run}/evaluate/{model}/{quant}/{split}.answers.jsonl",
         records="results/{run}/curriculum/{split}.jsonl",
+        trained="results/{run}/curriculum/train.jsonl",
     output:
         grades="results/{run}/evaluate/{model}/{quant}/{split}.grades.jsonl",
         metrics="results/{run}/evaluate/{model}/{quant}/{split}.metrics.json",

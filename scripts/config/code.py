@@ -37,7 +37,7 @@ def check_code(config: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield (path in the config, what is wrong). Missing files are reported by `check_files`."""
     task = config["data"]["task"]
     if is_own(task):
-        yield from _check_file(["data", "task"], task, ("TASK", "METRICS"))
+        yield from _check_file(["data", "task"], task, ("TASK", "METRICS", "BATCH"))
     elif task not in TASKS:
         yield ["data", "task"], f"no task {task!r}; {_closest(task, TASKS)} (the name of your own file must end in .py)"
     package = config["data"]["package"]

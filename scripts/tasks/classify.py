@@ -1,11 +1,65 @@
 """Task `classify`: a text and its label."""
 
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scripts.common.records import Record
-from scripts.tasks.task import Task, text_exact
+from scripts.tasks.task import Metric, Task, text_exact
+
+Words = tuple[str, ...]
+
+
+def words_of(text: str) -> Words:
+    """Return the words of a text: runs of letters and digits, in NFKC, regardless of case."""
+    return tuple(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def label_finder(labels: Sequence[str]) -> Callable[[str], set[str]]:
+    """Return a function that finds which of `labels` a text contains as whole words, regardless of case and punctuation.
+
+    Labels with more words are looked for first, and words that belong to one are not part of another: "flake8-bandit"
+    does not contain the label "flake8". Labels without words, or with the same words as another (C, C++), are not found.
+    """
+    by_words: dict[Words, list[str]] = {}
+    for label in labels:
+        by_words.setdefault(words_of(label), []).append(label)
+    patterns = [
+        (re.compile(rf"(?<!\S){re.escape(' '.join(words))}(?!\S)"), same[0])
+        for words, same in sorted(by_words.items(), key=lambda item: (-len(item[0]), item[0]))
+        if words and len(same) == 1
+    ]
+
+    def find(text: str) -> set[str]:
+        found, rest = set(), " ".join(words_of(text))
+        for pattern, label in patterns:
+            rest, times = pattern.subn("|", rest)
+            found |= {label} if times else set()
+        return found
+
+    return find
+
+
+def accuracy_normalized(labels: Sequence[str]) -> Metric:
+    """Return the metric that is 1 if the answer means the record's label, however it is put: it equals the label, or
+    contains it and no other of `labels` (`label_finder`). "The answer is flake8-bandit." counts; two labels do not.
+
+    It ignores case, punctuation and the words around the label, like the quasi-exact match of HELM (Liang et al. 2022,
+    arXiv 2211.09110) and the normalization of SQuAD (Rajpurkar et al. 2016). "Not spam" contains "spam".
+    """
+    find = label_finder(labels)
+
+    def metric(record: Record, answer: str, stopped: bool) -> float:
+        return float(text_exact(record, answer, stopped) or find(answer) == {record.response.strip()})
+
+    return metric
+
+
+def chance(labels: Sequence[str]) -> Mapping[str, float]:
+    """Return the expected accuracy of guessing: one divided by the number of labels."""
+    return dict.fromkeys(("accuracy", "accuracy_normalized"), 1 / len(labels))
 
 
 def macro_f1(records: Sequence[Record], answers: Sequence[str]) -> float:
@@ -36,7 +90,9 @@ CLASSIFY = Task(
     name="classify",
     metrics={"accuracy": text_exact},
     headline="accuracy",
-    binary=frozenset({"accuracy"}),
+    binary=frozenset({"accuracy", "accuracy_normalized"}),
     whole={"macro_f1": macro_f1},
+    label_metrics=lambda labels: {"accuracy_normalized": accuracy_normalized(labels)},
+    chance=chance,
     details=confusion,
 )

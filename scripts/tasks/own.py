@@ -11,25 +11,26 @@ from scripts.common.errors import GradusError
 from scripts.common.own_code import load
 
 TASK_TYPE = "scripts.tasks.task.Task"
-STANDS_ALONE = ("BASE", "METRICS", "CHECK")  # they extend a built-in task; a Task has its own
+STANDS_ALONE = ("BASE", "METRICS", "BATCH", "CHECK")  # they extend a built-in task; a Task has its own
 RESERVED = {"stopped": "every task has that one", "id": "a row's grades have its id under that name"}
 
 
 def load_own(file: str) -> ModuleType:
     """Run the file of a task and return it as a module. Raises GradusError if what it defines is no task."""
     module = load(file)
-    task, metrics, binary = (getattr(module, name, None) for name in ("TASK", "METRICS", "BINARY"))
+    task, metrics, batch, binary = (getattr(module, name, None) for name in ("TASK", "METRICS", "BATCH", "BINARY"))
     if task is not None:
         if not any(f"{kind.__module__}.{kind.__qualname__}" == TASK_TYPE for kind in type(task).__mro__):
             raise GradusError(f"{file}: TASK is {task!r}; it takes a Task of scripts.tasks.task")
         if beside := [name for name in STANDS_ALONE if hasattr(module, name)]:
             raise GradusError(f"{file}: {beside[0]} beside TASK has no effect; put it into the Task, or drop TASK")
-        metrics = task.metrics
-    elif not metrics and not hasattr(module, "BASE"):
-        raise GradusError(f"{file}: defines neither TASK nor METRICS; see docs/data.md")
-    if metrics is not None and not _are_metrics(metrics):
-        raise GradusError(f"{file}: METRICS is {metrics!r}; it takes {{name: function}}")
-    for name in [*(metrics or ()), *(task.whole if task else ())]:
+        metrics, batch = task.metrics, task.batch
+    elif not metrics and not batch and not hasattr(module, "BASE"):
+        raise GradusError(f"{file}: defines neither TASK nor METRICS nor BATCH; see docs/data.md")
+    for key, given in (("METRICS", metrics), ("BATCH", batch)):
+        if given is not None and not _are_metrics(given):
+            raise GradusError(f"{file}: {key} is {given!r}; it takes {{name: function}}")
+    for name in [*(metrics or ()), *(batch or ()), *(task.whole if task else ())]:
         if name in RESERVED:
             raise GradusError(f"{file}: a metric cannot be called {name!r} ({RESERVED[name]}); rename it")
     if binary is not None and not _are_names(binary):

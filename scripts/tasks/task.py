@@ -12,6 +12,8 @@ from scripts.tasks.checks import Check
 
 # (record, answer, whether the answer ended by itself) → 0 to 1, or None if the row does not count for this metric
 Metric = Callable[[Record, str, bool], float | None]
+# (records, their answers) → one such value for each row
+Batch = Callable[[Sequence[Record], Sequence[str]], Sequence[float | None]]
 Whole = Callable[[Sequence[Record], Sequence[str]], float]
 Details = Callable[[Sequence[Record], Sequence[str]], dict[str, Any]]
 
@@ -34,28 +36,40 @@ class Task:
     metrics: Mapping[str, Metric]  # a metric's value is the mean over the rows that count for it
     headline: str  # the main metric of a report
     binary: frozenset[str] = frozenset()  # metrics that are 0 or 1; models are compared on them row by row
-    whole: Mapping[str, Whole] = field(default_factory=dict)  # computed over all rows of a split at once
+    batch: Mapping[str, Batch] = field(default_factory=dict)  # like `metrics`, for many rows at once: a neural network
+    whole: Mapping[str, Whole] = field(default_factory=dict)  # one value for all rows of a split
     schema_metrics: Callable[[Mapping[str, Any]], Mapping[str, Metric]] | None = None  # if data.schema is given
+    # metrics that need the labels of the training rows, and what guessing one of these labels at random reaches
+    label_metrics: Callable[[Sequence[str]], Mapping[str, Metric]] | None = None
+    chance: Callable[[Sequence[str]], Mapping[str, float]] | None = None
     details: Details | None = None  # additional results: a confusion matrix, the accuracy of each field
     check: Check | None = None  # only for the user's own tasks; the others are in CHECKS
     file: str = ""  # of the user's own task
 
     def __post_init__(self) -> None:
-        """Reject a headline or binary metric that does not exist."""
-        if self.headline not in self.metrics:
+        """Reject a headline or binary metric that does not exist, and two metrics of one name."""
+        for name in sorted(set(self.metrics) & set(self.batch)):
+            raise GradusError(f"{self._place}: two metrics are called {name!r}; rename one")
+        if self.headline not in {**self.metrics, **self.batch}:
             self._refuse("headline", self.headline)
-        for name in sorted(self.binary - set(self.metrics)):
-            if self.schema_metrics is None:
+        for name in sorted(self.binary - set(self.metrics) - set(self.batch)):
+            if self.schema_metrics is None and self.label_metrics is None:
                 self._refuse("binary", name)
 
-    def _refuse(self, what: str, name: str) -> None:
-        place, known = self.file or f"task {self.name}", ", ".join(sorted(self.metrics)) or "none"
-        raise GradusError(f"{place}: {what}: no row metric {name!r}; known metrics: {known}")
+    @property
+    def _place(self) -> str:
+        return self.file or f"task {self.name}"
 
-    def row_metrics(self, schema: Mapping[str, Any] | None = None) -> dict[str, Metric]:
-        """Return all row metrics, including those of the JSON schema and `stopped`."""
-        more = self.schema_metrics(schema) if self.schema_metrics and schema else {}
-        return {**self.metrics, **more, "stopped": stopped}
+    def _refuse(self, what: str, name: str) -> None:
+        known = ", ".join(sorted({**self.metrics, **self.batch})) or "none"
+        raise GradusError(f"{self._place}: {what}: no row metric {name!r}; known metrics: {known}")
+
+    def row_metrics(self, schema: Mapping[str, Any] | None = None, labels: Sequence[str] = ()) -> dict[str, Metric]:
+        """Return the metrics that take one row, including those of the JSON schema, of the labels, and `stopped`."""
+        by_schema = self.schema_metrics(schema) if self.schema_metrics and schema else {}
+        by_labels = self.label_metrics(labels) if self.label_metrics else {}
+        # the user's own metric replaces ours of the same name
+        return {**by_schema, **by_labels, **self.metrics, "stopped": stopped}
 
     def is_binary(self, metric: str) -> bool:
         """Return whether a row metric is 0 or 1."""
@@ -63,14 +77,37 @@ class Task:
 
     def measure(self, name: str, metric: Metric, record: Record, answer: str, ended: bool) -> float | None:
         """Return a metric's value for one answer. Raises GradusError if it fails, or is not a number from 0 to 1."""
-        place = self.file or f"task {self.name}"
-        value = call(place, name, metric, record, answer, ended, row=record.source or record.id)
+        value = call(self._place, name, metric, record, answer, ended, row=_row(record))
+        return self._checked(name, value, f" of row {_row(record)}")
+
+    def measure_batch(
+        self, name: str, batch: Batch, records: Sequence[Record], answers: Sequence[str]
+    ) -> list[float | None]:
+        """Return a batch metric's value for each answer; see `measure`."""
+        given = call(self._place, name, lambda: list(batch(records, answers)))
+        if len(given) != len(records):
+            wrong = f"{len(given)} values for {len(records)} rows; it must return one for each row"
+            raise GradusError(f"{self._place}: metric {name}: {wrong}")
+        rows = zip(records, given, strict=True)
+        return [self._checked(name, value, f" of row {_row(record)}") for record, value in rows]
+
+    def measure_whole(
+        self, name: str, whole: Whole, records: Sequence[Record], answers: Sequence[str]
+    ) -> float | None:
+        """Return the value of a metric over all rows; None without rows. See `measure`."""
+        return self._checked(name, call(self._place, name, whole, records, answers), "") if records else None
+
+    def _checked(self, name: str, value: Any, place: str) -> float | None:
         if value is None:
             return None
-        if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        if not isinstance(value, Real) or not 0 <= float(value) <= 1:  # NaN is neither
             wrong = f"{value!r} is not a number from 0 to 1"
         elif self.is_binary(name) and value not in (0, 1):
             wrong = f"{value!r} is neither 0 nor 1, and the metric is declared binary"
         else:
             return float(value)
-        raise GradusError(f"{place}: metric {name} of row {record.source or record.id}: {wrong}")
+        raise GradusError(f"{self._place}: metric {name}{place}: {wrong}")
+
+
+def _row(record: Record) -> str:
+    return record.source or record.id

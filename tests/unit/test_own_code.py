@@ -45,7 +45,7 @@ def test_hooks_add_to_a_built_in_task(tmp_path):
     record = Record("q", "It is.", "my_task")
     _, table, details = grade([record], [{"id": record.id, "text": "It is so.", "stopped": True}], task)
     assert table["short"] == {"value": 0.0, "n": 1}
-    assert details["ceiling"] == {"checks_present": None, "exact": 1, "short": 1}
+    assert details["reference_points"]["short"]["ceiling"] == 1
 
 
 def test_a_file_can_define_a_whole_task(tmp_path):

@@ -13,8 +13,9 @@ import hashlib
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,20 +129,29 @@ def is_plain(key: str, share: float) -> bool:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) < share * 2**32
 
 
+def own_command(example: Example, service: str, operation: str) -> tuple[str, Command]:
+    """Return the command of an example of a page, on one line and parsed.
+
+    Raises ValueError with the reason if there is none, or if it is not the command that the page is about.
+    """
+    if not example.command:
+        raise ValueError("no command in the example")
+    line = re.sub(r"\s+", " ", join_lines(example.command))
+    try:
+        command = parse_command(line)
+    except ValueError as error:
+        raise ValueError(f"not one aws command: {error}") from None
+    if command.service != service or command.operation.removeprefix("wait ") != operation:
+        raise ValueError("the first command is not the page's own")
+    return line, command
+
+
 def make_row(example: Example, service: str, operation: str, source: str, options: Options) -> dict[str, Any]:
     """Return the row for one example.
 
     Raises ValueError with the reason if the example gives no row; there are few different reasons, to count them.
     """
-    if not example.command:
-        raise ValueError("no command in the example")
-    response = re.sub(r"\s+", " ", join_lines(example.command))
-    try:
-        command = parse_command(response)
-    except ValueError as error:
-        raise ValueError(f"not one aws command: {error}") from None
-    if command.service != service or command.operation.removeprefix("wait ") != operation:
-        raise ValueError("the first command is not the page's own")
+    response, command = own_command(example, service, operation)
     if len(response) > options.max_response_chars:
         raise ValueError("command longer than max_response_chars")
     if "-" in operation:
@@ -192,22 +202,27 @@ def read_pages(wheel: Path, services: list[str]) -> Iterator[tuple[str, str, str
                 yield match[1], match[3], name.removeprefix("awscli/examples/"), archive.read(name).decode()
 
 
-def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
-    """Return rows, the examples that gave no row with their reasons, and the counts of both."""
+def convert_pages(
+    folder: str | Path, services: list[str], row: Callable[[Example, str, str, str], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
+    """Return rows, the examples that gave no row with their reasons, and the counts of both.
+
+    `row` makes the row of (example, service, operation, source), and raises ValueError with the reason if there is none.
+    """
     wheels = sorted(Path(folder).glob("*.whl"))
     if len(wheels) != 1:
         raise GradusError(f"{folder}: expected one wheel, found {len(wheels)}; delete the folder and run again")
     rows, left_out, pages, seen_services = [], [], 0, set()
-    for service, operation, path, text in read_pages(wheels[0], options.services):
+    for service, operation, path, text in read_pages(wheels[0], services):
         pages += 1
         seen_services.add(service)
         for number, example in enumerate(read_page(text), 1):
             source = f"{path}#{number}"
             try:
-                rows.append(make_row(example, service, operation, source, options))
+                rows.append(row(example, service, operation, source))
             except ValueError as error:
                 left_out.append({"source": source, "reason": str(error), "title": example.title})
-    if unknown := sorted(set(options.services) - seen_services):
+    if unknown := sorted(set(services) - seen_services):
         raise GradusError(f"data.package.options.services: the package has no example pages for {', '.join(unknown)}")
     reasons = dict(Counter(item["reason"] for item in left_out))
     return (
@@ -215,3 +230,8 @@ def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]],
         left_out,
         {"read": f"{pages} pages of {len(seen_services)} services", "rows": len(rows), "left_out": reasons},
     )
+
+
+def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
+    """Return rows, the examples that gave no row with their reasons, and the counts of both."""
+    return convert_pages(folder, options.services, partial(make_row, options=options))

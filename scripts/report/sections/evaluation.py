@@ -80,14 +80,14 @@ def side_by_side(
             }
             for model in models
         ]
-        ceiling = details.get((first, split), {}).get("ceiling")
+        points = details.get((first, split), {}).get("reference_points", {})
         tables.append(
             {
                 "split": split,
                 "metrics": names,
                 "columns": len(names) + 2,
                 "blocks": in_groups(rows, models),
-                "ceiling": [ceiling.get(name) for name in names] if ceiling else None,
+                "ceiling": [points.get(name, {}).get("ceiling") for name in names] if points else None,
                 "against": in_groups(against(models, comparison, split), models),
             }
         )
