@@ -21,10 +21,13 @@ LEAD = re.compile(
     r"(?: example| sample)?(?: AWS CLI)?(?: example| command| operation)*(?: example)? (?=[a-z]+s )",
 )
 # these tell about the page, or name a command instead of what it does
-SAYS_LITTLE = re.compile(r"(?:shows|demonstrates|illustrates|uses|is|has|does|runs|calls|assumes|attempts|specifies) ")
-LEANS_ON_THE_PAGE = re.compile(
-    r"\b(?:following|below|above|previous|preceding|earlier|another|first|second|this|these|example|shown)\b", re.IGNORECASE
+SAYS_LITTLE = re.compile(
+    r"(?:examples|demonstrates|illustrates|uses|is|has|does|assumes|shows (?:you )?(?:how|the (?:error|use|output))) "
 )
+LEANS_ON_THE_PAGE = re.compile(
+    r"\b(?:following|below|above|previous|preceding|earlier|shown|(?:this|the) (?:example|command))\b", re.IGNORECASE
+)
+UNFINISHED = re.compile(r"`|\b(?:named|called|from|with|to|of|the|a|an|and)$")  # markup that was not read, a word lost
 
 
 @dataclass
@@ -55,11 +58,13 @@ def find_sentence(description: str) -> str:
     sentences = re.split(r"(?<!\be\.g)(?<!\bi\.e)(?<=[.!?:])\s+", text)
     for sentence in sentences:
         if lead := LEAD.match(sentence):
-            rest = sentence[lead.end() :].rstrip(" .:").replace("``", "")
+            rest = re.sub(r"\s+(?=[.,;:])", "", sentence[lead.end() :].replace("``", "")).rstrip(" .:")
             if SAYS_LITTLE.match(rest):
                 raise ValueError("the sentence tells about the page or its command, not what it does")
             if LEANS_ON_THE_PAGE.search(rest):
                 raise ValueError("the sentence does not stand alone")
+            if UNFINISHED.search(rest):
+                raise ValueError("the sentence has broken markup, or lost a word with it")
             return f"{rest[:1].upper()}{rest[1:]}."
     raise ValueError("no sentence begins as one that says what the command does")
 
