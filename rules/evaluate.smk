@@ -82,6 +82,7 @@ rule compare:
         first=COMPARED_WITH.name,
         splits=SPLITS,
         task=config["data"]["task"],
+        headline=config["evaluate"]["headline"],
         code=code_fingerprint("evaluate/compare"),
     message:
         "Comparing the models"

@@ -119,6 +119,7 @@ rule quantization:
         quants=quants(),
         served=QUANT,
         task=config["data"]["task"],
+        headline=config["evaluate"]["headline"],
         split=SPLITS[0],
         code=code_fingerprint("fidelity/quantization"),
     message:

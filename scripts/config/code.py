@@ -35,11 +35,15 @@ def own_code(config: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
 
 def check_code(config: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield (path in the config, what is wrong). Missing files are reported by `check_files`."""
-    task = config["data"]["task"]
+    task, headline = config["data"]["task"], config["evaluate"]["headline"]
     if is_own(task):
         yield from _check_file(["data", "task"], task, ("TASK", "METRICS", "BATCH"))
+        if headline:
+            yield ["evaluate", "headline"], f"set HEADLINE in {task} instead"
     elif task not in TASKS:
         yield ["data", "task"], f"no task {task!r}; {_closest(task, TASKS)} (the name of your own file must end in .py)"
+    elif headline and headline not in (known := TASKS[task].row_names):
+        yield ["evaluate", "headline"], f"task {task} has no metric {headline!r} of a row; {_closest(headline, known)}"
     package = config["data"]["package"]
     if not config["data"]["files"] and package["source"]:
         yield from _check_converter(package["converter"], package["options"])

@@ -78,7 +78,7 @@ if job := find_job(globals()):
             job.params.models,
             job.params.first,
             job.params.splits,
-            load_task(job.params.task),
+            load_task(job.params.task, job.params.headline),
             dict(zip(keys, map(read_json, job.input.metrics), strict=True)),
             dict(zip(keys, (list(read_jsonl(path)) for path in job.input.grades), strict=True)),
         )

@@ -63,7 +63,7 @@ if job := find_job(globals()):
                 dict(zip(quants, map(read_json, job.input.losses), strict=True)),
                 dict(zip(quants, (list(read_jsonl(path)) for path in job.input.grades), strict=True)),
                 job.params.served,
-                load_task(job.params.task).headline,
+                load_task(job.params.task, job.params.headline).headline,
                 job.params.split,
             ),
         )

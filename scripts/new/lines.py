@@ -1,6 +1,7 @@
 """The lines of a plan's config, each with the reason for it. Keys whose default is suitable have no line."""
 
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 from scripts.new.defaults import default
@@ -20,6 +21,7 @@ SECTIONS = {
     "evaluate": "which held-out rows are answered, and how",
     "report": "what the report shows",
 }
+SHORT_ANSWER = 5  # words; longer free text is seldom equal to the reference
 HARDER = {
     "facts": "a row with more checks is harder",
     "length": "a longer row is harder",
@@ -46,7 +48,7 @@ def explain_task(looks: Looks) -> str:
         return "answers are JSON objects; graded field by field"
     if looks.task == "classify":
         return f"{len(looks.labels)} different answers, all short; graded by accuracy and F1"
-    return "answers are free text; graded by `checks` and exact match"
+    return "answers are free text; graded by `checks`, exact match, overlap and similarity"
 
 
 def explain_lengths(plan: Plan) -> str:
@@ -98,6 +100,18 @@ def phases_line(plan: Plan) -> Line:
     return Line("curriculum.phases", items, f"{reason}: {total}")
 
 
+def headline_of(looks: Looks) -> tuple[str, str] | None:
+    """Return the metric that free text is judged by, and why; None if the task's own will do."""
+    if looks.task != "qa" or not looks.records:
+        return None
+    if all(record.checks for record in looks.records):
+        return "pass", "every row has checks: an answer is right if it contains all of them"
+    words = median(len(record.response.split()) for record in looks.records)
+    if words > SHORT_ANSWER:
+        return "rouge_l", f"half of the answers have {words:g} words or more; none but a copy would be equal"
+    return None
+
+
 def make_lines(plan: Plan) -> Iterator[Line]:
     """Yield the lines of a config, in the order of the file."""
     yield Line("run", plan.run, f"its output is in results/{plan.run}/")
@@ -124,4 +138,6 @@ def make_lines(plan: Plan) -> Iterator[Line]:
         yield Line("evaluate.splits", asked, f"no rows fall into {missing}")
     longest = f"your longest answer has {plan.lengths.longest_answer:,} tokens, {counted}"
     yield Line("evaluate.max_tokens", plan.max_tokens, longest)
+    if headline := headline_of(plan.looks):
+        yield Line("evaluate.headline", *headline)
     yield Line("report.title", plan.run.replace("-", " ").replace("_", " ").capitalize(), "title of the report")

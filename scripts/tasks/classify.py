@@ -18,10 +18,11 @@ def words_of(text: str) -> Words:
 
 
 def label_finder(labels: Sequence[str]) -> Callable[[str], set[str]]:
-    """Return a function that finds which of `labels` a text contains as whole words, regardless of case and punctuation.
+    """Return a function: which of `labels` a text contains as whole words, regardless of case and punctuation.
 
     Labels with more words are looked for first, and words that belong to one are not part of another: "flake8-bandit"
-    does not contain the label "flake8". Labels without words, or with the same words as another (C, C++), are not found.
+    does not contain the label "flake8". Labels without words, or with the same words as another (C, C++), are never
+    found.
     """
     by_words: dict[Words, list[str]] = {}
     for label in labels:

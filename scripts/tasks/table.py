@@ -18,15 +18,19 @@ Function = TypeVar("Function")
 TASKS = {task.name: task for task in (QA, EXTRACT, CLASSIFY, COMMAND)}
 
 
-def load_task(name: str) -> Task:
-    """Return the task that `data.task` names: an entry of TASKS, or one defined by a Python file.
+def load_task(name: str, headline: str | None = None) -> Task:
+    """Return the task that `data.task` names, an entry of TASKS or one defined by a Python file, with another headline
+    if one is given (`evaluate.headline`).
 
     The file defines TASK, a Task; or METRICS or BATCH, {name: function}, and, as it likes, BASE (a built-in task whose
     metrics it adds to), HEADLINE, BINARY (names of the metrics that are 0 or 1) and CHECK. Raises GradusError if it
     does not (own.py).
     """
-    if not is_own(name):
-        return TASKS[name]
+    task = _load_own_task(name) if is_own(name) else TASKS[name]
+    return replace(task, headline=headline) if headline else task
+
+
+def _load_own_task(name: str) -> Task:
     module = load_own(name)
     given: Task | None = getattr(module, "TASK", None)
     name_of_base = getattr(module, "BASE", None)

@@ -50,18 +50,23 @@ class Task:
         """Reject a headline or binary metric that does not exist, and two metrics of one name."""
         for name in sorted(set(self.metrics) & set(self.batch)):
             raise GradusError(f"{self._place}: two metrics are called {name!r}; rename one")
-        if self.headline not in {**self.metrics, **self.batch}:
+        if self.headline not in self.row_names:
             self._refuse("headline", self.headline)
-        for name in sorted(self.binary - set(self.metrics) - set(self.batch)):
+        for name in sorted(self.binary.difference(self.row_names)):
             if self.schema_metrics is None and self.label_metrics is None:
                 self._refuse("binary", name)
+
+    @property
+    def row_names(self) -> list[str]:
+        """Return the names of the metrics that every row has by itself, sorted."""
+        return sorted({*self.metrics, *self.batch})
 
     @property
     def _place(self) -> str:
         return self.file or f"task {self.name}"
 
     def _refuse(self, what: str, name: str) -> None:
-        known = ", ".join(sorted({**self.metrics, **self.batch})) or "none"
+        known = ", ".join(self.row_names) or "none"
         raise GradusError(f"{self._place}: {what}: no row metric {name!r}; known metrics: {known}")
 
     def row_metrics(self, schema: Mapping[str, Any] | None = None, labels: Sequence[str] = ()) -> dict[str, Metric]:
@@ -91,9 +96,7 @@ class Task:
         rows = zip(records, given, strict=True)
         return [self._checked(name, value, f" of row {_row(record)}") for record, value in rows]
 
-    def measure_whole(
-        self, name: str, whole: Whole, records: Sequence[Record], answers: Sequence[str]
-    ) -> float | None:
+    def measure_whole(self, name: str, whole: Whole, records: Sequence[Record], answers: Sequence[str]) -> float | None:
         """Return the value of a metric over all rows; None without rows. See `measure`."""
         return self._checked(name, call(self._place, name, whole, records, answers), "") if records else None
 

@@ -10,6 +10,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.records import Record
 from scripts.config.check import check_config, check_files
+from scripts.config.code import check_code
 from scripts.data.convert import convert
 from scripts.data.ingest import Ingest, Source
 from scripts.evaluate.grade import grade
@@ -40,7 +41,7 @@ HOOKS = """
 def test_hooks_add_to_a_built_in_task(tmp_path):
     task = load_task(write(tmp_path, HOOKS))
     assert (task.name, task.headline) == ("my_task", "short")
-    assert sorted(task.row_metrics()) == ["checks_present", "exact", "short", "stopped"]
+    assert set(task.row_metrics()) >= {"checks_present", "exact", "short", "stopped"}
     assert task.is_binary("short") and task.is_binary("exact") and not task.is_binary("checks_present")
     record = Record("q", "It is.", "my_task")
     _, table, details = grade([record], [{"id": record.id, "text": "It is so.", "stopped": True}], task)
@@ -58,6 +59,24 @@ def test_a_file_can_define_a_whole_task(tmp_path):
     )
     assert load_task(file).headline == "same"
     assert load_check(file)(Record("x", "y", "upper"), None) == "no"
+
+
+def test_a_metric_may_grade_many_rows_at_once(tmp_path):
+    text = "BATCH = {'rank': lambda records, answers: [n / len(answers) for n in range(len(answers))]}\n"
+    task = load_task(write(tmp_path, text))
+    records = [Record(f"q{n}", "a", "my_task") for n in range(2)]
+    rows, table, _ = grade(records, [{"id": r.id, "text": "", "stopped": True} for r in records], task)
+    assert task.headline == "rank"
+    assert [row["rank"] for row in rows] == [0, 0.5]
+    assert table["rank"] == {"value": 0.25, "n": 2}
+
+
+def test_a_metric_replaces_the_one_of_its_name_whatever_its_kind(tmp_path):
+    file = write(tmp_path, "BASE = 'qa'\nMETRICS = {'similarity': len}\nBATCH = {'exact': len}\n")
+    task = load_task(file)
+    assert "similarity" in task.metrics and "exact" in task.batch
+    assert set(task.metrics).isdisjoint(task.batch)
+    assert not task.is_binary("exact")
 
 
 def test_metrics_alone_are_enough(tmp_path):
@@ -111,8 +130,11 @@ def test_a_task_that_extends_classify_needs_two_labels_too(tmp_path):
             "\nimport nosuchmodule\n",
             "my_task.py:2: cannot be loaded: ModuleNotFoundError: No module named 'nosuchmodule'",
         ),
-        ("x = 1\n", "defines neither TASK nor METRICS"),
+        ("x = 1\n", "defines neither TASK nor METRICS nor BATCH"),
         ("METRICS = {'a': 1}\n", "METRICS is {'a': 1}; it takes {name: function}"),
+        ("BATCH = {'a': 1}\n", "BATCH is {'a': 1}; it takes {name: function}"),
+        ("BATCH = {'id': len}\n", "a metric cannot be called 'id'"),
+        ("METRICS = {'a': len}\nBATCH = {'a': len}\n", "two metrics are called 'a'"),
         ("TASK = 'qa'\n", "TASK is 'qa'; it takes a Task"),
         ("TASK = 3\n", "TASK is 3; it takes a Task"),
         ("from scripts.tasks.qa import QA as TASK\nMETRICS = {'a': len}\n", "METRICS beside TASK has no effect"),
@@ -132,7 +154,7 @@ def test_a_file_that_cannot_be_a_task_says_why(tmp_path, text, words):
     file = write(tmp_path, text)
     with pytest.raises(GradusError, match=re.escape(words)):
         load_task(file)
-    if "row metric" not in words:  # only metrics' names need the built-in tasks
+    if "row metric" not in words and "two metrics" not in words:  # only metrics' names need the built-in tasks
         with pytest.raises(GradusError, match=re.escape(words)):  # in ingest, before training
             load_check(file)
 
@@ -228,7 +250,7 @@ PACKAGE = "package:\n  source: pypi:awscli==1.0\n  sha256: ''\n  converter: "
     [
         ("files: []\ntask: clasify\n", 6, "data.task: no task 'clasify'; did you mean classify?"),
         ("files: [%s]\ntask: %s/gone.py\n", 6, "gone.py: no such file"),
-        ("files: [%s]\ntask: %s/empty.py\n", 6, "empty.py defines no TASK or METRICS; see docs/data.md"),
+        ("files: [%s]\ntask: %s/empty.py\n", 6, "empty.py defines no TASK or METRICS or BATCH; see docs/data.md"),
         ("files: [%s]\ntask: %s/broken.py\n", 6, "broken.py:1: not valid Python"),
         ("files: [%s]\ntask: %s/base.py\n", 6, "BASE: no task 'qaa'; did you mean qa?"),
         ("package:\n  source: pypi:awscli==1.0\n  sha256: ''\n", None, "data.package.converter: required if data.package.source"),
@@ -251,6 +273,29 @@ def test_the_config_is_checked_against_them_at_start(tmp_path, data, line, words
     assert line is None or f"config.yaml:{line}:" in str(fault.value)
 
 
+@pytest.mark.parametrize(
+    ("task", "headline", "words"),
+    [
+        ("qa", "rouge", "evaluate.headline: task qa has no metric 'rouge' of a row; did you mean rouge_l?"),
+        ("classify", "macro_f1", "evaluate.headline: task classify has no metric 'macro_f1' of a row; known: accuracy"),
+        ("my_task.py", "short", "evaluate.headline: set HEADLINE in my_task.py instead"),
+    ],
+)
+def test_a_headline_that_no_row_has_is_refused_at_start(tmp_path, monkeypatch, task, headline, words):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, HOOKS)
+    given = {"data": {"task": task, "package": {"source": None}, "files": []}, "evaluate": {"headline": headline}}
+    faults = [".".join(path) + f": {wrong}" for path, wrong in check_code(given)]
+    assert faults == [words]
+    given["evaluate"]["headline"] = None
+    assert not list(check_code(given))
+
+
+def test_another_headline_is_taken():
+    assert load_task("qa", "rouge_l").headline == "rouge_l"
+    assert load_task("qa").headline == "exact"
+
+
 def test_good_ones_pass(tmp_path):
     file, converter = write(tmp_path, HOOKS), write(tmp_path, CONVERTER, "my_converter.py")
     check(
@@ -271,5 +316,5 @@ def test_the_example_of_the_docs_works(tmp_path):
     record = Record(**rows[0], task="my_task")
     assert check(record, None) is None
     table = grade([record], [{"id": record.id, "text": "How are you", "stopped": True}], load_task(task))[1]
-    assert set(table) >= {"similarity", "exact"}
-    assert 0.9 < table["similarity"]["value"] < 1
+    assert set(table) >= {"ratio", "exact"}
+    assert 0.9 < table["ratio"]["value"] < 1

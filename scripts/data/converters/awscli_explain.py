@@ -17,7 +17,7 @@ from scripts.data.converters.awscli import Example, convert_pages, own_command
 
 # how a sentence begins that says what the command does, up to its verb, in the third person
 LEAD = re.compile(
-    r"(?:In this example, )?(?:The|This)(?: following| next)?(?: ``[^`]+``| [a-z][a-z0-9]*(?:-[a-z0-9]+)+)?"
+    r"(?:The|This|In this example, the)(?: following| next)?(?: ``[^`]+``| [a-z][a-z0-9]*(?:-[a-z0-9]+)+)?"
     r"(?: example| sample)?(?: AWS CLI)?(?: example| command| operation)*(?: example)? (?=[a-z]+s )",
 )
 # these tell about the page, or name a command instead of what it does
