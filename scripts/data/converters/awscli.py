@@ -207,7 +207,7 @@ def convert_pages(
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
     """Return rows, the examples that gave no row with their reasons, and the counts of both.
 
-    `row` makes the row of (example, service, operation, source), or raises ValueError with the reason why there is none.
+    `row` makes the row of (example, service, operation, source), or raises ValueError with the reason if there is none.
     """
     wheels = sorted(Path(folder).glob("*.whl"))
     if len(wheels) != 1:
