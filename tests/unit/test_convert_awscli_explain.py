@@ -48,7 +48,7 @@ def test_rows_hold_the_command_and_the_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("description", "sentence"),
     [
-        ("This example lists 2 users (e.g. Ann), sorted. More.", "Lists 2 users (e.g. Ann), sorted."),
+        ("This example lists 2 users (e.g. Ann, A. Bo), sorted. More.", "Lists 2 users (e.g. Ann, A. Bo), sorted."),
         ("You need a key. The following example command gets one:", "Gets one."),
         ("The following ``get`` example gets ``a.b.c`` , and no more.", "Gets a.b.c, and no more."),
         ("In this example, the following ``x-y`` command adds it.", "Adds it."),

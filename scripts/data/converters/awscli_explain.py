@@ -55,7 +55,7 @@ def find_sentence(description: str) -> str:
     Raises ValueError with the reason if the description does not say it in one sentence that stands alone.
     """
     text = " ".join(description.split())
-    sentences = re.split(r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<=[.!?:])\s+", text)
+    sentences = re.split(r"(?<!\b[A-Z]\.)(?<!\be\.g\.)(?<!\bi\.e\.)(?<=[.!?:])\s+", text)
     for sentence in sentences:
         if lead := LEAD.match(sentence):
             rest = re.sub(r"\s+(?=[.,;:])", "", sentence[lead.end() :].replace("``", "")).rstrip(" .:")
