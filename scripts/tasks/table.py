@@ -50,6 +50,7 @@ def _load_own_task(name: str) -> Task:
     renewed = {*own, *own_batch}  # these replace the base's metrics of the same names
     metrics = {**_without(renewed, base.metrics if base else {}), **own}
     batch = {**_without(renewed, base.batch if base else {}), **own_batch}
+    chance = base.chance if base else None
     return Task(
         name=stem(name),
         metrics=metrics,
@@ -60,7 +61,7 @@ def _load_own_task(name: str) -> Task:
         whole=_without(renewed, base.whole if base else {}),
         schema_metrics=base.schema_metrics if base else None,
         label_metrics=base.label_metrics if base else None,
-        chance=base.chance if base else None,
+        chance=chance and (lambda labels: _without(renewed, chance(labels))),
         details=base.details if base else None,
         check=load_check(name),
         file=name,

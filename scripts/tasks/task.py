@@ -89,7 +89,7 @@ class Task:
         self, name: str, batch: Batch, records: Sequence[Record], answers: Sequence[str]
     ) -> list[float | None]:
         """Return a batch metric's value for each answer; see `measure`."""
-        given = call(self._place, name, lambda: list(batch(records, answers)))
+        given = call(self._place, name, lambda: list(batch(records, answers))) if records else []
         if len(given) != len(records):
             wrong = f"{len(given)} values for {len(records)} rows; it must return one for each row"
             raise GradusError(f"{self._place}: metric {name}: {wrong}")

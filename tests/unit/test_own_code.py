@@ -71,6 +71,11 @@ def test_a_metric_may_grade_many_rows_at_once(tmp_path):
     assert table["rank"] == {"value": 0.25, "n": 2}
 
 
+def test_chance_is_that_of_our_metrics_alone(tmp_path):
+    task = load_task(write(tmp_path, "BASE = 'classify'\nMETRICS = {'accuracy': lambda *_: 0.5}\n"))
+    assert task.chance(["a", "b"]) == {"accuracy_normalized": 0.5}
+
+
 def test_a_metric_replaces_the_one_of_its_name_whatever_its_kind(tmp_path):
     file = write(tmp_path, "BASE = 'qa'\nMETRICS = {'similarity': len}\nBATCH = {'exact': len}\n")
     task = load_task(file)
