@@ -562,3 +562,11 @@ def test_the_walk_through_shows_what_the_command_does(project):
     for line in [*report.splitlines(), *path.read_text(encoding="utf-8").splitlines()]:
         if not re.search(r"tokens|GiB|steps|threads|not been fetched yet", line):
             assert line in page
+
+
+def test_free_text_is_led_by_a_metric_that_can_be_reached():
+    """Long answers are never equal to the last letter; rows with checks say themselves what is right."""
+    assert config_of(write_rows(qa()))[0]["evaluate"]["headline"] == "rouge_l"
+    assert config_of(write_rows(qa(checks=["It"])), "checked")[0]["evaluate"]["headline"] == "pass"
+    short = [{**row, "response": f"no. {n}"} for n, row in enumerate(qa())]
+    assert "headline" not in config_of(write_rows(short), "short")[0]["evaluate"]
