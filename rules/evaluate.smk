@@ -1,6 +1,43 @@
 """answer → grade → compare, validity. They apply to all models; a baseline is an entry in the config's `models`."""
 
 
+rule choose_examples:
+    """Let the validation rows decide about the examples that a model is shown."""
+    input:
+        unpack(needed_to_choose),
+        unpack(task_file),
+        gguf=gguf_file,
+        records="results/{run}/curriculum/valid.jsonl",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        examples="results/{run}/evaluate/{model}/examples.json",
+    log:
+        "results/{run}/logs/choose_examples/{model}.log",
+    benchmark:
+        "results/{run}/benchmarks/choose_examples-{model}.tsv"
+    wildcard_constraints:
+        model="|".join(re.escape(model.name) for model in MODELS.values() if model.gguf),
+    conda:
+        "../envs/gradus.yaml"
+    threads: config["evaluate"]["threads"]
+    resources:
+        mem_mb=1500,
+        runtime=120,
+    params:
+        answer={
+            "max_rows": max_rows("valid"),
+            **{key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads")},
+        },
+        options=lambda w: dict(MODELS[w.model].options),
+        own_template=lambda w: not MODELS[w.model].exported,
+        task=config["data"]["task"],
+        code=code_fingerprint("evaluate/choose_examples"),
+    message:
+        "Choosing examples for {wildcards.model}"
+    script:
+        "../scripts/evaluate/choose_examples.py"
+
+
 rule answer:
     """Answer one split with one model, greedily, with llama.cpp."""
     input:

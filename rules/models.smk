@@ -63,13 +63,23 @@ def gguf_file(wildcards):
     model = MODELS[wildcards.model]
     if not model.exported:
         return model.given
-    return f"results/{wildcards.run}/export/{model.weights}/{wildcards.quant}.gguf"
+    return f"results/{wildcards.run}/export/{model.weights}/{wildcards.get('quant', QUANT)}.gguf"
 
 
 def needed(wildcards):
     """The files that a model's options need to answer a split."""
     files = MODELS[wildcards.model].needs(config)
     return {name: path.format(**dict(wildcards)) for name, path in files.items()}
+
+
+def needed_to_choose(wildcards):
+    """The files that the choice of a model's examples needs, by the validation rows."""
+    files = MODELS[wildcards.model].needs(config)
+    return {
+        name: path.format(run=wildcards.run, split="valid")
+        for name, path in files.items()
+        if name != "chosen"
+    }
 
 
 def max_rows(split):

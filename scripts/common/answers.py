@@ -9,12 +9,12 @@ from scripts.common.records import Record
 
 @dataclass
 class Answer:
-    """What the model said: the text, whether it ended by itself, tokens of the prompt and of the answer."""
+    """What the model said: the text, whether it ended by itself, tokens of prompt and answer, if it has any."""
 
     text: str
     stopped: bool
-    prompt_tokens: int
-    tokens: int
+    prompt_tokens: int | None
+    tokens: int | None
 
 
 def sample(records: Sequence[Record], max_rows: int) -> list[Record]:
@@ -30,12 +30,17 @@ def make_rows(asked: Sequence[Record], answers: Sequence[Answer]) -> list[dict[s
 
 
 def make_speed(rows: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """Return what the report says of how fast these rows were answered."""
-    tokens = sum(row["tokens"] for row in rows)
+    """Return what the report says of how fast these rows were answered; no tokens for a model that has none."""
+    prompt_tokens, tokens = (_sum([row[name] for row in rows]) for name in ("prompt_tokens", "tokens"))
     return {
         "rows": len(rows),
-        "prompt_tokens": sum(row["prompt_tokens"] for row in rows),
+        "prompt_tokens": prompt_tokens,
         "tokens": tokens,
         "seconds": round(seconds, 2),
-        "tokens_per_s": round(tokens / seconds, 1) if seconds else None,
+        "tokens_per_s": round(tokens / seconds, 1) if seconds and tokens is not None else None,
     }
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

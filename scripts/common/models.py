@@ -303,6 +303,9 @@ def _unfit(settings: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[tup
     for kind in kinds_of(settings):
         if (tasks := KINDS[kind].tasks) and task not in tasks and not is_own(task):
             yield kind, f"answers only the task {' or '.join(tasks)}, and data.task is {task}; remove it"
+    lists = [key for key, value in settings.get("examples", {}).items() if isinstance(value, list)]
+    if "endpoint" in settings and lists:
+        yield "examples", f"{' and '.join(lists)}: only models that llama.cpp runs can have a list; give one value"
     if settings.get("constrained") == "schema" and not data["schema"]:
         yield "constrained", "`schema` needs data.schema, the JSON schema of the answers; set it"
     if settings.get("constrained") == "labels" and task != "classify" and not is_own(task):

@@ -21,6 +21,7 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.prompts import Conversation, conversations
 from scripts.common.records import Record, read_records
+from scripts.common.shots import read_shots
 from scripts.evaluate.generate import answer_all
 
 
@@ -59,7 +60,9 @@ if job := find_job(globals()):
         settings = dict(job.params.answer)
         records = sample(list(read_records(job.input.records)), settings.pop("max_rows"))
         contract = read_contract(job.input.contract)
-        wanted = conversations(contract, records, job.params.options.get("system_prompt"))
+        options = job.params.options
+        shown = read_shots(options["examples"], records, job.input) if "examples" in options else None
+        wanted = conversations(contract, records, options.get("system_prompt"), shown)
         prompts = render_prompts(job.input.gguf, None if job.params.own_template else contract, wanted)
         given, speed = answer(job.input.gguf, records, prompts, **settings)
         write_jsonl(job.output.answers, given)

@@ -1,6 +1,6 @@
 """The definition of a task: the metrics that grade its answers, and the check of its rows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -74,3 +74,9 @@ class Task:
         else:
             return float(value)
         raise GradusError(f"{place}: metric {name} of row {record.source or record.id}: {wrong}")
+
+    def average(self, name: str, answers: Iterable[tuple[Record, str, bool]]) -> dict[str, Any]:
+        """Return {value, n} of a row metric: the mean over the rows that count. `answers`: record, text, stopped."""
+        values = [self.measure(name, self.metrics[name], *answer) for answer in answers]
+        counted = [value for value in values if value is not None]
+        return {"value": round(sum(counted) / len(counted), 6) if counted else None, "n": len(counted)}

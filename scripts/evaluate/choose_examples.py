@@ -1,0 +1,79 @@
+"""Let the validation rows decide how many examples a model is shown, and how these are chosen.
+
+In: a GGUF, the validation rows, the training rows and neighbors, the chat contract. Out: examples.json: {count, choose}
+of the best, and what each one tried reached by the task's main metric.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from scripts.common.answers import Answer, sample
+from scripts.common.chat import read_contract
+from scripts.common.errors import GradusError
+from scripts.common.io import write_json
+from scripts.common.isolate import run_isolated
+from scripts.common.job import find_job
+from scripts.common.logs import logging_to
+from scripts.common.models import every
+from scripts.common.prompts import conversations
+from scripts.common.records import Record, read_records
+from scripts.common.shots import CHOICES, Shots, read_neighbors, shots
+from scripts.evaluate.answer import render_prompts
+from scripts.evaluate.generate import answer_all
+from scripts.tasks.table import load_task
+from scripts.tasks.task import Task
+
+
+def choose_examples(
+    task: Task,
+    records: Sequence[Record],
+    train: Sequence[Record],
+    neighbors: Mapping[str, Sequence[str]],
+    examples: Mapping[str, Any],
+    ask: Callable[[Shots], Sequence[Answer]],
+) -> dict[str, Any]:
+    """Return {count, choose, tried}: the best by the task's main metric; of equally good ones the one with the fewest
+    examples, then `fixed`, whose answers are the cheapest.
+
+    `examples`: count and choose, each a value or a list. `ask` answers `records` after the examples that it is given.
+    Raises GradusError if there are no records to decide by, or too few training rows.
+    """
+    if not records:
+        raise GradusError(
+            "there are no validation rows to decide about examples.count and examples.choose; give one value for each, "
+            "or set split.valid_share above 0"
+        )
+    settings = [
+        (count, choose)
+        for count in sorted(every(examples["count"]))
+        for choose in sorted(every(examples["choose"]), key=CHOICES.index)
+    ]
+    # all answers before the first grade: a metric may load a model, and answering forks this process
+    answers = [ask(shots(records, train, neighbors, *setting)) for setting in settings]
+    tried = []
+    for (count, choose), given in zip(settings, answers, strict=True):
+        graded = [(record, said.text, said.stopped) for record, said in zip(records, given, strict=True)]
+        tried.append({"count": count, "choose": choose, **task.average(task.headline, graded)})
+    best = max(tried, key=lambda row: row["value"] or 0)
+    return {"count": best["count"], "choose": best["choose"], "metric": task.headline, "tried": tried}
+
+
+if job := find_job(globals()):
+    with logging_to(job.log[0]):
+        settings, options = dict(job.params.answer), job.params.options
+        rows = sample(list(read_records(job.input.records)), settings.pop("max_rows"))
+        contract = read_contract(job.input.contract)
+        gguf = job.input.gguf
+
+        def ask(shown: Shots) -> list[Answer]:
+            """Answer the rows after these examples."""
+            asked = conversations(contract, rows, options.get("system_prompt"), shown)
+            prompts = render_prompts(gguf, None if job.params.own_template else contract, asked)
+            return run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, **settings)
+
+        near = read_neighbors(job.input.neighbors) if job.input.get("neighbors") else {}
+        training = list(read_records(job.input.train))
+        write_json(
+            job.output.examples,
+            choose_examples(load_task(job.params.task), rows, training, near, options["examples"], ask),
+        )
