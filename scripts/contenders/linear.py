@@ -20,7 +20,7 @@ from scripts.contenders.contender import Respond, number_kin, write_answers
 from scripts.contenders.similarity import character_features, word_features
 
 FOLDS, SEED = 5, 0
-MOST_TRIED = 2000  # training rows of the cross-validation; those with the smallest ids, a fair sample
+MOST_TRIED = 1000  # training rows of the cross-validation; those with the smallest ids, a fair sample
 STRENGTHS = (0.1, 1, 10, 100)  # C, the inverse strength of regularization
 DEFAULT = {"features": "both", "C": 10}  # if there are too few rows for cross-validation
 
