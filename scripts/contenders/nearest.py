@@ -61,7 +61,7 @@ def choose(train: Sequence[Record], by: str, task: Task) -> dict[str, Any]:
     """
     first = task.headline
     metrics = [first, *[name for name in task.metrics if name != first][:1]]
-    tried = []
+    tried: list[dict[str, Any]] = []
     for similarity in SIMILARITIES:
         answers = leave_one_out(train, by, similarity)
         tried.append({"similarity": similarity, "metrics": {name: task.average(name, answers) for name in metrics}})
