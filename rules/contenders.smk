@@ -49,6 +49,7 @@ rule nearest:
         max_rows=[max_rows(split) for split in CONTENDED],
         by=config["split"]["by"],
         task=config["data"]["task"],
+        headline=config["evaluate"]["headline"],
         code=code_fingerprint("contenders/nearest"),
     message:
         "{wildcards.model} answers with the nearest training row"

@@ -31,6 +31,7 @@ rule choose_examples:
         options=lambda w: dict(MODELS[w.model].options),
         own_template=lambda w: not MODELS[w.model].exported,
         task=config["data"]["task"],
+        headline=config["evaluate"]["headline"],
         code=code_fingerprint("evaluate/choose_examples"),
     message:
         "Choosing examples for {wildcards.model}"

@@ -56,24 +56,28 @@ def leave_one_out(train: Sequence[Record], by: str, similarity: str) -> list[tup
 
 
 def choose(train: Sequence[Record], by: str, task: Task) -> dict[str, Any]:
-    """Return {similarity, tried}: the best by the task's main metric; of equally good ones by its next metric, then the
-    first in the table.
+    """Return {similarity, tried}: the best by the task's main metric; of equally good ones by its further metrics, in
+    their order; then the first in the table. `tried` has the metrics that were needed to decide.
     """
-    first = task.headline
-    metrics = [first, *[name for name in task.metrics if name != first][:1]]
-    tried: list[dict[str, Any]] = []
-    for similarity in SIMILARITIES:
-        answers = leave_one_out(train, by, similarity)
-        tried.append({"similarity": similarity, "metrics": {name: task.average(name, answers) for name in metrics}})
-    best = max(tried, key=lambda row: [row["metrics"][name]["value"] or 0 for name in metrics])
-    return {"similarity": best["similarity"], "tried": tried}
+    answers = {similarity: leave_one_out(train, by, similarity) for similarity in SIMILARITIES}
+    tried: dict[str, dict[str, Any]] = {similarity: {} for similarity in SIMILARITIES}
+    left = list(SIMILARITIES)
+    for name in [task.headline, *(name for name in task.metrics if name != task.headline)]:
+        for similarity in left:
+            tried[similarity][name] = task.average(name, answers[similarity])
+        values = {similarity: tried[similarity][name]["value"] or 0 for similarity in left}
+        left = [similarity for similarity in left if values[similarity] == max(values.values())]
+        if len(left) == 1:
+            break
+    listed = [{"similarity": similarity, "metrics": metrics} for similarity, metrics in tried.items()]
+    return {"similarity": left[0], "tried": listed}
 
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         began = time.monotonic()
         rows = list(read_records(job.input.train))
-        choice = choose(rows, job.params.by, load_task(job.params.task))
+        choice = choose(rows, job.params.by, load_task(job.params.task, job.params.headline))
         respond = fit(rows, choice["similarity"])
         write_answers(job, respond, time.monotonic() - began)
         write_json(job.output.choice, choice)
