@@ -29,9 +29,11 @@ from scripts.common import guard, sources
 from scripts.common.code import code_fingerprint
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
-from scripts.common.snakemake_internals import RUN_LOCK, all_cores, config_files
+from scripts.common.snakemake_internals import RUN_LOCK, all_cores, config_files, leave_out_pandas
 from scripts.config.check import check_config, check_files
 from scripts.version.restore import forget, restore
+
+leave_out_pandas()
 
 if workflow.is_main_process:
     guard.mark()

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_text
+from scripts.common.hidden import hidden
 from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
@@ -62,8 +63,11 @@ class Masker:
                 f"mask.allow: {error.pattern!r} is not a valid regular expression ({error}); correct it"
             ) from None
         if self.kinds:
-            import presidio_analyzer.predefined_recognizers as recognizers
             import tldextract
+
+            # they are for its language models, which are not used here, and take three seconds to import
+            with hidden("torch", "transformers"):
+                import presidio_analyzer.predefined_recognizers as recognizers
 
             # use the package's bundled list of top-level domains; by default it would be downloaded
             tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
@@ -67,6 +66,8 @@ def answer_logits(folder: Path, adapter: Path | None, rows: Sequence[tuple[list[
         folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
     )
     if adapter:
+        from peft import PeftModel  # its import takes more than a second, which check_gguf saves
+
         model = PeftModel.from_pretrained(model, str(adapter))
     model.eval()
     results = []

@@ -15,8 +15,7 @@ from scripts.common.io import write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
-from scripts.train.packing import IGNORED, collate, packs
-from scripts.train.sft import make_dataset
+from scripts.train.packing import IGNORED, collate, label, packs
 
 
 def trained_tokens(data: Any, budget: int) -> list[list[tuple[int, int]]]:
@@ -40,7 +39,7 @@ def check_labels(records: Sequence[Record], tokenizer: Any, contract: ChatContra
     """
     if not records:
         raise GradusError("no training rows; see split.json and score.json for where they went")
-    data = make_dataset(records, tokenizer, contract, max_length)
+    data = label(records, tokenizer, contract, max_length)
     values = dict.fromkeys(("prompt_trained", "end_untrained", "padding_trained", "text_differs"), 0)
     trained = trained_tokens(data, 10**9)
     for record, row, pairs in zip(records, data, trained, strict=True):

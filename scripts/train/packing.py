@@ -1,4 +1,7 @@
-"""Rows as token ids, concatenated into packs of bounded size, without padding. Packed rows do not see each other."""
+"""Rows as token ids and labels, and concatenated into packs of bounded size, without padding.
+
+Packed rows do not see each other.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from typing import Any
 
 import torch
 
+from scripts.common.errors import GradusError
 from scripts.common.records import Record
 
 IGNORED = -100  # the label that the loss ignores
@@ -23,6 +27,25 @@ def encode(tokenizer: Any, contract: Any, record: Record) -> tuple[list[int], li
     asked = tokenizer(text, add_special_tokens=False)["input_ids"]
     answer = tokenizer(record.response, add_special_tokens=False)["input_ids"]
     return asked, [*answer, contract.end_of_turn_id]
+
+
+def label(records: Sequence[Record], tokenizer: Any, contract: Any, max_length: int) -> list[dict[str, list[int]]]:
+    """Return each row's `input_ids` and `labels`: prompt masked, response and end of turn trained.
+
+    Raises GradusError that names the first rows longer than `max_length` tokens: nothing is truncated silently.
+    """
+    rows, long = [], []
+    for record in records:
+        asked, answer = encode(tokenizer, contract, record)
+        if len(asked) + len(answer) > max_length:
+            long.append(f"{record.source} ({len(asked) + len(answer)} tokens)")
+        rows.append({"input_ids": asked + answer, "labels": [IGNORED] * len(asked) + answer})
+    if long:
+        raise GradusError(
+            f"{len(long)} rows are longer than train.max_length ({max_length} tokens): {', '.join(long[:3])} … "
+            "Raise train.max_length (this takes more memory), or remove the rows."
+        )
+    return rows
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:

@@ -8,29 +8,14 @@ import torch
 from datasets import Dataset
 
 from scripts.common.chat import ChatContract
-from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.train.loss import completion_loss, shares_beginnings
-from scripts.train.packing import IGNORED, collate, encode, on, packs
+from scripts.train.packing import IGNORED, collate, label, on, packs
 
 
 def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContract, max_length: int) -> Dataset:
-    """Return the rows as `input_ids` and `labels`: prompt masked, response and end of turn trained.
-
-    Raises GradusError that names the first rows longer than `max_length` tokens: nothing is truncated silently.
-    """
-    rows, long = [], []
-    for record in records:
-        asked, answer = encode(tokenizer, contract, record)
-        if len(asked) + len(answer) > max_length:
-            long.append(f"{record.source} ({len(asked) + len(answer)} tokens)")
-        rows.append({"input_ids": asked + answer, "labels": [IGNORED] * len(asked) + answer})
-    if long:
-        raise GradusError(
-            f"{len(long)} rows are longer than train.max_length ({max_length} tokens): {', '.join(long[:3])} … "
-            "Raise train.max_length (this takes more memory), or remove the rows."
-        )
-    return Dataset.from_list(rows)
+    """Return the rows as `input_ids` and `labels`; see `label`."""
+    return Dataset.from_list(label(records, tokenizer, contract, max_length))
 
 
 def make_steps(rows: Dataset, sizes: Sequence[int]) -> Dataset:

@@ -270,13 +270,14 @@ def test_labels_are_audited_by_the_code_that_trains(base, contract, monkeypatch)
 
     from transformers import AutoTokenizer
 
-    from scripts.train import check_labels, sft
+    from scripts.train import check_labels, packing, sft
 
     tokenizer = AutoTokenizer.from_pretrained(base)
 
     def audit(which=contract):
         return check_labels.check_labels(ROWS, tokenizer, which, 512)["values"]
 
+    assert list(sft.make_dataset(ROWS, tokenizer, contract, 512)) == packing.label(ROWS, tokenizer, contract, 512)
     good = check_labels.check_labels(ROWS, tokenizer, contract, 512)
     assert set(good["values"].values()) == {0}
     shown = good["example"]["tokens"]
@@ -285,11 +286,11 @@ def test_labels_are_audited_by_the_code_that_trains(base, contract, monkeypatch)
     assert good["trained_tokens"] == sum(len(row.response.encode()) + 1 for row in ROWS)
     padded = dataclasses.replace(contract, pad_token="<|im_end|>", pad_token_id=2)
     assert audit(padded)["labels.padding_trained"] == 3
-    right = sft.encode
-    monkeypatch.setattr(sft, "encode", lambda *a: (right(*a)[0][:-1], [right(*a)[0][-1], *right(*a)[1]]))
+    right = packing.encode
+    monkeypatch.setattr(packing, "encode", lambda *a: (right(*a)[0][:-1], [right(*a)[0][-1], *right(*a)[1]]))
     assert audit()["labels.prompt_trained"] == 3
     assert audit()["labels.text_differs"] == 3
-    monkeypatch.setattr(sft, "encode", lambda *a: (right(*a)[0], right(*a)[1][:-1]))
+    monkeypatch.setattr(packing, "encode", lambda *a: (right(*a)[0], right(*a)[1][:-1]))
     assert audit()["labels.end_untrained"] == 3
 
 
