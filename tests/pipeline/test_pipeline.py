@@ -17,12 +17,12 @@ import pytest
 
 from tests.hub import Hub
 
-PHASES = """
+ALL_HARD_ROWS = """
 curriculum:
   phases:
-    - {{name: easy, levels: [easy], rows: 16}}
-    - {{name: medium, levels: [easy, medium], rows: 16}}
-    - {{name: hard, levels: [easy, medium, hard], rows: {}}}
+    - {name: easy, levels: [easy], rows: 16}
+    - {name: medium, levels: [easy, medium], rows: 16}
+    - {name: hard, levels: [hard], rows: null}
 """
 
 
@@ -222,7 +222,7 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
 def test_appended_rows_rerun_only_the_phases_whose_rows_they_change(project, tmp_path):
     """Fresh data, for real: a new hard row is trained on in the hard phase; an exact copy of a known row nowhere."""
     copy = project.copy_to(tmp_path / "copy")
-    (copy.folder / "all.yaml").write_text(PHASES.format("null"))
+    (copy.folder / "all.yaml").write_text(ALL_HARD_ROWS)
     target, configs = "results/tiny/train/curriculum/seed1/hard/trained", ("tiny.yaml", "all.yaml")
     code, text = copy.snakemake(target, configs=configs)
     assert code == 0, text
@@ -267,9 +267,9 @@ def test_arms_of_a_run_spend_the_same_and_the_report_proves_it(project, tmp_path
     assert spent["curriculum"]["tokens"] == sum(summary["tokens"] for summary in summaries)
 
 
-@pytest.mark.parametrize("levels", [["plain", "tricky"], ["a", "b", "c", "d", "e"]], ids=["two", "five"])
-def test_two_and_five_phases_are_planned(fresh, levels):
-    """One training job a phase, each on its own rows and the adapter of the phase before."""
+def test_five_phases_are_planned(fresh):
+    """One training job a phase, each on its own rows and the adapter of the phase before; two are trained below."""
+    levels = ["a", "b", "c", "d", "e"]
     text = f"curriculum: {{levels: {json.dumps(levels)}, phases: null}}\nscore: {{thresholds: null}}\n"
     (fresh.folder / "levels.yaml").write_text(text)
     planned = fresh.planned(configs=("tiny.yaml", "levels.yaml"))
@@ -341,13 +341,14 @@ data:
 deduplicate: {by: prompt}
 split: {by: group, valid_share: 0.1, test_share: 0.3}
 decontaminate: {found: stop, threshold: 0.9}
-score: {weights: {rules: null, length: 1, facts: 1, loss: 1, ifd: 0}, quantiles: [0.3, 0.8]}
+score: {weights: {rules: null, length: 1, facts: 1, loss: 1, ifd: 0}, quantiles: [0.7]}
 curriculum:
+  levels: [plain, tricky]
   definitions: {mine: {replay: 0.3, order: difficulty}}
   phases:
-    - {name: easy, levels: [easy], rows: 8}
-    - {name: medium, levels: [easy, medium], rows: 8}
-    - {name: hard, levels: [easy, medium, hard], rows: 8}
+    - {name: first-half, levels: [plain], rows: 8}
+    - {name: rest, levels: [plain, tricky], rows: 8}
+train: {base_weights: bf16}
 chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}
 models:
   base: {}
@@ -360,8 +361,8 @@ fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_
 
 def test_rows_of_ones_own_go_the_whole_way(project, fresh, monkeypatch):
     """CSV, Parquet, JSONL and the Hub, in several shapes and roles, with other column names, no groups (so eval-unseen is
-    empty), another task, a local base, scorers that ask the base, an arm of one's own, a prompt with quotes and braces, a
-    mail address."""
+    empty), another task, a local base that is not rounded, scorers that ask the base, two levels, an arm of one's own, a
+    prompt with quotes and braces, a mail address."""
     shared = [{"question": f"Is {color} a color?", "reply": "It is."} for color in ("teal", "ochre", "cyan", "plum")]
     with Hub() as hub:
         files = {"data/train.jsonl": "".join(json.dumps(row) + "\n" for row in shared).encode()}
