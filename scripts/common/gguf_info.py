@@ -17,7 +17,14 @@ SUPERBLOCK = 256  # weights in a K-quant block; a tensor whose row length is not
 LONG = 1000  # lists with at least this many items belong to the vocabulary
 
 
-class QuickReader(GGUFReader):  # type: ignore[misc]
+class PlainReader(GGUFReader):  # type: ignore[misc]
+    """Reads slices of a plain array: those of a memmap take three times as long, and a vocabulary has 100,000."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value.view(np.ndarray) if name == "data" else value)
+
+
+class QuickReader(PlainReader):
     """Skips the contents of the vocabulary's lists, which the library reads item by item in seconds."""
 
     def _get_field_parts(self, orig_offs: int, raw_type: int) -> tuple[int, list[Any], list[int], list[GGUFValueType]]:
@@ -38,7 +45,7 @@ class QuickReader(GGUFReader):  # type: ignore[misc]
 def open_gguf(path: str | Path, whole: bool = False) -> GGUFReader:
     """Open a GGUF, without its vocabulary unless `whole`; raise GradusError if it is not a GGUF, or truncated."""
     try:
-        reader = (GGUFReader if whole else QuickReader)(path)
+        reader = (PlainReader if whole else QuickReader)(path)
         stored = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error) as error:
         raise GradusError(f"{path}: not a complete GGUF file ({error}); delete it and run again") from None
