@@ -3,6 +3,8 @@
 There are two reference runs: `real`, on the real small model, and `random`, on random weights, which is faster. A
 reference run is made when it is first needed, and again when the project's sources have changed. Out:
 .work/reference/<base>/, a copy of the project with its results; reference.json in it records the sources.
+
+`python -m scripts.reproduce.reference BASE CORES` makes one.
 """
 
 import os
@@ -78,8 +80,11 @@ def run(folder: Path, cores: int, *targets: str) -> float:
     return time.monotonic() - began
 
 
-def reference(base: str) -> Path:
-    """Return the folder of the finished run on `base`; run it first if there is none of the current sources."""
+def reference(base: str, cores: int | None = None) -> Path:
+    """Return the folder of the finished run on `base`; run it first if there is none of the current sources.
+
+    `cores`: for the run; all by default.
+    """
     place = FOLDER / base
     note = place / "reference.json"
     sources = source_fingerprint()
@@ -89,7 +94,11 @@ def reference(base: str) -> Path:
             file=sys.stderr,
             flush=True,
         )
-        cores = os.cpu_count() or 1
+        cores = cores or os.cpu_count() or 1
         seconds = run(lay_out(place, base), cores)
         write_json(note, {"sources": sources, "cores": cores, "seconds": round(seconds)})
     return place
+
+
+if __name__ == "__main__":
+    reference(sys.argv[1], int(sys.argv[2]))

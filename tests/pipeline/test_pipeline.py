@@ -1,9 +1,6 @@
 """The real DAG on real rows with a model of random weights, a few steps of each phase, through to an answered GGUF."""
 
-import csv
-import gzip
 import hashlib
-import itertools
 import json
 import re
 import shutil
@@ -12,10 +9,6 @@ import sys
 import time
 
 import psutil
-import pyarrow.parquet
-import pytest
-
-from tests.hub import Hub
 
 ALL_HARD_ROWS = """
 curriculum:
@@ -325,52 +318,12 @@ def test_a_killed_training_goes_on_to_the_same_bytes_with_one_core_or_two(projec
     assert not list(copy.folder.glob(".work/train/tiny/*"))
 
 
-OWN = """
-run: own
-base_model: {source: "path:%s", name: my/base, license: MIT}
-data:
-  task: qa
-  files:
-    - rows.csv
-    - shades.parquet
-    - {path: talks.jsonl, role: train}
-    - {path: held-out.jsonl.gz, role: eval}
-    - {path: "hf:datasets/some/rows@%s/data/train.jsonl", role: train}
-  columns: {prompt: question, response: reply}
-  allow_few: true
-deduplicate: {by: prompt}
-split: {by: group, valid_share: 0.1, test_share: 0.3}
-decontaminate: {found: stop, threshold: 0.9}
-score: {weights: {rules: null, length: 1, facts: 1, loss: 1, ifd: 0}, quantiles: [0.7]}
-curriculum:
-  levels: [plain, tricky]
-  definitions: {mine: {replay: 0.3, order: difficulty}}
-  phases:
-    - {name: first-half, levels: [plain], rows: 8}
-    - {name: rest, levels: [plain, tricky], rows: 8}
-train: {base_weights: bf16}
-chat: {system_prompt: 'Say "yes", {{ briefly }} <b>.'}
-models:
-  base: {}
-  mine-1: {trained: {arm: mine, seed: 1}}
-evaluate: {splits: [test, eval-unseen], max_rows: {test: 3}, max_tokens: 8}
-export: {more_quants: [], imatrix: {enabled: false}}
-fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_task_drop: 1, quant_agreement: 0.2}
-"""
-
-
-def test_rows_of_ones_own_go_the_whole_way(project, fresh, monkeypatch):
+def test_rows_of_ones_own_go_the_whole_way(own_run):
     """CSV, Parquet, JSONL and the Hub, in several shapes and roles, with other column names, no groups (so eval-unseen is
     empty), another task, a local base that is not rounded, scorers that ask the base, two levels, an arm of one's own, a
     prompt with quotes and braces, a mail address."""
-    shared = [{"question": f"Is {color} a color?", "reply": "It is."} for color in ("teal", "ochre", "cyan", "plum")]
-    with Hub() as hub:
-        files = {"data/train.jsonl": "".join(json.dumps(row) + "\n" for row in shared).encode()}
-        commit = hub.add("datasets", "some/rows", files)
-        for name, value in hub.environment.items():
-            monkeypatch.setenv(name, value)
-        code, text = run_own(project, fresh, commit)
-    assert code == 0, text
+    fresh, process = own_run
+    assert process.wait() == 0, (fresh.folder / "own.log").read_text()
     results = fresh.folder / "results/own"
     metrics = json.loads((results / "metrics.json").read_text())
     assert metrics["mine-1"]["eval-unseen"]["exact"] == {"n": 0, "value": None}
@@ -395,41 +348,6 @@ def test_rows_of_ones_own_go_the_whole_way(project, fresh, monkeypatch):
     report = (results / "report.html").read_text()
     assert "Say &#34;yes&#34;, {{ briefly }} &lt;b&gt;." in report
     assert fresh.planned(configs=("own.yaml",)) == {}
-
-
-def run_own(project, fresh, commit):
-    """Write the rows and the config, and run it."""
-    (fresh.folder / "own.yaml").write_text(OWN % (project.results / "base", commit))
-    shades = [
-        {"question": f"What shade is {name} {'really ' * n}?", "reply": "dark"} for n, name in enumerate("abcdef")
-    ]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(shades), fresh.folder / "shades.parquet")
-    words = ["red", "green", "blue", "black", "white", "grey", "pink", "brown"]
-    with open(fresh.folder / "rows.csv", "w", newline="", encoding="utf-8") as handle:
-        table = csv.writer(handle)
-        table.writerow(["instruction", "input", "output", "checks"])
-        for n, (a, b) in enumerate(itertools.permutations(words, 2)):
-            asked = f"{a} and {b} " + "or more " * (n % 3)
-            table.writerow([asked, "", f"mix {a} with {b}", json.dumps([a])])
-    roles = ["system", "user", "assistant", "user", "assistant"]
-    talks = [
-        [
-            'Say "yes", {{ briefly }} <b>.',
-            f"Who is {name}?",
-            f"{name} of sales, {name}@some-company.org",
-            "Thanks!",
-            "yes",
-        ]
-        for name in ("ann", "bob", "cleo", "dora")
-    ]
-    rows = [{"messages": [{"role": r, "content": c} for r, c in zip(roles, talk, strict=True)]} for talk in talks]
-    (fresh.folder / "talks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with gzip.open(fresh.folder / "held-out.jsonl.gz", "wt") as handle:
-        for n in range(5):
-            handle.write(
-                json.dumps({"prompt": f"What becomes of {'violet ' * (n + 1)}?", "response": "nothing"}) + "\n"
-            )
-    return fresh.snakemake(configs=("own.yaml",))
 
 
 def test_a_bad_row_ends_the_run_before_training(fresh):
