@@ -84,6 +84,7 @@ def test_llama_cpp_and_transformers_see_the_same_tokens(project):
 
     from scripts.common.chat import read_contract
     from scripts.common.isolate import run_isolated
+    from scripts.common.prompts import conversations
     from scripts.common.records import Record
     from scripts.evaluate.answer import render_prompts
     from scripts.train.packing import encode
@@ -96,7 +97,9 @@ def test_llama_cpp_and_transformers_see_the_same_tokens(project):
     records.append(
         Record("and now?", "", "qa", context=contract.messages("hi")[1:] + [{"role": "assistant", "content": "ho"}])
     )
-    found = run_isolated("tokenizing", tokenize_all, str(gguf), render_prompts(gguf, contract, records))
+    found = run_isolated(
+        "tokenizing", tokenize_all, str(gguf), render_prompts(gguf, contract, conversations(contract, records))
+    )
     assert found == [encode(tokenizer, contract, record)[0] for record in records]
 
 
@@ -111,6 +114,7 @@ def test_decoding_together_is_decoding_alone(project, tmp_path):
     """Sequences that are decoded together do not see each other; llama-cpp-python's own class says the same."""
     from scripts.common.chat import read_contract
     from scripts.common.isolate import run_isolated
+    from scripts.common.prompts import conversations
     from scripts.common.records import Record
     from scripts.evaluate.answer import render_prompts
     from scripts.export.convert_gguf import convert
@@ -122,7 +126,7 @@ def test_decoding_together_is_decoding_alone(project, tmp_path):
     gguf = str(tmp_path / "f32.gguf")
     convert(project.results / "base", origin, None, gguf, "f32")
     asked = ["list users", "say hello", "What is two and two? Answer briefly."]
-    prompts = render_prompts(gguf, contract, [Record(prompt, "", "qa") for prompt in asked])
+    prompts = render_prompts(gguf, contract, conversations(contract, [Record(prompt, "", "qa") for prompt in asked]))
     together, alone, library = run_isolated("decoding", decode_three_ways, gguf, prompts)
     assert together == alone == library
 
