@@ -43,11 +43,13 @@ rule score:
 checkpoint phase:
     """Select the rows that an arm trains on in each phase, step by step."""
     input:
+        unpack(heeded),
         records="results/{run}/curriculum/train.jsonl",
         scores="results/{run}/curriculum/scores.jsonl",
         tokenizer="results/{run}/tokenizer",
         contract="results/{run}/data/chat_contract.json",
         estimate="results/{run}/train/estimate.json",
+        advice="results/{run}/advice.json",
         audit="results/{run}/data/audit.json",
     output:
         phases=expand("results/{{run}}/curriculum/{{arm}}/seed{{seed}}/{phase}.jsonl", phase=PHASES),

@@ -31,6 +31,6 @@ def answered():
 
 def everything():
     """What `rule all` makes."""
-    names = ["metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
+    names = ["advice.json", "advice.html", "metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
     records = ["manifest.json", "config.yaml", "ro-crate-metadata.json", "sbom.cdx.json"]
     return [f"results/{config['run']}/{name}" for name in names + records]

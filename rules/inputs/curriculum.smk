@@ -27,6 +27,11 @@ def sample_sizes():
     return {split: max(SAMPLE, config["evaluate"]["max_rows"].get(split, 0)) for split in EVERY_SPLIT}
 
 
+def heeded(wildcards):
+    """The note that the advice is to go on, if the config has the run stop otherwise."""
+    return {"heeded": f"results/{wildcards.run}/advice.passed"} if config["advise"]["stop"] else {}
+
+
 def curriculum(*keys):
     """The levels, and the given keys of every phase."""
     section = config["curriculum"]
