@@ -140,6 +140,9 @@ rule compare:
         unpack(task_file),
         metrics=evaluated("metrics.json"),
         grades=evaluated("grades.jsonl"),
+        answers=evaluated("answers.jsonl"),
+        records=[f"results/{{run}}/curriculum/{split}.jsonl" for split in SPLITS],
+        advice="results/{run}/advice.json",
     output:
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
@@ -148,8 +151,9 @@ rule compare:
     conda:
         "../envs/gradus.yaml"
     params:
-        models=[model.name for model in MODELS.values()],
+        models=[model.describe() for model in MODELS.values()],
         first=COMPARED_WITH.name,
+        served=SERVED.name,
         splits=SPLITS,
         task=config["data"]["task"],
         headline=config["evaluate"]["headline"],
@@ -165,6 +169,7 @@ rule validity:
     input:
         scores="results/{run}/curriculum/scores.jsonl",
         grades=evaluated("grades.jsonl"),
+        advice="results/{run}/advice.json",
     output:
         validity="results/{run}/validity.json",
     log:
@@ -172,8 +177,9 @@ rule validity:
     conda:
         "../envs/gradus.yaml"
     params:
-        models=[model.name for model in MODELS.values()],
+        models={model.name: model.group for model in MODELS.values()},
         first=COMPARED_WITH.name,
+        served=SERVED.name,
         splits=SPLITS,
         code=code_fingerprint("evaluate/validity"),
     message:
