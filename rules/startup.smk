@@ -31,7 +31,13 @@ from scripts.common.code import code_fingerprint
 from scripts.common.endpoints import find_key
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
-from scripts.common.snakemake_internals import RUN_LOCK, all_cores, config_files, leave_out_pandas, planned_values
+from scripts.common.snakemake_internals import (
+    RUN_LOCK,
+    all_cores,
+    config_files,
+    leave_out_pandas,
+    planned_values,
+)
 from scripts.config.check import check_config, check_files
 from scripts.version.restore import forget, restore
 

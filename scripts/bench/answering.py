@@ -113,7 +113,7 @@ def race(ways: dict[str, Way], bench: Callable[[int, int], tuple[float, float]],
             answers[name] = way()
             seconds[name].append(time.monotonic() - began)
         ours = answers[name]
-        whole, written = sum(answer.prompt_tokens for answer in ours), sum(answer.tokens for answer in ours)
+        whole, written = sum(answer.prompt_tokens or 0 for answer in ours), sum(answer.tokens or 0 for answer in ours)
         speeds.append(bench(round(whole / len(ours)), max(1, round(written / len(ours)))))
     prompt_speed, answer_speed = (median(values) for values in zip(*speeds, strict=True))
     read = whole - shared * (len(ours) - 1)

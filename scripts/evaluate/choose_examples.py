@@ -76,5 +76,7 @@ if job := find_job(globals()):
         training = list(read_records(job.input.train))
         write_json(
             job.output.examples,
-            choose_examples(load_task(job.params.task, job.params.headline), rows, training, near, options["examples"], ask),
+            choose_examples(
+                load_task(job.params.task, job.params.headline), rows, training, near, options["examples"], ask
+            ),
         )
