@@ -69,6 +69,9 @@ rule compare:
         unpack(task_file),
         metrics=evaluated("metrics.json"),
         grades=evaluated("grades.jsonl"),
+        answers=evaluated("answers.jsonl"),
+        records=[f"results/{{run}}/curriculum/{split}.jsonl" for split in SPLITS],
+        advice="results/{run}/advice.json",
     output:
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
@@ -77,8 +80,9 @@ rule compare:
     conda:
         "../envs/gradus.yaml"
     params:
-        models=[model.name for model in MODELS.values()],
+        models=[model.describe() for model in MODELS.values()],
         first=COMPARED_WITH.name,
+        served=SERVED.name,
         splits=SPLITS,
         task=config["data"]["task"],
         code=code_fingerprint("evaluate/compare"),
@@ -93,6 +97,7 @@ rule validity:
     input:
         scores="results/{run}/curriculum/scores.jsonl",
         grades=evaluated("grades.jsonl"),
+        advice="results/{run}/advice.json",
     output:
         validity="results/{run}/validity.json",
     log:
@@ -100,8 +105,9 @@ rule validity:
     conda:
         "../envs/gradus.yaml"
     params:
-        models=[model.name for model in MODELS.values()],
+        models={model.name: model.group for model in MODELS.values()},
         first=COMPARED_WITH.name,
+        served=SERVED.name,
         splits=SPLITS,
         code=code_fingerprint("evaluate/validity"),
     message:

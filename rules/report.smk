@@ -52,6 +52,10 @@ rule report:
         details=evaluated("details.json"),
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
+        advice="results/{run}/advice.json",
+        chosen=[
+            f"results/{{run}}/evaluate/{model.name}/examples.json" for model in MODELS.values() if model.chooses
+        ],
         speeds=evaluated("speed.json"),
         answers=evaluated("answers.jsonl", splits=SPLITS[:1]),
         grades=evaluated("grades.jsonl", splits=SPLITS[:1]),

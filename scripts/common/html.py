@@ -1,6 +1,6 @@
 """HTML pages that need no network: Jinja templates with autoescaping and inline figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,11 @@ def inline_svg(path: str | Path) -> Markup:
 def percent(value: float | None, places: int = 1) -> str:
     """Return a share as a percentage, or a dash for None."""
     return "–" if value is None else f"{100 * value:.{places}f} %"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """Return [low, high], two shares, as percentages, or a dash for None."""
+    return "–" if bounds is None else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f} %"
 
 
 def decimals(value: float | None, places: int, sign: bool = False) -> str:
@@ -52,6 +57,7 @@ def write_page(template: str | Path, values: Mapping[str, Any], output: str | Pa
     environment = Environment(
         loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update({f.__name__: f for f in (percent, points, decimals, general, millions, megabytes)})
+    filters = (percent, interval, points, decimals, general, millions, megabytes)
+    environment.filters.update({f.__name__: f for f in filters})
     with atomic_open(output) as handle:
         handle.write(environment.get_template(template.name).render(**values))

@@ -1,86 +1,247 @@
 """Compare the models with each other.
 
-In: every model's metrics and grades. Out: metrics.json, {model: {split: {metric: {value, n}}}}, and
-comparison.json: each model against the one named in `compare_with`, row by row, with confidence intervals.
+In: every model's metrics, grades and answers, the records, the advice. Out: metrics.json, {model: {split: {metric:
+{value, n}}}}, and comparison.json: the interval of every value; each model against the one named in `compare_with`; the
+served model against each other model, and which of these was the strongest on the validation rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-from scipy.stats import binomtest
 
 from scripts.common.io import read_json, read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.records import Record, read_records
+from scripts.evaluate.statistics import (
+    Floats,
+    holm,
+    mcnemar,
+    mean_interval,
+    paired_shares,
+    percentiles,
+    resampled,
+    rounded,
+    sign_flips,
+    three_digits,
+    wilson,
+)
 from scripts.tasks.table import load_task
-from scripts.tasks.task import Task
+from scripts.tasks.task import Task, Whole
+
+Grades = Sequence[Mapping[str, Any]]
 
 
-def interval(hits: int, n: int) -> list[float]:
-    """Return the 95 % Wilson score interval of a share (Wilson 1927), as [low, high]."""
-    bounds = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
-    return [round(float(bounds.low), 4), round(float(bounds.high), 4)]
+@dataclass(frozen=True)
+class Values:
+    """One model's values of one metric on one split."""
+
+    by_id: Mapping[str, float]  # of the rows that count; of a metric over all rows the ids alone matter
+    binary: bool = False
+    whole: float | None = None  # of a metric over all rows at once
+    resamples: Floats | None = None  # such a metric on resampled rows
+
+    @property
+    def interval(self) -> list[float] | None:
+        """Return the 95 % interval of the metric; None with too few rows."""
+        if not self.by_id:
+            return None
+        if self.binary:
+            return rounded(wilson(sum(value == 1 for value in self.by_id.values()), len(self.by_id)))
+        if self.whole is None:
+            return rounded(mean_interval(list(self.by_id.values())))
+        return None if self.resamples is None else rounded(percentiles(self.resamples))
 
 
-def compare_rows(first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
-    """Compare two models' grades on the same rows for a binary metric.
+def values_of(grades: Grades, metric: str, binary: bool) -> Values:
+    """Return a model's values of a row metric. A row without a grade does not count."""
+    return Values({row["id"]: row[metric] for row in grades if metric in row}, binary)
 
-    `only_first` and `only_other` count the rows that only one of the two models gets right. `p` is from the exact
-    two-sided McNemar test on them (McNemar 1947): the probability of a split at least this uneven if both models were
-    equally good. Without rows, interval and p are null.
+
+def values_over_all(records: Mapping[str, Record], answers: Grades, whole: Whole, value: float | None) -> Values:
+    """Return a model's value of a metric over all rows, and the metric on resamples of these rows."""
+    asked, texts = [records[row["id"]] for row in answers], [row["text"] for row in answers]
+
+    def measure(rows: Sequence[int]) -> float:
+        return whole([asked[row] for row in rows], [texts[row] for row in rows])
+
+    return Values({row["id"]: 0.0 for row in answers}, whole=value, resamples=resampled(len(asked), measure))
+
+
+def compare_values(first: Values, other: Values) -> dict[str, Any]:
+    """Compare two models on the rows that count for both.
+
+    `difference` is other minus first, with its interval. For a metric of zeros and ones, `only_first` and `only_other`
+    count the rows that only one of the two gets right. `p` is from McNemar's exact test on these, and for other
+    metrics from the paired permutation test; a metric over all rows has none. Without rows, all are null.
     """
-    pairs = {row["id"]: row[metric] for row in first if metric in row}
-    both = [(pairs[row["id"]], row[metric]) for row in other if row["id"] in pairs and metric in row]
-    lost = sum(a == 1 and b < 1 for a, b in both)
-    won = sum(a < 1 and b == 1 for a, b in both)
-    hits = sum(b == 1 for _, b in both)
-    p = float(f"{binomtest(won, won + lost).pvalue:.3g}") if won + lost else 1.0
+    ids = [key for key in other.by_id if key in first.by_id]
+    if not ids:
+        return dict.fromkeys(("first_value", "value", "interval", "difference", "difference_interval", "p")) | {"n": 0}
+    if other.whole is not None:
+        return _compare_wholes(first, other, len(ids))
+    pairs = [(first.by_id[key], other.by_id[key]) for key in ids]
+    shared = Values({key: other.by_id[key] for key in ids}, other.binary)
+    found = {
+        "n": len(ids),
+        "first_value": round(sum(a for a, _ in pairs) / len(ids), 6),
+        "value": round(sum(b for _, b in pairs) / len(ids), 6),
+        "interval": shared.interval,
+        "difference": round(sum(b - a for a, b in pairs) / len(ids), 6),
+    }
+    if other.binary:
+        lost, won = sum(a == 1 and b < 1 for a, b in pairs), sum(a < 1 and b == 1 for a, b in pairs)
+        both = sum(a == 1 and b == 1 for a, b in pairs)
+        return {
+            **found,
+            "difference_interval": rounded(paired_shares(both, lost, won, len(ids) - both - lost - won)),
+            "first_right": both + lost,
+            "right": both + won,
+            "only_first": lost,
+            "only_other": won,
+            "p": three_digits(mcnemar(lost, won)),
+        }
+    differences = [b - a for a, b in pairs]
     return {
-        "n": len(both),
-        "right": hits,
-        "interval": interval(hits, len(both)) if both else None,
-        "first_right": sum(a == 1 for a, _ in both),
-        "only_first": lost,
-        "only_other": won,
-        "p": p if both else None,
+        **found,
+        "difference_interval": rounded(mean_interval(differences)),
+        "p": three_digits(sign_flips(differences)),
     }
 
 
-def compare(
-    models: Sequence[str],
-    first: str,
-    splits: Sequence[str],
-    task: Task,
-    metrics: Mapping[str, Any],
-    grades: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return both tables. `first`: the model that the others are compared with; the keys of `metrics` and `grades` are
-    "model/split".
+def _compare_wholes(first: Values, other: Values, n: int) -> dict[str, Any]:
+    """Compare two models by a metric over all rows. Their resamples are paired only if both answered the same rows."""
+    spread = None
+    if first.resamples is not None and other.resamples is not None and list(first.by_id) == list(other.by_id):
+        spread = rounded(percentiles(other.resamples - first.resamples))
+    difference = None if first.whole is None or other.whole is None else round(other.whole - first.whole, 6)
+    return {
+        "n": n,
+        "first_value": first.whole,
+        "value": other.whole,
+        "interval": other.interval,
+        "difference": difference,
+        "difference_interval": spread,
+        "p": None,
+    }
+
+
+def against_each(
+    values: Mapping[str, Mapping[str, Mapping[str, Values]]], served: str, families: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """Return {model: {split: {metric: comparison}}}: the served model (as the other one) against each model. `p_holm`
+    is p corrected for the number of models in the same family, on the same split and metric.
     """
-    table = {model: {split: metrics[f"{model}/{split}"] for split in splits} for model in models}
-    against: dict[str, Any] = {"first": first, "headline": task.headline, "models": {}}
-    for model in (name for name in models if name != first):
-        against["models"][model] = {
-            split: {
-                name: compare_rows(grades[f"{first}/{split}"], grades[f"{model}/{split}"], name)
-                for name in table[model][split]
-                if task.is_binary(name)
+    table: dict[str, Any] = {}
+    for family in families:
+        members = [name for name in family if name != served]
+        for name in members:
+            table[name] = {
+                split: {
+                    metric: compare_values(found, values[served][split][metric]) for metric, found in by_metric.items()
+                }
+                for split, by_metric in values[name].items()
             }
-            for split in splits
+        for split, by_metric in values[served].items():
+            for metric in by_metric:
+                cells = {name: table[name][split][metric] for name in members}
+                known = {name: cell["p"] for name, cell in cells.items() if cell["p"] is not None}
+                adjusted = holm(known)
+                for name, cell in cells.items():
+                    cell["p_holm"] = three_digits(adjusted[name]) if name in adjusted else None
+    return table
+
+
+def compare(
+    models: Sequence[Mapping[str, Any]],
+    first: str,
+    served: str,
+    strongest: str | None,
+    task: Task,
+    metrics: Mapping[str, Mapping[str, Any]],
+    values: Callable[[str, str, str], Values],
+) -> dict[str, Any]:
+    """Return comparison.json.
+
+    `models`: each as Model.describe() says; `first`: the model that the others are compared with; `strongest`: the
+    contender that did best on the validation rows, before training; `metrics`: metrics.json; `values(model, split,
+    metric)`. The untrained models, which are the contenders, are one family for the correction; the trained ones are
+    another.
+    """
+    table = {
+        model["name"]: {
+            split: {metric: values(model["name"], split, metric) for metric in by_metric}
+            for split, by_metric in metrics[model["name"]].items()
         }
-    return table, against
+        for model in models
+    }
+    contenders = [model["name"] for model in models if not model["trained"]]
+    return {
+        "first": first,
+        "headline": task.headline,
+        "intervals": {
+            model: {split: {metric: found.interval for metric, found in by.items()} for split, by in by_split.items()}
+            for model, by_split in table.items()
+        },
+        "models": {
+            model: {
+                split: {metric: compare_values(table[first][split][metric], found) for metric, found in by.items()}
+                for split, by in by_split.items()
+            }
+            for model, by_split in table.items()
+            if model != first
+        },
+        "served": {
+            "model": served,
+            "strongest": strongest if strongest in contenders else None,
+            "models": against_each(
+                table, served, [contenders, [model["name"] for model in models if model["trained"]]]
+            ),
+        },
+    }
+
+
+def read_values(
+    task: Task,
+    metrics: Mapping[str, Mapping[str, Any]],
+    grades: Mapping[str, Grades],
+    answers: Mapping[str, Grades],
+    records: Mapping[str, Mapping[str, Record]],
+    model: str,
+    split: str,
+    metric: str,
+) -> Values:
+    """Return one model's values of one metric on one split. The keys of `grades` and `answers` are "model/split"; those
+    of `records` split and id.
+    """
+    key = f"{model}/{split}"
+    if whole := task.whole.get(metric):
+        return values_over_all(records[split], answers[key], whole, metrics[model][split][metric]["value"])
+    return values_of(grades[key], metric, task.is_binary(metric))
 
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        keys = [f"{model}/{split}" for model in job.params.models for split in job.params.splits]
-        result, versus = compare(
-            job.params.models,
-            job.params.first,
-            job.params.splits,
-            load_task(job.params.task),
-            dict(zip(keys, map(read_json, job.input.metrics), strict=True)),
+        splits, task = job.params.splits, load_task(job.params.task)
+        names = [model["name"] for model in job.params.models]
+        keys = [f"{name}/{split}" for name in names for split in splits]
+        found = dict(zip(keys, map(read_json, job.input.metrics), strict=True))
+        metrics = {name: {split: found[f"{name}/{split}"] for split in splits} for name in names}
+        get = partial(
+            read_values,
+            task,
+            metrics,
             dict(zip(keys, (list(read_jsonl(path)) for path in job.input.grades), strict=True)),
+            dict(zip(keys, (list(read_jsonl(path)) for path in job.input.answers), strict=True)),
+            {
+                split: {record.id: record for record in read_records(path)}
+                for split, path in zip(splits, job.input.records, strict=True)
+            },
         )
-        write_json(job.output.metrics, result)
-        write_json(job.output.comparison, versus)
+        strongest = read_json(job.input.advice)["strongest"]
+        write_json(job.output.metrics, metrics)
+        write_json(
+            job.output.comparison,
+            compare(job.params.models, job.params.first, job.params.served, strongest, task, metrics, get),
+        )

@@ -1,7 +1,8 @@
 """Measure whether difficulty scores are valid: do they correlate with what models get wrong?
 
-In: scores of the held-out sample, grades of every model. Out: validity.json: each scorer's n, its rank correlation with
-each model's failures and with length, the scorers' rank correlations with each other, and warnings.
+In: scores of the held-out sample, grades of every model, the advice. Out: validity.json: each scorer's n, its rank
+correlation with models' failures and with length, the scorers' rank correlations with each other, and warnings. Models:
+the one that all are compared with, the served one, the strongest contender, and those of groups.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, spearmanr
 
-from scripts.common.io import read_jsonl, write_json
+from scripts.common.io import read_json, read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
@@ -55,6 +56,11 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         if marks:  # else no metric applies to the row
             by_id[row["id"]] = 1 - sum(marks) / len(marks)
     return by_id
+
+
+def judged(groups: Mapping[str, str | None], first: str, served: str, strongest: str | None) -> list[str]:
+    """Return the models whose failures are looked at, of {model: its group}: each contender's would fill pages."""
+    return [name for name, group in groups.items() if group or name in (first, served, strongest)]
 
 
 def validity(
@@ -126,10 +132,14 @@ def warn(table: Mapping[str, Any], first: str, labels: str) -> list[str]:
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        by_model: dict[str, list[Any]] = {model: [] for model in job.params.models}
-        keys = [(model, split) for model in job.params.models for split in job.params.splits]
+        params, strongest = job.params, read_json(job.input.advice)["strongest"]
+        by_model: dict[str, list[Any]] = {
+            model: [] for model in judged(params.models, params.first, params.served, strongest)
+        }
+        keys = [(model, split) for model in params.models for split in params.splits]
         for (model, _), path in zip(keys, job.input.grades, strict=True):
-            by_model[model] += list(read_jsonl(path))
+            if model in by_model:
+                by_model[model] += list(read_jsonl(path))
         wanted = {row["id"] for rows in by_model.values() for row in rows}
         table = {row["id"]: row for row in read_jsonl(job.input.scores) if row["id"] in wanted}
-        write_json(job.output.validity, validity(table, by_model, job.params.first))
+        write_json(job.output.validity, validity(table, by_model, params.first))

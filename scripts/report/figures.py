@@ -15,13 +15,12 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.plots import COLORS, level_colors, save
 from scripts.common.records import SPLITS
-from scripts.report.layout import Metrics, Models, asked_splits, quant_label, row_count
+from scripts.report.layout import Metrics, Models, asked_splits, in_order, quant_label, row_count
 
 Training = tuple[str, str]  # arm, seed
 FEW = 4  # trainings; of more, only the smoothed loss is drawn
 STYLES = ["-", "--", ":", "-."]  # of lines, where there are more arms than colors
-HATCHES = ["", "///", "...", "xxx"]  # of bars, likewise
-BARS = 6  # of a metric, that a panel of the usual width can show
+ROLES = {"served": COLORS[2], "trained": COLORS[1], "contender": COLORS[3]}  # what a model's color says
 LABELS = 6  # of a legend inside a figure
 
 
@@ -102,66 +101,61 @@ def arm_label(arm: str, trainings: Iterable[Training]) -> str:
     return arm if seeds == 1 else f"{arm} ({seeds} seeds)"
 
 
-def bars_of(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what is drawn of each split and metric, as {label, values: {(split, metric): (value, low, high)}}: a bar
-    for each model with its 95 % interval, where that is known; of a group one for each arm, the mean over its seeds
-    with the lowest and the highest.
+def lines_of(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is drawn, {label, color, values: {(split, metric): (value, low, high)}}: a line for each model with
+    its 95 % interval; of a group one for each arm, the mean over its seeds with the lowest and the highest. What has no
+    value is left out.
     """
-    bars: dict[tuple[str, ...], list[str]] = {}
-    for model in models:
+    served = comparison["served"]["model"]
+    members: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for model in in_order(models):
         key: tuple[str, ...] = (model["group"], model["training"]["arm"]) if model["group"] else (model["name"],)
-        bars.setdefault(key, []).append(model["name"])
+        members.setdefault(key, []).append(model)
     drawn = []
-    for key, names in bars.items():
+    for key, alike in members.items():
+        names = [model["name"] for model in alike]
         values = {}
         for split, by_metric in metrics[names[0]].items():
             for metric in by_metric:
-                found = [metrics[name][split][metric]["value"] for name in names]
-                known = [value for value in found if value is not None] or [0.0]
-                pair = comparison["models"].get(names[0], {}).get(split, {}).get(metric, {})
-                low, high = (pair.get("interval") if len(names) == 1 else None) or (min(known), max(known))
-                values[split, metric] = (sum(known) / len(known), low, high)
+                known = [value for name in names if (value := metrics[name][split][metric]["value"]) is not None]
+                if known:
+                    own = comparison["intervals"][names[0]][split][metric] if len(names) == 1 else None
+                    values[split, metric] = (sum(known) / len(known), *(own or (min(known), max(known))))
+        role = "served" if served in names else "trained" if alike[0]["trained"] else "contender"
         label = " ".join(key) + (f" ({len(names)} seeds)" if len(names) > 1 else "")
-        drawn.append({"label": label, "values": values})
+        drawn.append({"label": label, "color": ROLES[role], "values": values})
     return drawn
 
 
 def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) -> Figure:
-    """Return grouped bars, one panel for each split that was asked: every metric of every model, or of every arm of a
-    group of models. Panels with many bars are wider and stand one below the other.
+    """Return a panel for each metric of each split that was asked: a line for each model or arm, a point with its
+    interval. Splits stand one below the other; the headline metric is on the left.
     """
-    bars = bars_of(models, metrics, comparison)
+    lines, headline = lines_of(models, metrics, comparison), comparison["headline"]
     reference = metrics[models[0]["name"]]
     splits = asked_splits(metrics, SPLITS)
-    many = len(bars) > BARS
-    rows, columns = (max(1, len(splits)), 1) if many else (1, max(1, len(splits)))
-    size = (10, 3 * rows) if many else (3.4 * columns, 3)
-    figure, panels = pyplot.subplots(rows, columns, figsize=size, sharex=many, sharey=True, squeeze=False)
-    for axes, split in zip(panels.flat, splits, strict=False):
-        names = list(reference[split])
-        width = 0.8 / len(bars)
-        for number, bar in enumerate(bars):
-            drawn = [bar["values"][split, name] for name in names]
-            errors = [(max(0, value - low), max(0, high - value)) for value, low, high in drawn]
-            axes.bar(
-                [i + (number - (len(bars) - 1) / 2) * width for i in range(len(names))],
-                [value for value, _, _ in drawn],
-                width,
-                label=bar["label"],
-                color="#b0b0b0" if number == 0 else COLORS[(number + 2) % len(COLORS)],
-                hatch=HATCHES[max(0, number - 1) // len(COLORS) % len(HATCHES)],
-                edgecolor="white",
-                linewidth=0,
-                yerr=list(zip(*errors, strict=True)),
-                error_kw={"linewidth": 0.8},
-            )
-        axes.set_title(f"{split} (n = {row_count(reference[split])})", fontsize=10)
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0][0].set_ylim(0, 1)
-    if splits:
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1.1), "ncols": min(len(bars), 4)}
-        panels[0][0].legend(frameon=False, fontsize=8 if many else None, **place)
+    names = [headline, *(name for name in reference[splits[0]] if name != headline)] if splits else [headline]
+    rows, height = max(1, len(splits)), 0.23 * len(lines) + 0.5
+    figure, panels = pyplot.subplots(
+        rows, len(names), figsize=(10, rows * height + 0.3), sharex=True, sharey=True, squeeze=False
+    )
+    for across, split in zip(panels, splits, strict=False):
+        for axes, name in zip(across, names, strict=True):
+            for place, line in enumerate(lines):
+                if (found := line["values"].get((split, name))) is not None:
+                    value, low, high = found
+                    axes.plot([low, high], [place, place], color=line["color"], linewidth=1.5, alpha=0.6)
+                    axes.plot(value, place, "o", color=line["color"], markersize=4)
+            axes.set_title(name, fontsize=9)
+            axes.grid(axis="x", color="#eeeeee", linewidth=0.8)
+            axes.spines[["top", "right", "left"]].set_visible(False)
+            axes.tick_params(labelsize=8, length=0)
+        across[0].set_ylabel(f"{split} (n = {row_count(reference[split])})", fontsize=9)
+    panels[0][0].set_yticks(range(len(lines)), [line["label"] for line in lines])
+    panels[0][0].set_ylim(len(lines) - 0.5, -0.5)
+    panels[0][0].set_xlim(-0.02, 1.02)
+    panels[0][0].set_xticks([0, 0.5, 1], ["0", "50", "100 %"])
+    figure.tight_layout()
     return figure
 
 

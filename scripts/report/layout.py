@@ -19,6 +19,60 @@ def in_groups(rows: Iterable[Mapping[str, Any]], models: Models) -> list[dict[st
     return [{"group": group, "rows": blocks[group]} for group in sorted(blocks, key=order.index)]
 
 
+def in_order(models: Models) -> list[Mapping[str, Any]]:
+    """Return the models in their order, but one under a grammar right after the same model that answers freely."""
+
+    def same(model: Mapping[str, Any]) -> Any:
+        options = {name: value for name, value in model["options"].items() if name != "constrained"}
+        return model["kind"], model.get("training"), model["merged_into"], options, model["group"]
+
+    free = [model for model in models if "constrained" not in model["options"]]
+    placed: list[Mapping[str, Any]] = []
+    for model in free:
+        placed.append(model)
+        placed += [other for other in models if "constrained" in other["options"] and same(other) == same(model)]
+    alone = [model for model in models if model["name"] not in {other["name"] for other in placed}]
+    return [*placed, *alone]
+
+
+WHAT = {
+    "base": "base",
+    "gguf": "your GGUF",
+    "endpoint": "behind an API",
+    "nearest": "response of the nearest training row",
+    "majority": "commonest label",
+    "linear": "TF-IDF, logistic regression",
+}
+
+
+def what_is(model: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> str:
+    """Return what a model is, for a column of a table. `chosen`: {count, choose} of its examples, where the validation
+    rows decided.
+    """
+    options, training = model["options"], model.get("training")
+    parts = [f"trained: {training_name(**training)}" if training else WHAT[model["kind"]]]
+    if model["merged_into"] == "nf4":
+        parts.append("merged into NF4-rounded weights")
+    if examples := options.get("examples"):
+        picked = chosen or examples
+        why = " (chosen on validation rows)" if chosen else ""
+        parts.append(f"{picked['count']} {picked['choose']} examples{why}")
+    if "system_prompt" in options:
+        parts.append("own system prompt")
+    if constrained := options.get("constrained"):
+        parts.append(f"constrained: {constrained}")
+    return ", ".join(parts)
+
+
+def shown_models(comparison: Mapping[str, Any]) -> list[str]:
+    """Return the models whose answers are worth reading beside each other: the one that all are compared with, the
+    served one, and the strongest contender.
+    """
+    served = comparison["served"]
+    names = [comparison["first"], served["model"], served["strongest"]]
+    return list(dict.fromkeys(name for name in names if name))
+
+
 def row_count(values: Mapping[str, Mapping[str, Any]]) -> int:
     """Return how many rows of a split were asked, given its metrics: {metric: {value, n}}."""
     return max((metric["n"] for metric in values.values()), default=0)

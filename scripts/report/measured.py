@@ -1,43 +1,68 @@
-"""`python -m scripts.report.measured [results/<run>]`: the figures that the README shows, as Markdown tables.
+"""`python -m scripts.report.measured [results/<run>]`: the figures of README and docs/results.md, as Markdown.
 
-In: a finished run's folder. Out, on the terminal: metrics with n, intervals and p, speeds, time and memory.
+In: a finished run's folder. Out, on the terminal: the verdict, each model's metrics with intervals, the served model
+against each other one, fidelity, speeds, time and memory.
 """
 
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.common.html import percent
+import yaml
+
+from scripts.common.html import general, interval, percent, points
 from scripts.common.io import read_json
+from scripts.common.models import resolve
 from scripts.common.records import SPLITS
-from scripts.report.layout import asked_splits, quant_label, row_count
+from scripts.report.layout import Models, asked_splits, in_order, quant_label, row_count, what_is
+from scripts.report.verdict import first_lines
 
 
-def quality(run: Path) -> list[str]:
-    """Return the table of models, metrics and the splits that were asked; below it the interval and the test of every
-    metric of zeros and ones.
+def quality(run: Path, models: Models) -> list[str]:
+    """Return the verdict; of each split that was asked a table with a row for each model and the intervals of its
+    values; below it the served model against each other one.
     """
     metrics, comparison = read_json(run / "metrics.json"), read_json(run / "comparison.json")
-    first, splits = comparison["first"], asked_splits(metrics, SPLITS)
-    names = list(dict.fromkeys(name for split in splits for name in metrics[first][split]))
-    lines = [f"| split (n) | model | {' | '.join(names)} |", "|---|---|" + "--:|" * len(names)]
-    for split in splits:
-        for model, by_split in metrics.items():
-            values = " | ".join(percent(by_split[split][name]["value"]) for name in names)
-            lines.append(f"| {split} ({row_count(by_split[split])}) | {model} | {values} |")
-    lines.append("")
-    for model, by_split in comparison["models"].items():
-        for split in splits:
-            for name, pair in by_split[split].items():
-                if pair["n"]:
-                    low, high = pair["interval"]
-                    lines.append(
-                        f"- {split}, {name}: {first} {pair['first_right']}, {model} {pair['right']} of {pair['n']} "
-                        f"(95 % interval {100 * low:.1f} % to {100 * high:.1f} %; McNemar p = {pair['p']})"
-                    )
+    told = first_lines(models, metrics, comparison, read_json(run / "advice.json"), SPLITS)
+    lines = [told["verdict"], *told["more"]]
+    served, headline = comparison["served"], comparison["headline"]
+    chosen = {path.parent.name: read_json(path) for path in run.glob("evaluate/*/examples.json")}
+    for split in asked_splits(metrics, SPLITS):
+        names = [headline, *(name for name in metrics[comparison["first"]][split] if name != headline)]
+        rows = row_count(metrics[comparison["first"]][split])
+        lines += ["", f"| {split} ({rows}) | what it is | {' | '.join(names)} |", "|---|---|" + "--:|" * len(names)]
+        for model in in_order(models):
+            name = model["name"]
+            cells = [
+                _cell(metrics[name][split][metric]["value"], comparison["intervals"][name][split][metric])
+                for metric in names
+            ]
+            lines.append(f"| {name} | {what_is(model, chosen.get(name))} | {' | '.join(cells)} |")
+        lines += ["", *against(served, split, headline)]
+    return lines
+
+
+def _cell(value: float | None, bounds: Sequence[float] | None) -> str:
+    return percent(value) if bounds is None else f"{percent(value)} ({interval(bounds)})"
+
+
+def against(served: Mapping[str, Any], split: str, headline: str) -> list[str]:
+    """Return a line for each other model: the difference of the served one with its interval, and p."""
+    lines = []
+    for name, by_split in served["models"].items():
+        pair = by_split[split][headline]
+        if pair["n"]:
+            low, high = pair["difference_interval"] or (None, None)
+            only = f"right alone {pair['only_other']} to {pair['only_first']}, " if "only_other" in pair else ""
+            lines.append(
+                f"- {split}, {headline}: {served['model']} {percent(pair['value'])} against {name} "
+                f"{percent(pair['first_value'])}, difference {points(pair['difference'])} points (95 % interval "
+                f"{points(low)} to {points(high)}), {only}p = {general(pair['p'])}, {general(pair['p_holm'])} after "
+                "Holm's correction"
+            )
     return lines
 
 
@@ -55,10 +80,14 @@ def speed(run: Path) -> list[str]:
     for path in sorted(run.glob("evaluate/*/*/*.speed.json")):
         s = read_json(path)
         split = path.name.removesuffix(".speed.json")
-        lines.append(
-            f"- answering {path.parts[-3]} ({path.parts[-2]}) {split}: {s['rows']} answers, "
-            f"{s['tokens']} tokens in {s['seconds']} s, {s['tokens_per_s']} tokens/s"
-        )
+        if s["rows"]:
+            tokens = f", {s['tokens']} tokens" if s["tokens"] is not None else ""
+            pace = f", {s['tokens_per_s']} tokens/s" if s["tokens_per_s"] is not None else ""
+            cost = f", cost {s['cost']}" if s.get("cost") is not None else ""
+            lines.append(
+                f"- answering {path.parts[-3]} ({path.parts[-2]}) {split}: {s['rows']} answers{tokens} in "
+                f"{s['seconds']} s ({s['seconds'] / s['rows']:.3f} s a row){pace}{cost}"
+            )
     return lines
 
 
@@ -146,7 +175,9 @@ def main() -> None:
     run = Path(sys.argv[1] if len(sys.argv) > 1 else "results/aws-cli")
     if not (run / "metrics.json").is_file():
         sys.exit(f"Gradus: no finished run in {run}; run `make` first, or name another folder")
-    print("\n".join([*quality(run), "", *fidelity(run), "", *speed(run), "", *resources(run)]))
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    models = [model.describe() for model in resolve(config["models"]).values()]
+    print("\n".join([*quality(run, models), "", *fidelity(run), "", *speed(run), "", *resources(run)]))
 
 
 if __name__ == "__main__":

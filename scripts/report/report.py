@@ -13,13 +13,14 @@ from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.report.layout import shown_models
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
 from scripts.report.sections.speed import answering, sizes
 from scripts.report.sections.training import arms, training
 
-ONE = ("ingest", "split", "score", "audit", "validity", "fidelity", "speed", "metrics", "comparison", "contract")
+ONE = ("ingest", "split", "score", "audit", "advice", "validity", "fidelity", "speed", "metrics", "comparison")
 MANY = ("ledgers", "checked", "summaries", "details", "speeds")
 ROWS = ("answers", "grades")
 
@@ -30,6 +31,8 @@ def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
         **{name: read_json(inputs[name]) for name in ONE},
         **{name: [read_json(path) for path in inputs[name]] for name in MANY},
         **{name: [list(read_jsonl(path)) for path in inputs[name]] for name in ROWS},
+        "chosen": {Path(path).parent.name: read_json(path) for path in inputs["chosen"]},
+        "contract": read_json(inputs["contract"]),
         "records": list(read_jsonl(inputs["records"])),
         "converted": read_json(inputs["converted"]) if inputs.get("converted") else None,
         "base": read_json(Path(inputs["base"]) / "base.json"),
@@ -64,19 +67,20 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     speeds = [
         {"model": model, "split": split, **found} for (model, split), found in zip(asked, files["speeds"], strict=True)
     ]
+    together = shown_models(comparison)
+    answers, grades = (dict(zip(names, files[kind], strict=True)) for kind in ROWS)
     shown = examples(
-        models,
         files["records"],
-        dict(zip(names, files["answers"], strict=True)),
-        dict(zip(names, files["grades"], strict=True)),
+        {name: answers[name] for name in together},
+        {name: grades[name] for name in together},
         config["report"]["examples"],
         comparison["headline"],
     )
     return {
         "config": config,
         "figures": files["figures"],
-        "lead": lead(models, metrics, comparison, splits),
-        "models": side_by_side(models, metrics, comparison, details, files["score"], splits, levels),
+        "lead": lead(models, metrics, comparison, files["advice"], splits),
+        "models": side_by_side(models, metrics, comparison, details, files["chosen"], files["score"], splits, levels),
         "data": went_in(files["converted"], files["ingest"], files["audit"], files["split"], config["data"]["package"]),
         "base": {**files["base"], "license": config["base_model"]["license"]},
         "system_prompt": files["contract"]["system_prompt"],
@@ -85,7 +89,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
             dict(zip(files["ledger_of"], files["ledgers"], strict=True)), levels, config["curriculum"]["phases"]
         ),
         "training": training(summaries),
-        "details": details_of(models, metrics, details),
+        "details": details_of(together, metrics, details),
         "gates": gates(files["fidelity"]["gates"], models),
         "merges": merges(checked, models),
         "merge_deltas": merge_deltas(metrics, params["merge_pairs"]),

@@ -4,7 +4,6 @@ import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
-from scripts.evaluate.compare import compare, compare_rows, interval
 from scripts.evaluate.grade import grade
 from scripts.tasks.table import load_task
 from scripts.tasks.task import Task
@@ -84,18 +83,6 @@ def test_a_metric_that_gives_no_share_is_an_error_that_names_the_row(value):
         grade([record], [{"id": record.id, "text": "", "stopped": True}], bad(value))
 
 
-def test_a_binary_metric_is_compared_whatever_its_values_and_no_other():
-    """Not only if the second model happens to have zeros and ones alone."""
-    task = Task("mine", {"hit": None, "share": None}, "hit", binary=frozenset({"hit"}))
-    rows = [{"id": str(n), "hit": 1.0, "share": 1.0, "stopped": 1.0} for n in range(3)]
-    table = {name: {"value": 1.0, "n": 3} for name in ("hit", "share", "stopped")}
-    grades = {"base/test": rows, "tuned/test": [*rows[:2], {"id": "2", "share": 1.0, "stopped": 1.0}]}
-    versus = compare(["base", "tuned"], "base", ["test"], task, dict.fromkeys(grades, table), grades)[1]
-    found = versus["models"]["tuned"]["test"]
-    assert sorted(found) == ["hit", "stopped"]
-    assert found["hit"]["n"] == 2
-
-
 def test_checks_of_other_tasks():
     record = Record("q", "Paris, France", "qa", checks=["Paris", "France"])
     assert grades("It is Paris", record=record, task="qa") == {"checks_present": 0.5, "exact": 0, "stopped": 1}
@@ -104,24 +91,6 @@ def test_checks_of_other_tasks():
 def test_an_answer_to_nothing_is_an_error():
     with pytest.raises(GradusError, match="belongs to no record"):
         grade([REFERENCE], [{"id": "0", "text": "", "stopped": True}], load_task("command"))
-
-
-def test_paired_comparison():
-    first = [{"id": n, "exact": float(n < 2)} for n in range(20)]
-    other = [{"id": n, "exact": float(n >= 1)} for n in range(20)]
-    found = compare_rows(first, other, "exact")
-    assert (found["first_right"], found["right"], found["only_first"], found["only_other"]) == (2, 19, 1, 18)
-    assert found["p"] == pytest.approx(2 * (1 + 19) / 2**19, rel=0.01)
-
-
-def test_no_rows_no_p():
-    found = compare_rows([], [], "exact")
-    assert (found["n"], found["interval"], found["p"]) == (0, None, None)
-
-
-def test_wilson_interval_of_a_published_example():
-    # 15 of 148: 0.0624 to 0.1605 (Newcombe 1998, table I, method 3)
-    assert interval(15, 148) == pytest.approx([0.0624, 0.1605], abs=1e-4)
 
 
 SCHEMA = {

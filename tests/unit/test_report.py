@@ -10,18 +10,27 @@ from jinja2 import Environment, meta
 from scripts.common.html import write_page
 from scripts.common.models import resolve
 from scripts.export.card import describe_seeds, figures, training_figures, write_card
-from scripts.report.figures import bars_of, draw_loss, draw_metrics
-from scripts.report.layout import asked_splits, in_groups
+from scripts.report.figures import draw_loss, draw_metrics, lines_of
+from scripts.report.layout import asked_splits, in_groups, shown_models
 from scripts.report.measured import quality
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import fallbacks, gates, stopping
 from scripts.report.sections.speed import answering, sizes
 from scripts.report.sections.training import arms, training
+from scripts.report.verdict import afterwards, decide, first_lines, judge
 
 SPLITS = ["test", "eval-hard", "eval-unseen"]
 LEVELS = ["low", "high"]
 ONE = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}}
+CONTENDERS = {
+    **ONE,
+    "few-shot": {"examples": {"count": 4, "choose": "nearest"}},
+    "linear": {"linear": {}},
+    "tuned-schema": {"trained": {"arm": "curriculum", "seed": 1}, "constrained": "schema"},
+    "base-schema": {"constrained": "schema"},
+    "larger": {"endpoint": {"url": "http://localhost", "model": "m"}},
+}
 MANY = {**ONE, "order": {"trained": {"arms": [f"arm{n}" for n in range(8)], "seeds": [1, 2, 3, 4, 5]}}}
 
 
@@ -37,16 +46,39 @@ def metrics_of(models, empty=("eval-unseen",)):
     return {model["name"]: {name: split(name, number) for name in SPLITS} for number, model in enumerate(models)}
 
 
-def comparison_of(models, empty=("eval-unseen",)):
-    def pair(split):
-        if split in empty:
-            none = {"n": 0, "right": 0, "first_right": 0, "only_first": 0, "only_other": 0, "interval": None, "p": None}
-            return {"exact": none}
-        some = {"n": 10, "right": 3, "first_right": 1, "only_first": 0, "only_other": 2, "p": 0.5}
-        return {"exact": {**some, "interval": [0.1, 0.6]}}
+def pair_of(first=0.1, value=0.3, low=0.05, high=0.35, p=0.01, n=10, holm=None):
+    """A comparison of the served model (`value`) with another one (`first`)."""
+    if not n:
+        return dict.fromkeys(
+            ("first_value", "value", "interval", "difference", "difference_interval", "p", "p_holm")
+        ) | {"n": 0}
+    difference = {"difference": round(value - first, 6), "difference_interval": [low, high]}
+    counts = {"first_right": round(first * n), "right": round(value * n), "only_first": 0, "only_other": 2}
+    tests = {"p": p, "p_holm": p if holm is None else holm}
+    return {"n": n, "first_value": first, "value": value, "interval": [0.1, 0.6], **difference, **counts, **tests}
 
-    against = {model["name"]: {split: pair(split) for split in SPLITS} for model in models if model["name"] != "base"}
-    return {"first": "base", "headline": "exact", "models": against}
+
+def comparison_of(models, empty=("eval-unseen",), strongest=None, pairs=None):
+    def table(names):
+        return {
+            name: {
+                split: {"exact": (pairs or {}).get(name) or pair_of(n=0 if split in empty else 10)} for split in SPLITS
+            }
+            for name in names
+        }
+
+    names = [model["name"] for model in models]
+    return {
+        "first": "base",
+        "headline": "exact",
+        "intervals": {n: {s: {"exact": None if s in empty else [0.1, 0.6]} for s in SPLITS} for n in names},
+        "models": table(name for name in names if name != "base"),
+        "served": {
+            "model": "tuned",
+            "strongest": strongest,
+            "models": table(name for name in names if name != "tuned"),
+        },
+    }
 
 
 SCORE = {
@@ -73,53 +105,200 @@ SUMMARY = {
 
 def test_a_split_without_rows_stands_in_no_table_and_is_explained_once():
     models = models_of(ONE)
-    page = side_by_side(models, metrics_of(models), comparison_of(models), {}, SCORE, SPLITS, LEVELS)
+    page = side_by_side(models, metrics_of(models), comparison_of(models), {}, {}, SCORE, SPLITS, LEVELS)
     assert [table["split"] for table in page["splits"]] == ["test", "eval-hard"]
     (empty,) = page["empty"]
     assert empty["split"] == "eval-unseen"
     assert "split.unseen_share" in empty["reason"]
     assert page["hardest"] == "high"
     page = side_by_side(
-        models, metrics_of(models, SPLITS[1:]), comparison_of(models, SPLITS[1:]), {}, SCORE, SPLITS, LEVELS
+        models, metrics_of(models, SPLITS[1:]), comparison_of(models, SPLITS[1:]), {}, {}, SCORE, SPLITS, LEVELS
     )
     assert [empty["reason"] for empty in page["empty"]][0] == "no row of test has the hardest level (high)"
     assert page["hardest"] is None
 
 
-def test_the_printed_tables_leave_it_out_too_and_take_any_metric(tmp_path):
-    models = models_of(ONE)
-    metrics, comparison = metrics_of(models), comparison_of(models)
-    for table in (metrics["base"], metrics["tuned"], comparison["models"]["tuned"]):
-        for split in table.values():
-            split["mine"] = split.pop("exact")
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    (tmp_path / "comparison.json").write_text(json.dumps(comparison))
-    text = "\n".join(quality(tmp_path))
-    assert "| test (10) | tuned | 10.0 % |" in text
-    assert "- eval-hard, mine: base 1, tuned 3 of 10 (95 % interval 10.0 % to 60.0 %; McNemar p = 0.5)" in text
+ADVICE = {"advice": "a linear model is enough", "because": "`linear` reaches 94 %.", "strongest": "linear"}
+GO_ON = {**ADVICE, "advice": "go on"}
+
+
+def test_the_printed_tables_leave_it_out_too_and_have_a_row_for_each_model(tmp_path):
+    models = models_of(CONTENDERS)
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics_of(models)))
+    (tmp_path / "comparison.json").write_text(json.dumps(comparison_of(models, strongest="linear")))
+    (tmp_path / "advice.json").write_text(json.dumps(ADVICE))
+    text = "\n".join(quality(tmp_path, models))
+    assert text.startswith(
+        "tuned beats linear (a linear model), the strongest cheap alternative: 30.0 % against 10.0 %"
+    )
+    assert (
+        "Before training, the advice was “a linear model is enough”: linear reaches 94 %. That was wrong: training paid."
+    ) in text
+    assert "| test (10) | what it is | exact |" in text
+    assert "| few-shot | base, 4 nearest examples | 20.0 % (10.0–60.0 %) |" in text
+    assert (
+        "- test, exact: tuned 30.0 % against linear 10.0 %, difference +20.0 points (95 % interval +5.0 to +35.0), "
+        "right alone 2 to 0, p = 0.01, 0.01 after Holm's correction"
+    ) in text
     assert "eval-unseen" not in text
 
 
-def test_the_lead_calls_a_model_untuned_only_if_it_is():
-    models = models_of(ONE)
-    assert lead(models, metrics_of(models), comparison_of(models), SPLITS)["untuned"] is True
-    trained = [{**model, "trained": True} for model in models]
-    assert lead(trained, metrics_of(models), comparison_of(models), SPLITS)["untuned"] is False
+BETTER, WORSE = pair_of(), pair_of(first=0.9, value=0.3, low=-0.8, high=-0.3)
+EVEN = pair_of(low=-0.1, high=0.4, p=0.3)
 
 
-def test_the_lead_is_of_the_first_split_that_has_rows():
+@pytest.mark.parametrize(
+    ("pair", "outcome"),
+    [
+        (BETTER, "better"),
+        (WORSE, "worse"),
+        (EVEN, "even"),
+        (pair_of(p=0.06), "even"),  # the interval and the test must agree
+        (pair_of(low=0.0), "even"),
+        (pair_of(first=0.9, high=0.0, low=-0.8), "even"),
+        (pair_of(n=0), "even"),
+        ({**BETTER, "p": None}, "even"),
+        ({**BETTER, "difference_interval": None}, "even"),
+    ],
+)
+def test_a_model_is_better_or_worse_only_if_the_rows_show_it(pair, outcome):
+    assert judge(pair) == outcome
+
+
+@pytest.mark.parametrize(
+    ("strongest", "pairs", "outcome", "opponent"),
+    [
+        ("linear", {"linear": BETTER}, "better", "linear"),
+        ("linear", {"linear": WORSE}, "worse", "linear"),
+        ("linear", {"linear": EVEN}, "even", "linear"),
+        ("base", {"base": EVEN}, "even", "base"),  # a contender like all
+        # another contender is better than the served model
+        ("linear", {"linear": BETTER, "few-shot": WORSE}, "worse", "few-shot"),
+        ("linear", {"linear": EVEN, "few-shot": WORSE}, "worse", "few-shot"),
+        (None, {"few-shot": WORSE}, "worse", "few-shot"),
+        # but not after the correction
+        ("linear", {"linear": BETTER, "few-shot": {**WORSE, "p_holm": 0.06}}, "better", "linear"),
+        ("linear", {"linear": {**WORSE, "p_holm": 0.06}}, "worse", "linear"),  # one comparison needs none
+        # neither a trained model nor one behind an API is a cheap alternative
+        ("linear", {"linear": BETTER, "larger": WORSE}, "better", "linear"),
+        ("linear", {"linear": BETTER, "tuned-schema": WORSE}, "better", "linear"),
+        (None, {}, "open", None),
+    ],
+)
+def test_the_verdict_is_over_the_strongest_contender(strongest, pairs, outcome, opponent):
+    models = models_of(CONTENDERS)
+    comparison = comparison_of(models, strongest=strongest, pairs=pairs)
+    found = decide(models, metrics_of(models), comparison, SPLITS)
+    assert (found["outcome"], found["opponent"], found["split"]) == (outcome, opponent, "test")
+
+
+def test_without_contenders_or_rows_there_is_no_verdict():
     models = models_of(ONE)
-    metrics, comparison = metrics_of(models, ["test"]), comparison_of(models, ["test"])
-    told = lead(models, metrics, comparison, SPLITS)
-    assert told["split"] == "eval-hard"
-    assert told["models"][0]["paired"]["right"] == 3
-    nothing = lead(models, metrics_of(models, SPLITS), comparison_of(models, SPLITS), SPLITS)
-    assert nothing["split"] is None
+    metrics, comparison = metrics_of(models), comparison_of(models, strongest="base")
+    told = first_lines(models, metrics, comparison, GO_ON, SPLITS)
+    assert told["outcome"] == "alone"
+    assert "proves little" in told["verdict"]
+    assert "contenders: true" in told["verdict"]
+    assert "tuned answers 3 of 10 held-out requests of test correctly" in told["more"][1]
+    told = first_lines(models, metrics_of(models, SPLITS), comparison_of(models, SPLITS), GO_ON, SPLITS)
+    assert (told["outcome"], told["split"]) == ("nothing", None)
+
+
+def test_a_loss_is_said_first_and_with_what_to_do():
+    models = models_of(CONTENDERS)
+    comparison = comparison_of(models, strongest="linear", pairs={"linear": WORSE})
+    told = first_lines(models, metrics_of(models), comparison, ADVICE, SPLITS)
+    assert told["verdict"] == (
+        "Use linear instead: a linear model does better here than the tuned model tuned, 90.0 % against 30.0 % (exact on 10 "
+        "rows of test; difference -60.0 points, 95 % interval -80.0 to -30.0, p = 0.01)."
+    )
+    comparison = comparison_of(models, strongest="linear", pairs={"few-shot": {**WORSE, "p_holm": 0.03}})
+    told = first_lines(models, metrics_of(models), comparison, ADVICE, SPLITS)
+    assert "the untuned base with examples in its prompt does better" in told["verdict"]
+    assert "p = 0.03 after Holm's correction" in told["verdict"]
+    comparison = comparison_of(models, strongest="linear", pairs={"linear": EVEN})
+    assert (
+        "tuned cannot be told from linear (a linear model), the strongest cheap alternative"
+        in (first_lines(models, metrics_of(models), comparison, ADVICE, SPLITS)["verdict"])
+    )
+
+
+def test_the_base_is_named_once():
+    models = models_of(CONTENDERS)
+    told = first_lines(models, metrics_of(models), comparison_of(models, strongest="base"), GO_ON, SPLITS)
+    assert told["verdict"].startswith("tuned beats base (the untuned base)")
+    assert not any("base" in line for line in told["more"])
+
+
+def test_what_an_endpoint_reaches_is_said_apart():
+    models = models_of(CONTENDERS)
+    comparison = comparison_of(models, strongest="linear", pairs={"larger": WORSE})
+    told = first_lines(models, metrics_of(models), comparison, GO_ON, SPLITS)
+    assert told["verdict"].startswith("tuned beats linear")
+    assert told["more"][-1] == "tuned is not as good as larger (a model behind an API): 30.0 % against 90.0 %."
+    models = models_of({**ONE, "larger": CONTENDERS["larger"]})
+    told = first_lines(models, metrics_of(models), comparison_of(models, strongest="base"), GO_ON, SPLITS)
+    assert told["outcome"] == "alone"
+
+
+@pytest.mark.parametrize(
+    ("advice", "outcome", "said"),
+    [
+        ("go on", "better", "That was right."),
+        ("go on", "even", "That was wrong: training did not pay measurably."),
+        ("go on", "worse", "That was wrong: training did not pay."),
+        ("too few rows", "better", "That was wrong: training paid."),
+        ("too few rows", "even", "That was right."),
+        ("prompting is enough", "worse", "That was right."),
+        ("go on", "alone", "Whether that was right cannot be said."),
+        ("go on", "open", "Whether that was right cannot be said."),
+        ("go on", "nothing", "Whether that was right cannot be said."),
+    ],
+)
+def test_the_advice_is_judged_afterwards(advice, outcome, said):
+    told = afterwards({"advice": advice, "because": "`a`: few rows."}, outcome)
+    assert told == f"Before training, the advice was “{advice}”: a: few rows. {said}"
+
+
+def test_the_verdict_is_of_the_first_split_that_has_rows():
+    models = models_of(CONTENDERS)
+    metrics, comparison = metrics_of(models, ["test"]), comparison_of(models, ["test"], "linear")
+    assert lead(models, metrics, comparison, GO_ON, SPLITS)["split"] == "eval-hard"
+
+
+def test_a_model_under_a_grammar_stands_beside_the_free_one_and_says_so():
+    models = models_of(CONTENDERS)
+    page = side_by_side(
+        models,
+        metrics_of(models),
+        comparison_of(models, strongest="linear"),
+        {("base", "test"): {"reference_points": {"exact": {"chance": None, "constant": 0.2, "ceiling": 1.0}}}},
+        {"few-shot": {"count": 2, "choose": "fixed"}},
+        SCORE,
+        SPLITS,
+        LEVELS,
+    )
+    test = page["splits"][0]
+    assert [(row["model"], row["what"]) for row in test["blocks"][0]["rows"]] == [
+        ("base", "base"),
+        ("base-schema", "base, constrained: schema"),
+        ("tuned", "trained: curriculum, seed 1"),
+        ("tuned-schema", "trained: curriculum, seed 1, constrained: schema"),
+        ("few-shot", "base, 2 fixed examples (chosen on validation rows)"),
+        ("linear", "TF-IDF, logistic regression"),
+        ("larger", "behind an API"),
+    ]
+    assert test["points"] == [
+        {"label": "the best constant answer", "values": [0.2]},
+        {"label": "the references themselves", "values": [1.0]},
+    ]
+    assert [row["model"] for row in test["against"][0]["rows"]][:2] == ["base", "base-schema"]
+    assert page["splits"][1]["points"] == []
 
 
 def test_a_group_leads_with_the_range_of_each_arm_s_seeds():
     models = models_of(MANY)
-    (group,) = lead(models, metrics_of(models), comparison_of(models), SPLITS)["groups"]
+    (group,) = lead(models, metrics_of(models), comparison_of(models), GO_ON, SPLITS)["groups"]
     assert (group["group"], group["count"], len(group["arms"])) == ("order", 40, 8)
     assert group["arms"][0] == {"arm": "arm0", "seeds": 5, "low": 0.2, "high": 0.6}
 
@@ -192,9 +371,10 @@ def test_details_of_empty_splits_are_left_out():
         ("tuned", "test"): {"fields": fields, "unknown_fields_invented": 2},
         ("tuned", "eval-unseen"): {"labels": [], "matrix": []},
     }
-    (block,) = details_of(models, metrics_of(models), details)
-    assert [row["kind"] for row in block["rows"]] == ["matrix", "fields"]
-    assert block["rows"][1]["fields"][0]["share"] == 0.75
+    rows = details_of(["base", "tuned"], metrics_of(models), details)
+    assert [row["kind"] for row in rows] == ["matrix", "fields"]
+    assert rows[1]["fields"][0]["share"] == 0.75
+    assert [row["model"] for row in details_of(["tuned"], metrics_of(models), details)] == ["tuned"]
 
 
 def test_stopping_and_speed_leave_out_what_was_not_asked():
@@ -202,8 +382,19 @@ def test_stopping_and_speed_leave_out_what_was_not_asked():
     shares = [{"model": "base", "quant": "Q8_0-no-imatrix", "split": "test", "n": n, "share": None} for n in (0, 2)]
     (block,) = stopping({"stopping": {"shares": shares}}, models)
     assert [(row["n"], row["quant"]) for row in block["rows"]] == [(2, "Q8_0 without imatrix")]
-    (block,) = answering([{"model": "tuned", "rows": rows} for rows in (0, 3)], models)
-    assert [row["rows"] for row in block["rows"]] == [3]
+
+
+def test_how_fast_models_without_tokens_answered():
+    models = models_of(CONTENDERS)
+    speed = {"rows": 3, "prompt_tokens": None, "tokens": None, "seconds": 0.6, "tokens_per_s": None}
+    kept = {**speed, "model": "larger", "cached": 2, "cost": 0.01}
+    found = answering([{**speed, "model": "tuned", "rows": 0}, {**speed, "model": "linear"}, kept], models)
+    (block,) = found["blocks"]
+    assert [(row["model"], row["seconds_per_row"], row["cost"]) for row in block["rows"]] == [
+        ("linear", pytest.approx(0.2), None),
+        ("larger", None, 0.01),  # kept answers took no time
+    ]
+    assert found["cost"]
 
 
 def test_files_fallbacks_and_rows_are_counted():
@@ -226,39 +417,43 @@ def test_files_fallbacks_and_rows_are_counted():
     assert found["findings"] == ["few"]
 
 
-def test_answers_of_a_group_are_counted_right():
-    models = models_of({**ONE, "order": {"trained": {"arms": ["x"], "seeds": [1, 2]}}})
-    names = [model["name"] for model in models]
+def test_answers_of_three_models_stand_side_by_side():
+    comparison = comparison_of(models_of(CONTENDERS), strongest="linear")
+    assert shown_models(comparison) == ["base", "tuned", "linear"]
+    assert shown_models(comparison_of(models_of(ONE), strongest="base")) == ["base", "tuned"]
+    names = shown_models(comparison)
     (shown,) = examples(
-        models,
         [{"id": "1", "prompt": "q", "response": "r"}],
         {name: [{"id": "1", "text": name}] for name in names},
-        {name: [{"id": "1", "exact": float(name == "order-x-2")}] for name in names},
+        {name: [{"id": "1", "exact": float(name == "linear")}] for name in names},
         5,
         "exact",
     )
-    assert [(block["group"], block["count"], block["right"]) for block in shown["blocks"]] == [
-        (None, 2, 0),
-        ("order", 2, 1),
+    assert [(answer["model"], answer["right"]) for answer in shown["answers"]] == [
+        ("base", False),
+        ("tuned", False),
+        ("linear", True),
     ]
 
 
-@pytest.mark.parametrize("entries", [ONE, MANY])
+@pytest.mark.parametrize("entries", [ONE, CONTENDERS, MANY])
 def test_figures_can_be_drawn_of_two_models_and_of_forty(entries):
     models = models_of(entries)
     metrics, comparison = metrics_of(models), comparison_of(models)
-    bars = bars_of(models, metrics, comparison)
-    assert len(bars) == (2 if entries is ONE else 10)
-    assert bars[1]["values"]["test", "exact"] == (0.1, 0.1, 0.6)
+    drawn = lines_of(models, metrics, comparison)
+    assert len(drawn) == {2: 2, 7: 7, 42: 10}[len(models)]
+    assert [line["values"]["test", "exact"] for line in drawn if line["label"] == "tuned"] == [(0.1, 0.1, 0.6)]
     if entries is MANY:
-        assert bars[2]["values"]["test", "exact"] == (pytest.approx(0.4), 0.2, 0.6)  # seeds 0.2, 0.3, … 0.6
-        assert bars[2]["label"] == "order arm0 (5 seeds)"
+        assert drawn[2]["values"]["test", "exact"] == (pytest.approx(0.4), 0.2, 0.6)  # seeds 0.2, 0.3, … 0.6
+        assert drawn[2]["label"] == "order arm0 (5 seeds)"
+    assert ("eval-unseen", "exact") not in drawn[0]["values"]
     figure = draw_metrics(models, metrics, comparison)
-    assert [axes.get_title() for axes in figure.axes] == ["test (n = 10)", "eval-hard (n = 10)"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["test (n = 10)", "eval-hard (n = 10)"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [line["label"] for line in drawn]
     lines = [{"loss": 2.0}, {"loss": 1.0, "heldout_loss": 1.5}]
     trainings = {(m["training"]["arm"], str(m["training"]["seed"])): [("one", lines)] for m in models if m["trained"]}
     labels = [text.get_text() for text in draw_loss(trainings).axes[0].get_legend().get_texts()]
-    if entries is ONE:
+    if entries is not MANY:
         assert labels == ["one", "held-out"]
     else:
         assert labels[:2] == ["curriculum", "arm0 (5 seeds)"]

@@ -37,7 +37,8 @@ def difficulty(score: Mapping[str, Any], validity: Mapping[str, Any], models: Mo
 
     Models of a group share a column, from the lowest to the highest correlation.
     """
-    alone = [model["name"] for model in models if not model["group"]]
+    judged = next(iter(validity["scorers"].values()))["failures"]
+    alone = [model["name"] for model in models if not model["group"] and model["name"] in judged]
     groups: dict[str, list[str]] = {}
     for model in models:
         if model["group"]:

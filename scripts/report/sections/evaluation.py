@@ -3,36 +3,30 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.report.layout import Metrics, Models, asked_splits, in_groups, row_count
+from scripts.report.layout import Metrics, Models, asked_splits, in_groups, in_order, row_count, what_is
+from scripts.report.verdict import first_lines, judge
 
+POINTS = {
+    "chance": "chance",
+    "constant": "the best constant answer",
+    "ceiling": "the references themselves",
+}
 REASONS = {
     "eval-hard": "no row of test has the hardest level ({hardest})",
     "eval-unseen": "no whole group of rows was held out: the rows have no groups, too few, or split.unseen_share is 0",
 }
 
 
-def lead(models: Models, metrics: Metrics, comparison: Mapping[str, Any], splits: Sequence[str]) -> dict[str, Any]:
-    """Return the headline metric on the first split that was asked: of each model by itself, and of a group's arms from
-    the lowest to the highest of its seeds. `split` is None if nothing was asked.
+def lead(
+    models: Models, metrics: Metrics, comparison: Mapping[str, Any], advice: Mapping[str, Any], splits: Sequence[str]
+) -> dict[str, Any]:
+    """Return the first lines, and of each group of models its arms from the lowest to the highest of their seeds, by
+    the headline metric on the first split that was asked. `split` is None if nothing was asked.
     """
-    first, headline = comparison["first"], comparison["headline"]
-    split = next(iter(asked_splits(metrics, splits)), None)
-    untuned = not next(model for model in models if model["name"] == first)["trained"]
-    facts: dict[str, Any] = {"first": first, "untuned": untuned, "headline": headline, "split": split}
-    if split is None:
-        return {**facts, "models": [], "groups": []}
-    alone = [m["name"] for m in models if not m["group"] and m["name"] != first]
-    facts["first_value"] = metrics[first][split][headline]["value"]
-    facts["models"] = [
-        {
-            "model": model,
-            "value": metrics[model][split][headline]["value"],
-            "paired": comparison["models"][model][split].get(headline),  # None: no metric of zeros and ones
-        }
-        for model in alone
-    ]
-    facts["groups"] = group_lead(models, metrics, split, headline)
-    return facts
+    told = first_lines(models, metrics, comparison, advice, splits)
+    split, headline = told["split"], comparison["headline"]
+    groups = group_lead(models, metrics, split, headline) if split else []
+    return {**told, "headline": headline, "groups": groups}
 
 
 def group_lead(models: Models, metrics: Metrics, split: str, headline: str) -> list[dict[str, Any]]:
@@ -60,40 +54,54 @@ def side_by_side(
     metrics: Metrics,
     comparison: Mapping[str, Any],
     details: Mapping[tuple[str, str], Mapping[str, Any]],
+    chosen: Mapping[str, Mapping[str, Any]],
     score: Mapping[str, Any],
     splits: Sequence[str],
     levels: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the table of each split that was asked, the comparison with the first model below it, and which splits are
-    empty and why. `details`: {(model, split): details.json}; what it says of the references' own grades is shown.
+    """Return the table of each split that was asked, the served model against each other one below it, and which splits
+    are empty and why. `details`: {(model, split): details.json}; its reference points are rows of notes. `chosen`:
+    {model: examples.json}.
     """
-    first = comparison["first"]
+    first, served, headline = comparison["first"], comparison["served"]["model"], comparison["headline"]
+    ordered = in_order(models)
     tables = []
     asked = asked_splits(metrics, splits)
     for split in asked:
-        names = list(metrics[first][split])
+        names = [headline, *(name for name in metrics[first][split] if name != headline)]
         rows = [
             {
                 "model": model["name"],
-                "values": [metrics[model["name"]][split][name]["value"] for name in names],
+                "what": what_is(model, chosen.get(model["name"])),
+                "served": model["name"] == served,
+                "cells": [
+                    {
+                        "value": metrics[model["name"]][split][name]["value"],
+                        "interval": comparison["intervals"][model["name"]][split][name],
+                    }
+                    for name in names
+                ],
                 "n": row_count(metrics[model["name"]][split]),
             }
-            for model in models
+            for model in ordered
         ]
-        ceiling = details.get((first, split), {}).get("ceiling")
         tables.append(
             {
                 "split": split,
                 "metrics": names,
-                "columns": len(names) + 2,
+                "columns": len(names) + 3,
                 "blocks": in_groups(rows, models),
-                "ceiling": [ceiling.get(name) for name in names] if ceiling else None,
-                "against": in_groups(against(models, comparison, split), models),
+                "points": reference_points(details.get((first, split), {}), names),
+                "against": in_groups(against(ordered, comparison["served"]["models"], split, headline), models),
+                "more": in_groups(against_first(ordered, comparison, split), models),
             }
         )
     mix = {split: sum(counts.values()) for split, counts in score["mix"].items()}
     return {
         "first": first,
+        "served": served,
+        "strongest": comparison["served"]["strongest"],
+        "headline": headline,
         "splits": tables,
         "empty": [
             {"split": split, "reason": REASONS.get(split, "no row is in it").format(hardest=levels[-1])}
@@ -107,8 +115,29 @@ def side_by_side(
     }
 
 
-def against(models: Models, comparison: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
-    """Return {model, metrics: [{name, first_right, right, n, interval}]} of each model that is compared."""
+def reference_points(detail: Mapping[str, Any], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Return {label, values} of chance, the best constant answer and the references' own grades, where any is known."""
+    found = detail.get("reference_points", {})
+    rows = [
+        {"label": label, "values": [found.get(metric, {}).get(point) for metric in metrics]}
+        for point, label in POINTS.items()
+    ]
+    return [row for row in rows if any(value is not None for value in row["values"])]
+
+
+def against(models: Models, pairs: Mapping[str, Any], split: str, headline: str) -> list[dict[str, Any]]:
+    """Return the served model's comparison with each other model, by the headline metric."""
+    rows = []
+    for model in models:
+        pair = pairs.get(model["name"], {}).get(split, {}).get(headline)
+        if pair and pair["n"]:
+            corrected = judge(pair, "p_holm")
+            rows.append({"model": model["name"], **pair, "outcome": corrected})
+    return rows
+
+
+def against_first(models: Models, comparison: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
+    """Return {model, metrics} of each model that is compared with the first one: every metric's name and comparison."""
     rows = []
     for model in (m["name"] for m in models if m["name"] in comparison["models"]):
         pairs = comparison["models"][model].get(split, {})
@@ -119,12 +148,12 @@ def against(models: Models, comparison: Mapping[str, Any], split: str) -> list[d
 
 
 def details_of(
-    models: Models, metrics: Metrics, details: Mapping[tuple[str, str], Mapping[str, Any]]
+    shown: Sequence[str], metrics: Metrics, details: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return, in groups, the confusion matrix or the table of fields of each model and split that was asked."""
+    """Return the confusion matrix or the table of fields of these models, on each split that was asked."""
     rows = []
     for (model, split), detail in details.items():
-        if not row_count(metrics[model][split]):
+        if model not in shown or not row_count(metrics[model][split]):
             continue
         row: dict[str, Any] = {"model": model, "split": split}
         if "matrix" in detail:
@@ -136,18 +165,17 @@ def details_of(
                 for field, counts in detail["fields"].items()
             ]
             rows.append({**row, "kind": "fields", "fields": fields, "unknown": detail["unknown_fields_invented"]})
-    return in_groups(rows, models)
+    return rows
 
 
 def examples(
-    models: Models,
     records: Sequence[Mapping[str, Any]],
     answers: Mapping[str, Sequence[Mapping[str, Any]]],
     grades: Mapping[str, Sequence[Mapping[str, Any]]],
     count: int,
     headline: str,
 ) -> list[dict[str, Any]]:
-    """Return the first `count` asked records with every model's answer and whether it is right by the headline metric.
+    """Return the first `count` asked records, these models' answers, and whether each is right by the headline metric.
 
     The order is that of the ids, which are hashes: nobody chose these rows.
     """
@@ -160,9 +188,5 @@ def examples(
             {"model": model, "text": rows[number]["text"], "right": marks[model][asked["id"]].get(headline) == 1}
             for model, rows in answers.items()
         ]
-        blocks = [
-            {**block, "count": len(block["rows"]), "right": sum(row["right"] for row in block["rows"])}
-            for block in in_groups(answered, models)
-        ]
-        shown.append({"prompt": record["prompt"], "response": record["response"], "blocks": blocks})
+        shown.append({"prompt": record["prompt"], "response": record["response"], "answers": answered})
     return shown

@@ -20,6 +20,16 @@ def sizes(ggufs: Sequence[Mapping[str, Any]], models: Models) -> list[dict[str, 
     return in_groups(rows, models)
 
 
-def answering(speeds: Sequence[Mapping[str, Any]], models: Models) -> list[dict[str, Any]]:
-    """Return, in groups, how fast each model answered each split that was asked; `speeds`: {model, split, rows, …}."""
-    return in_groups([speed for speed in speeds if speed["rows"]], models)
+def answering(speeds: Sequence[Mapping[str, Any]], models: Models) -> dict[str, Any]:
+    """Return, in groups, how fast each model answered each split that was asked; `speeds`: {model, split, rows, …}.
+
+    Models without tokens (`nearest`, `linear`) have seconds a row; what an endpoint charged is in the currency of its
+    price. Where some of its answers were kept from earlier runs, seconds say nothing and are null.
+    """
+    rows = []
+    for speed in speeds:
+        if speed["rows"]:
+            seconds = None if speed.get("cached") else speed["seconds"]
+            each = None if seconds is None else seconds / speed["rows"]
+            rows.append({**speed, "seconds": seconds, "seconds_per_row": each, "cost": speed.get("cost")})
+    return {"blocks": in_groups(rows, models), "cost": any(row["cost"] is not None for row in rows)}

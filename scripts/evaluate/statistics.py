@@ -1,0 +1,117 @@
+"""Intervals and tests of the comparison. All of 95 %, two-sided and seeded: the same rows, the same digits."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, bootstrap, permutation_test
+
+RESAMPLES = 9999  # of rows; 999 where each takes a metric over all rows
+Floats = NDArray[np.float64]
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Return the Wilson score interval of a share (Wilson 1927)."""
+    bounds = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(bounds.low), float(bounds.high)
+
+
+def paired_shares(both: int, only_first: int, only_other: int, neither: int) -> tuple[float, float]:
+    """Return the interval of the difference of two shares on the same rows, other minus first, of how often both, one
+    or neither is right (Newcombe 1998, Statistics in Medicine 17, 2635–2650, method 10).
+    """
+    n = both + only_first + only_other + neither
+    first, other = both + only_first, both + only_other
+    (low_first, high_first), (low_other, high_other) = wilson(first, n), wilson(other, n)
+    margins = first * (n - first) * other * (n - other)
+    product = both * neither - only_first * only_other
+    phi = (max(product - n / 2, 0) if product > 0 else product) / math.sqrt(margins) if margins else 0.0
+
+    def width(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
+
+    p, q, difference = first / n, other / n, (only_other - only_first) / n
+    return difference - width(q - low_other, high_first - p), difference + width(high_other - q, p - low_first)
+
+
+def mcnemar(only_first: int, only_other: int) -> float:
+    """Return p of the exact McNemar test (McNemar 1947): the probability of rows that only one of two models gets right
+    splitting at least this unevenly, if both were equally good.
+    """
+    return float(binomtest(only_other, only_first + only_other).pvalue) if only_first + only_other else 1.0
+
+
+def sign_flips(differences: Sequence[float]) -> float:
+    """Return p of the paired permutation test (Fisher 1935): the probability of a mean difference at least this large
+    if each row's sign were random. Of zeros and ones it is McNemar's test.
+    """
+    if not np.any(differences):
+        return 1.0
+    test = permutation_test(
+        (np.asarray(differences, dtype=float),),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(1),
+    )
+    return float(test.pvalue)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the bootstrap interval of a mean (percentiles, Efron 1979); of differences by row, the paired bootstrap.
+    None if all values are the same, since resampling then shows no spread.
+    """
+    if len(set(values)) < 2:
+        return None
+    found = bootstrap(
+        (np.asarray(values, dtype=float),),
+        np.mean,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def resampled(n: int, measure: Callable[[Sequence[int]], float]) -> Floats | None:
+    """Return a metric over all rows, on 999 resamples of `n` rows: `measure` takes rows' numbers, some more than once.
+    All models get the same resamples, so values of two models can be subtracted. None if there are fewer than two rows.
+    """
+    if n < 2:
+        return None
+    rows = np.random.default_rng(1).integers(0, n, (999, n))
+    return np.array([measure(chosen) for chosen in rows.tolist()])
+
+
+def percentiles(values: Floats) -> tuple[float, float] | None:
+    """Return the interval that 95 % of resampled values are in; None if all are the same, or one is no number."""
+    if not np.isfinite(values).all() or np.ptp(values) == 0:
+        return None
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Return p values adjusted for their number: step-down (Holm 1979), so that the probability of any false finding
+    among them is at most 5 % if 0.05 is the limit.
+    """
+    ordered = sorted(p, key=lambda name: (p[name], name))
+    adjusted, largest = {}, 0.0
+    for rank, name in enumerate(ordered):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[name]))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in p}
+
+
+def rounded(bounds: tuple[float, float] | None) -> list[float] | None:
+    """Return an interval as JSON has it: [low, high], four decimal places."""
+    return None if bounds is None else [round(bound, 4) + 0.0 for bound in bounds]
+
+
+def three_digits(p: Any) -> float:
+    """Return a p value with three significant digits."""
+    return float(f"{p:.3g}")

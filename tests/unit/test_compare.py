@@ -1,0 +1,159 @@
+"""Models are compared row by row, each with every other, and what is said of a difference is what the rows allow."""
+
+import numpy as np
+import pytest
+
+from scripts.common.records import Record
+from scripts.evaluate.compare import compare, compare_values, read_values, values_of, values_over_all
+from scripts.evaluate.statistics import holm, mcnemar, mean_interval, paired_shares, sign_flips, wilson
+from scripts.evaluate.validity import judged
+from scripts.tasks.task import Task
+
+
+def rows(values, metric="exact"):
+    return [{"id": str(n), metric: float(value)} for n, value in enumerate(values)]
+
+
+def binary(values):
+    return values_of(rows(values), "exact", True)
+
+
+def graded(values):
+    return values_of(rows(values), "exact", False)
+
+
+def test_wilson_interval_of_a_published_example():
+    # 15 of 148: 0.0624 to 0.1605 (Newcombe 1998, table I, method 3)
+    assert wilson(15, 148) == pytest.approx([0.0624, 0.1605], abs=1e-4)
+
+
+def test_interval_of_a_paired_difference_of_a_published_example():
+    # 36, 12, 2, 0: 0.0569 to 0.3404 (Newcombe 1998, paired data, table II, method 10)
+    assert paired_shares(36, 2, 12, 0) == pytest.approx([0.0569, 0.3404], abs=1e-4)
+    assert paired_shares(36, 12, 2, 0) == pytest.approx([-0.3404, -0.0569], abs=1e-4)
+    assert paired_shares(10, 0, 0, 0)[0] < 0  # ten rows that both get right do not show that both are the same
+
+
+def test_holm_of_a_worked_example():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}
+    )
+    assert holm({}) == {}
+
+
+def test_of_zeros_and_ones_sign_flips_are_mcnemars_test():
+    assert sign_flips([1] * 6 + [0] * 5 + [-1]) == pytest.approx(mcnemar(1, 6))
+    assert sign_flips([0.0] * 5) == 1
+
+
+def test_pairs_of_zeros_and_ones():
+    found = compare_values(binary([n < 2 for n in range(20)]), binary([n >= 1 for n in range(20)]))
+    assert (found["first_right"], found["right"], found["only_first"], found["only_other"]) == (2, 19, 1, 18)
+    assert found["p"] == pytest.approx(2 * (1 + 19) / 2**19, rel=0.01)
+    assert found["difference"] == 0.85
+    assert found["difference_interval"][0] > 0.45
+
+
+def test_pairs_of_shares_have_an_interval_of_their_difference():
+    """The rows differ much, the models by a little on each: only the pairs show it."""
+    first = np.random.default_rng(0).uniform(0, 0.8, 60)
+    found = compare_values(graded(first), graded(first + [0.04, 0.06] * 30))
+    assert found["difference_interval"] == pytest.approx([0.05, 0.05], abs=0.005)
+    assert found["interval"][1] - found["interval"][0] > 0.1
+    assert found["p"] < 0.001
+    assert "right" not in found
+    assert compare_values(graded(first), graded(first))["p"] == 1
+
+
+def test_the_same_rows_give_the_same_digits():
+    values = list(np.random.default_rng(0).uniform(0, 1, 60))
+    assert mean_interval(values) == mean_interval(values)
+    assert sign_flips([value - 0.4 for value in values]) == sign_flips([value - 0.4 for value in values])
+
+
+def agreement(records, answers):
+    """A metric over all rows that is quick: the larger share of right and wrong answers."""
+    right = sum(record.response == answer for record, answer in zip(records, answers, strict=True)) / len(records)
+    return max(right, 1 - right)
+
+
+def test_a_metric_over_all_rows_has_an_interval_too():
+    records = {str(n): Record(f"q{n}", "ab"[n % 2], "classify", id=str(n)) for n in range(40)}
+    good = [{"id": str(n), "text": "ab"[n % 2]} for n in range(40)]
+    bad = [{"id": str(n), "text": "a" if n < 30 else "b"} for n in range(40)]
+    first, other = values_over_all(records, bad, agreement, 0.5), values_over_all(records, good, agreement, 1.0)
+    assert other.interval is None  # no resample differs, which shows no certainty
+    low, high = first.interval
+    assert 0.5 <= low < high < 0.8
+    found = compare_values(first, other)
+    assert (found["first_value"], found["difference"], found["p"]) == (0.5, 0.5, None)
+    assert found["difference_interval"] == pytest.approx([1 - high, 1 - low], abs=1e-3)
+    fewer = values_over_all(records, bad[1:], agreement, 0.5)
+    assert compare_values(fewer, other)["difference_interval"] is None  # not the same rows
+
+
+def test_no_rows_no_p():
+    found = compare_values(binary([]), binary([]))
+    assert (found["n"], found["interval"], found["difference_interval"], found["p"]) == (0, None, None, None)
+
+
+def test_resampling_rows_that_are_all_the_same_shows_nothing():
+    assert graded([0.5] * 9).interval is None
+    assert graded([0.5]).interval is None
+    assert binary([0.0] * 9).interval[1] > 0.2  # Wilson's interval does
+
+
+TASK = Task("mine", {"hit": None, "share": None}, "hit", binary=frozenset({"hit"}))
+MODELS = [
+    {"name": name, "trained": name.startswith("tuned")} for name in ("base", "tuned", "tuned-2", "linear", "nearest")
+]
+
+
+def compared(strongest):
+    def grades(name):
+        hits = {"base": 0, "tuned": 12, "tuned-2": 12, "linear": 19, "nearest": 6}[name]
+        return [{"id": str(n), "hit": float(n < hits), "share": 0.5, "stopped": 1.0} for n in range(20)]
+
+    metrics = {model["name"]: {"test": {"hit": {}, "share": {}, "stopped": {}}} for model in MODELS}
+    given = {f"{model['name']}/test": grades(model["name"]) for model in MODELS}
+    given["linear/test"][0].pop("share")
+    return compare(
+        MODELS,
+        "base",
+        "tuned",
+        strongest,
+        TASK,
+        metrics,
+        lambda model, split, metric: read_values(TASK, metrics, given, {}, {}, model, split, metric),
+    )
+
+
+def test_the_served_model_is_compared_with_every_other_one():
+    found = compared("linear")["served"]
+    assert (found["model"], found["strongest"]) == ("tuned", "linear")
+    assert set(found["models"]) == {"base", "tuned-2", "linear", "nearest"}
+    pair = found["models"]["linear"]["test"]["hit"]
+    assert (pair["first_value"], pair["value"], pair["difference"]) == (0.95, 0.6, -0.35)
+    assert found["models"]["linear"]["test"]["share"]["n"] == 19
+
+
+def test_the_correction_is_for_the_number_of_contenders_and_not_of_trainings():
+    found = compared("linear")["served"]["models"]
+    p = {name: pair["test"]["hit"] for name, pair in found.items()}
+    assert p["base"]["p_holm"] == pytest.approx(3 * p["base"]["p"], rel=0.01)
+    assert p["linear"]["p_holm"] == pytest.approx(2 * p["linear"]["p"], rel=0.01)
+    assert p["tuned-2"]["p_holm"] == p["tuned-2"]["p"] == 1
+
+
+def test_each_model_is_compared_with_the_first_and_has_intervals():
+    found = compared(None)
+    assert set(found["models"]) == {"tuned", "tuned-2", "linear", "nearest"}
+    assert set(found["models"]["tuned"]["test"]) == {"hit", "share", "stopped"}
+    assert found["intervals"]["base"]["test"]["hit"][0] == 0
+    assert found["served"]["strongest"] is None
+    assert compared("tuned-2")["served"]["strongest"] is None  # it is no contender
+
+
+def test_failures_are_those_of_models_that_say_something():
+    groups = {"base": None, "tuned": None, "order-a-1": "order", "linear": None, "nearest": None}
+    assert judged(groups, "base", "tuned", "linear") == ["base", "tuned", "order-a-1", "linear"]
