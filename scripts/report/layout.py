@@ -54,9 +54,8 @@ def what_is(model: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -
     if model["merged_into"] == "nf4":
         parts.append("merged into NF4-rounded weights")
     if examples := options.get("examples"):
-        picked = chosen or examples
-        why = " (chosen on validation rows)" if chosen else ""
-        parts.append(f"{picked['count']} {picked['choose']} examples{why}")
+        picked = {**examples, **(chosen or {})}
+        parts.append(f"{picked['count']} {picked['choose']} examples{' (chosen on validation rows)' if chosen else ''}")
     if "system_prompt" in options:
         parts.append("own system prompt")
     if constrained := options.get("constrained"):

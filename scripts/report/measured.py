@@ -29,7 +29,8 @@ def quality(run: Path, models: Models) -> list[str]:
     told = first_lines(models, metrics, comparison, read_json(run / "advice.json"), SPLITS)
     lines = [told["verdict"], *told["more"]]
     served, headline = comparison["served"], comparison["headline"]
-    chosen = {path.parent.name: read_json(path) for path in run.glob("evaluate/*/examples.json")}
+    lists = [model["name"] for model in models if any(map(_is_list, model["options"].get("examples", {}).values()))]
+    chosen = {name: read_json(run / "evaluate" / name / "examples.json") for name in lists}
     for split in asked_splits(metrics, SPLITS):
         names = [headline, *(name for name in metrics[comparison["first"]][split] if name != headline)]
         rows = row_count(metrics[comparison["first"]][split])
@@ -43,6 +44,10 @@ def quality(run: Path, models: Models) -> list[str]:
             lines.append(f"| {name} | {what_is(model, chosen.get(name))} | {' | '.join(cells)} |")
         lines += ["", *against(served, split, headline)]
     return lines
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
 
 
 def _cell(value: float | None, bounds: Sequence[float] | None) -> str:

@@ -273,7 +273,7 @@ def test_a_model_under_a_grammar_stands_beside_the_free_one_and_says_so():
         metrics_of(models),
         comparison_of(models, strongest="linear"),
         {("base", "test"): {"reference_points": {"exact": {"chance": None, "constant": 0.2, "ceiling": 1.0}}}},
-        {"few-shot": {"count": 2, "choose": "fixed"}},
+        {"few-shot": {"count": 2, "choose": "fixed", "tried": [{"count": 2, "choose": "fixed", "value": 0.5, "n": 9}]}},
         SCORE,
         SPLITS,
         LEVELS,
@@ -294,6 +294,9 @@ def test_a_model_under_a_grammar_stands_beside_the_free_one_and_says_so():
     ]
     assert [row["model"] for row in test["against"][0]["rows"]][:2] == ["base", "base-schema"]
     assert page["splits"][1]["points"] == []
+    assert page["choices"] == [
+        {"model": "few-shot", "tried": [{"count": 2, "choose": "fixed", "value": 0.5, "n": 9}]},
+    ]
 
 
 def test_a_group_leads_with_the_range_of_each_arm_s_seeds():

@@ -103,6 +103,7 @@ def side_by_side(
         "strongest": comparison["served"]["strongest"],
         "headline": headline,
         "splits": tables,
+        "choices": [{"model": model, "tried": found["tried"]} for model, found in chosen.items()],
         "empty": [
             {"split": split, "reason": REASONS.get(split, "no row is in it").format(hardest=levels[-1])}
             for split in splits
