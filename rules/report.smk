@@ -54,7 +54,9 @@ rule report:
         comparison="results/{run}/comparison.json",
         advice="results/{run}/advice.json",
         chosen=[
-            f"results/{{run}}/evaluate/{model.name}/examples.json" for model in MODELS.values() if model.chooses
+            f"results/{{run}}/evaluate/{model.name}/examples.json"
+            for model in MODELS.values()
+            if model.chooses
         ],
         speeds=evaluated("speed.json"),
         answers=evaluated("answers.jsonl", splits=SPLITS[:1]),
