@@ -20,7 +20,7 @@ from scripts.report.layout import Metrics, Models, asked_splits, in_order, quant
 Training = tuple[str, str]  # arm, seed
 FEW = 4  # trainings; of more, only the smoothed loss is drawn
 STYLES = ["-", "--", ":", "-."]  # of lines, where there are more arms than colors
-ROLES = {"served": COLORS[2], "trained": COLORS[1], "contender": COLORS[3]}  # what a model's color says
+ROLES = {"served": COLORS[0], "trained": COLORS[1], "untrained": COLORS[3]}  # what a model's color says
 LABELS = 6  # of a legend inside a figure
 
 
@@ -121,7 +121,7 @@ def lines_of(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) ->
                 if known:
                     own = comparison["intervals"][names[0]][split][metric] if len(names) == 1 else None
                     values[split, metric] = (sum(known) / len(known), *(own or (min(known), max(known))))
-        role = "served" if served in names else "trained" if alike[0]["trained"] else "contender"
+        role = "served" if served in names else "trained" if alike[0]["trained"] else "untrained"
         label = " ".join(key) + (f" ({len(names)} seeds)" if len(names) > 1 else "")
         drawn.append({"label": label, "color": ROLES[role], "values": values})
     return drawn
@@ -135,7 +135,7 @@ def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]
     reference = metrics[models[0]["name"]]
     splits = asked_splits(metrics, SPLITS)
     names = [headline, *(name for name in reference[splits[0]] if name != headline)] if splits else [headline]
-    rows, height = max(1, len(splits)), 0.23 * len(lines) + 0.5
+    rows, height = max(1, len(splits)), max(1.1, 0.23 * len(lines) + 0.5)
     figure, panels = pyplot.subplots(
         rows, len(names), figsize=(10, rows * height + 0.3), sharex=True, sharey=True, squeeze=False
     )
@@ -150,7 +150,7 @@ def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]
             axes.grid(axis="x", color="#eeeeee", linewidth=0.8)
             axes.spines[["top", "right", "left"]].set_visible(False)
             axes.tick_params(labelsize=8, length=0)
-        across[0].set_ylabel(f"{split} (n = {row_count(reference[split])})", fontsize=9)
+        across[0].set_ylabel(f"{split}\nn = {row_count(reference[split])}", fontsize=9)
     panels[0][0].set_yticks(range(len(lines)), [line["label"] for line in lines])
     panels[0][0].set_ylim(len(lines) - 0.5, -0.5)
     panels[0][0].set_xlim(-0.02, 1.02)

@@ -95,10 +95,7 @@ def sentence(found: Mapping[str, Any], models: Models, comparison: Mapping[str, 
     if outcome == "better":
         return f"{served} beats {opponent} ({what}){strongest}: {mine} against {other} {facts}."
     if outcome == "worse":
-        return (
-            f"Use {opponent} instead: {what} does better here than the tuned model {served}, {other} against {mine} "
-            f"{facts}."
-        )
+        return f"Use {opponent} instead: {what} does better here than {served}, {other} against {mine} {facts}."
     return f"{served} cannot be told from {opponent} ({what}){strongest}: {mine} against {other} {facts}."
 
 
@@ -107,7 +104,7 @@ def afterwards(advice: Mapping[str, Any], outcome: str) -> str:
     better than the strongest contender; any other advice is right if it is not.
     """
     because = advice["because"].replace("`", "")
-    said = f"Before training, the advice was “{advice['advice']}”: {because}"
+    said = f"Before training, the advice was “{advice['advice']}”, since {because}"
     if outcome not in ("better", "worse", "even"):
         return f"{said} Whether that was right cannot be said."
     if (advice["advice"] == GO_ON) == (outcome == "better"):

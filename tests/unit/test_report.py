@@ -132,7 +132,7 @@ def test_the_printed_tables_leave_it_out_too_and_have_a_row_for_each_model(tmp_p
         "tuned beats linear (a linear model), the strongest cheap alternative: 30.0 % against 10.0 %"
     )
     assert (
-        "Before training, the advice was “a linear model is enough”: linear reaches 94 %. That was wrong: training paid."
+        "Before training, the advice was “a linear model is enough”, since linear reaches 94 %. That was wrong: training paid."
     ) in text
     assert "| test (10) | what it is | exact |" in text
     assert "| few-shot | base, 4 nearest examples | 20.0 % (10.0–60.0 %) |" in text
@@ -209,7 +209,7 @@ def test_a_loss_is_said_first_and_with_what_to_do():
     comparison = comparison_of(models, strongest="linear", pairs={"linear": WORSE})
     told = first_lines(models, metrics_of(models), comparison, ADVICE, SPLITS)
     assert told["verdict"] == (
-        "Use linear instead: a linear model does better here than the tuned model tuned, 90.0 % against 30.0 % (exact on 10 "
+        "Use linear instead: a linear model does better here than tuned, 90.0 % against 30.0 % (exact on 10 "
         "rows of test; difference -60.0 points, 95 % interval -80.0 to -30.0, p = 0.01)."
     )
     comparison = comparison_of(models, strongest="linear", pairs={"few-shot": {**WORSE, "p_holm": 0.03}})
@@ -257,7 +257,7 @@ def test_what_an_endpoint_reaches_is_said_apart():
 )
 def test_the_advice_is_judged_afterwards(advice, outcome, said):
     told = afterwards({"advice": advice, "because": "`a`: few rows."}, outcome)
-    assert told == f"Before training, the advice was “{advice}”: a: few rows. {said}"
+    assert told == f"Before training, the advice was “{advice}”, since a: few rows. {said}"
 
 
 def test_the_verdict_is_of_the_first_split_that_has_rows():
@@ -451,7 +451,7 @@ def test_figures_can_be_drawn_of_two_models_and_of_forty(entries):
         assert drawn[2]["label"] == "order arm0 (5 seeds)"
     assert ("eval-unseen", "exact") not in drawn[0]["values"]
     figure = draw_metrics(models, metrics, comparison)
-    assert [axes.get_ylabel() for axes in figure.axes] == ["test (n = 10)", "eval-hard (n = 10)"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["test\nn = 10", "eval-hard\nn = 10"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [line["label"] for line in drawn]
     lines = [{"loss": 2.0}, {"loss": 1.0, "heldout_loss": 1.5}]
     trainings = {(m["training"]["arm"], str(m["training"]["seed"])): [("one", lines)] for m in models if m["trained"]}
