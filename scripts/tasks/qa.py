@@ -1,6 +1,7 @@
 """Task `qa`: a question and its answer, both free text."""
 
 import re
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -35,8 +36,11 @@ class _Words:
 
 @cache
 def _rouge() -> Any:
+    from absl import logging as absl_logging  # which rouge-score imports
     from rouge_score.rouge_scorer import RougeScorer
 
+    # at the end of logging, absl closes the stream that was stderr when it was imported, unless it is this one
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
     return RougeScorer(["rougeL"], tokenizer=_Words())
 
 
