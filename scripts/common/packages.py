@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "envs" / "requirements.lock"
 # modules whose name differs from that of their package
 PACKAGES = {
+    "absl": "absl-py",
     "google": "protobuf",
     "llama_cpp": "llama-cpp-python",
     "ruamel": "ruamel-yaml",
