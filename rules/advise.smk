@@ -22,6 +22,7 @@ rule advise:
         "results/{run}/logs/advise.log",
     benchmark:
         "results/{run}/benchmarks/advise.tsv"
+    priority: 20  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     resources:

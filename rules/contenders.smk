@@ -15,6 +15,7 @@ rule neighbors:
         "results/{run}/logs/neighbors/{split}.log",
     benchmark:
         "results/{run}/benchmarks/neighbors-{split}.tsv"
+    priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     resources:
@@ -41,6 +42,7 @@ rule nearest:
         "results/{run}/logs/nearest/{model}.log",
     benchmark:
         "results/{run}/benchmarks/nearest-{model}.tsv"
+    priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     resources:
@@ -67,6 +69,7 @@ rule majority:
         speed=contended("evaluate/{{model}}/majority/{split}.speed.json"),
     log:
         "results/{run}/logs/majority/{model}.log",
+    priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     params:
@@ -91,6 +94,7 @@ rule linear:
         "results/{run}/logs/linear/{model}.log",
     benchmark:
         "results/{run}/benchmarks/linear-{model}.tsv"
+    priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     resources:

@@ -49,7 +49,6 @@ checkpoint phase:
         tokenizer="results/{run}/tokenizer",
         contract="results/{run}/data/chat_contract.json",
         estimate="results/{run}/train/estimate.json",
-        advice="results/{run}/advice.json",
         audit="results/{run}/data/audit.json",
     output:
         phases=expand("results/{{run}}/curriculum/{{arm}}/seed{{seed}}/{phase}.jsonl", phase=PHASES),

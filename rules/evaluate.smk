@@ -55,6 +55,7 @@ rule answer:
         "results/{run}/benchmarks/answer-{model}-{quant}-{split}.tsv"
     wildcard_constraints:
         quant=f"{QUANTS}|gguf",  # kinds without a GGUF have rules of their own, which write <model>/<kind>/<split>
+    priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
@@ -121,6 +122,7 @@ rule grade:
         details="results/{run}/evaluate/{model}/{quant}/{split}.details.json",
     log:
         "results/{run}/logs/grade/{model}-{quant}-{split}.log",
+    priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     resources:

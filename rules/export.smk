@@ -40,6 +40,7 @@ rule convert_gguf:
         "results/{run}/logs/convert_gguf/{model}.log",
     benchmark:
         "results/{run}/benchmarks/convert_gguf-{model}.tsv"
+    priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     resources:
@@ -66,6 +67,7 @@ rule importance:
         "results/{run}/logs/importance/{model}.log",
     benchmark:
         "results/{run}/benchmarks/importance-{model}.tsv"
+    priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
@@ -96,6 +98,7 @@ rule quantize:
         "results/{run}/benchmarks/quantize-{model}-{quant}.tsv"
     wildcard_constraints:
         quant="(?!bf16)[A-Z0-9_]+(-no-imatrix)?",
+    priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     resources:

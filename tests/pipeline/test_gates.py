@@ -183,3 +183,15 @@ def test_the_same_adapter_in_two_bases_is_two_models(project):
     planned = project.planned(configs=("tiny.yaml", "nf4.yaml"))
     assert planned["merge"] == 1
     assert "train_phase" not in planned
+
+
+def test_a_run_that_heeds_the_advice_stops_before_training_and_goes_on_without(project, tmp_path):
+    copy = project.copy_to(tmp_path / "copy")
+    (copy.folder / "stop.yaml").write_text("advise: {rows: 4, stop: true}\n")
+    advice = json.loads((copy.results / "advice.json").read_text())
+    assert advice["advice"] == "too few rows"
+    code, text = copy.snakemake("results/tiny/train/curriculum/seed1/easy/trained", configs=("tiny.yaml", "stop.yaml"))
+    assert code != 0
+    assert "too few rows" in text
+    assert "Finished jobid" not in text, "nothing was trained"
+    assert copy.planned() == {}, "and nothing made is lost"

@@ -208,7 +208,6 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
         "score",
         "audit",
         "estimate",
-        *("importance", "quantize", "answer", "grade", "advise"),  # the base's answers, for the advice before training
         "phase",
         "train_phase",
     }

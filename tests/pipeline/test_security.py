@@ -137,7 +137,7 @@ def test_a_model_behind_an_api_answers_and_its_key_is_in_nothing(project, tmp_pa
         assert code == 0, text
         assert len(api.requests) == 4
         assert api.headers[0]["Authorization"] == f"Bearer {canary}"
-        code, more = copy.snakemake("--forcerun", "ask_endpoint", "--", target, configs=configs)
+        code, more = copy.snakemake(target, "--forcerun", "ask_endpoint", configs=configs)
         assert code == 0, more
         assert len(api.requests) == 4, "answers are kept"
     assert canary not in text + more
