@@ -17,6 +17,7 @@ rule choose_examples:
         "results/{run}/benchmarks/choose_examples-{model}.tsv"
     wildcard_constraints:
         model="|".join(re.escape(model.name) for model in MODELS.values() if model.gguf),
+    priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]

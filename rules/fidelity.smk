@@ -193,7 +193,7 @@ rule check_stopping:
     conda:
         "../envs/gradus.yaml"
     params:
-        models=[model.name for model in MODELS.values() if model.trained],
+        models=[model.name for model in MODELS.values() if model.trained and model.plain],
         served=QUANT,
         split=SPLITS[0],
         code=code_fingerprint("fidelity/check_stopping"),

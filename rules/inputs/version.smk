@@ -5,5 +5,11 @@ from scripts.config.code import own_code
 
 def given_files():
     """External inputs: fetched sources, and the user's files and folders, Python files included."""
+    models = [file for _, file in resolved.given_files(config)]
     schema = [config["data"]["schema"]] if config["data"]["schema"] else []
-    return [*map(sources.location, sources.given_sources(config)), *schema, *own_code(config).values()]
+    return [
+        *map(sources.location, sources.given_sources(config)),
+        *schema,
+        *own_code(config).values(),
+        *models,
+    ]

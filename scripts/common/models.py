@@ -249,7 +249,7 @@ def merge_pairs(models: Sequence[Model]) -> list[tuple[Model, Model]]:
     """Return pairs that differ only in what the adapter is merged into: bf16 first, NF4-rounded second."""
     by: dict[Training, dict[str, Model]] = {}
     for model in models:
-        if model.training and model.merged_into:
+        if model.plain and model.training and model.merged_into:
             by.setdefault(model.training, {}).setdefault(model.merged_into, model)
     return [(pair["bf16"], pair["nf4"]) for pair in by.values() if len(pair) == 2]
 

@@ -9,6 +9,7 @@ each time up to 8 s.
 import asyncio
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from scripts.common.hashing import sha256_json
 from scripts.common.io import read_json, write_json
 from scripts.common.prompts import Conversation
 
+FOREIGN = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
 CACHE = Path(".work/endpoint")
 FILTERED = "content_filter"  # Azure's code for a prompt that its filter refuses: no answer, but no fault of the request
 LONGEST_WAIT = 120  # seconds that the client waits at most before it tries again
@@ -83,6 +85,8 @@ class Endpoint:
         self.key = find_key(settings)
         # the client's timeout ends with each byte, so a server that trickles would never reach it
         self.patience = (settings["retries"] + 1) * (settings["timeout"] + LONGEST_WAIT)
+        for name in FOREIGN:  # the client would send them to any host
+            os.environ.pop(name, None)
         self.client = AsyncOpenAI(
             base_url=settings["url"],
             api_key=self.key or "none needed",  # explicit: the client would take OPENAI_API_KEY, meant for another host
