@@ -54,7 +54,7 @@ def shots(
     if count > len(train):
         raise GradusError(
             f"examples.count is {count}, and there are only {len(train)} training rows to choose from; "
-            "lower it, or add rows"
+            "lower it, add rows, or leave out the model few-shot with `contenders: false`"
         )
     if choose == "fixed":
         same = choose_fixed(train, count)

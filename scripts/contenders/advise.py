@@ -78,9 +78,13 @@ def find_gain(curve: Sequence[tuple[int, Grades]], constant: float | None) -> tu
     """
     if len(curve) < len(SHARES):
         return None, {}
-    quarter, half, full = ([value for value in grades if value is not None] for _, grades in curve[-3:])
-    if not full:
+    # rows that count for all three; a metric of the user's own may leave out a row for its answer
+    steps = zip(*(grades for _, grades in curve[-3:]), strict=True)
+    counted = [[value for value in row if value is not None] for row in steps]
+    rows = [row for row in counted if len(row) == 3]
+    if not rows:
         return None, {}
+    quarter, half, full = (list(values) for values in zip(*rows, strict=True))
     better = sum(after > before for before, after in zip(quarter, full, strict=True))
     worse = sum(after < before for before, after in zip(quarter, full, strict=True))
     p = float(f"{binomtest(better, better + worse, alternative='greater').pvalue:.3g}") if better + worse else 1.0
@@ -207,6 +211,7 @@ def draw_contenders(found: Mapping[str, Any]) -> Figure:
 def draw_curve(curve: Sequence[Mapping[str, Any]], headline: str) -> Figure:
     """Plot the learning curve with its intervals."""
     figure, axes = pyplot.subplots(figsize=(8, 2.6))
+    curve = [point for point in curve if point["value"] is not None]
     sizes, values = [p["rows"] for p in curve], [100 * p["value"] for p in curve]
     axes.fill_between(
         sizes, [100 * p["low"] for p in curve], [100 * p["high"] for p in curve], color=COLORS[3], alpha=0.15

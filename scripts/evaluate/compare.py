@@ -5,6 +5,7 @@ In: every model's metrics, grades and answers, the records, the advice. Out: met
 served model against each other model, and which of these was the strongest on the validation rows.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +65,12 @@ def values_over_all(records: Mapping[str, Record], answers: Grades, whole: Whole
     asked, texts = [records[row["id"]] for row in answers], [row["text"] for row in answers]
 
     def measure(rows: Sequence[int]) -> float:
-        return whole([asked[row] for row in rows], [texts[row] for row in rows])
+        # a metric of the user's own may have no value, or fail, on a resample, such as one with a single label
+        try:
+            found = whole([asked[row] for row in rows], [texts[row] for row in rows])
+        except Exception:
+            return math.nan
+        return math.nan if found is None else found
 
     return Values({row["id"]: 0.0 for row in answers}, whole=value, resamples=resampled(len(asked), measure))
 

@@ -41,8 +41,9 @@ def answer_all(
         name = names[longest] if names else f"prompt {longest + 1}"
         raise GradusError(
             f"{name}: the prompt has {len(encoded[longest])} tokens; with {max_tokens} for the answer that is "
-            f"more than the {trained} that {path} was trained to look at. Lower examples.count or "
-            "evaluate.max_tokens, shorten the system prompt, or leave the row out."
+            f"more than the {trained} that {path} was trained to look at. Lower evaluate.max_tokens "
+            "or examples.count (`contenders: false` leaves out the model few-shot), shorten the system prompt, or "
+            "leave the row out."
         )
     together = min(sequences, len(prompts), max(1, CACHE_BYTES // (token_bytes * length)))
     decoder = Decoder(path, threads, together, length)

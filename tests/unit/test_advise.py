@@ -296,3 +296,10 @@ def test_a_run_that_heeds_the_advice_ends_with_it_as_its_message():
         heed({"advice": advice.LINEAR, "because": "It reaches 95 %.", "do": "Use it."}, "results/x/advice.html")
     for part in ("It reaches 95 %.", "Use it.", "results/x/advice.html", "advise.stop: false"):
         assert part in str(error.value)
+
+
+def test_a_row_without_a_grade_at_one_size_is_left_out_at_all():
+    """A metric of the user's own may leave out a row for its answer; the others must not be compared out of step."""
+    curve = [(10, []), (25, [0.0, None, 0.0]), (50, [0.0, 1.0, None]), (100, [1.0, 0.0, 1.0])]
+    assert find_gain(curve, None)[1] == {"value": 1.0, "better": 1, "worse": 0, "p": 0.5, "last": 1.0}
+    assert find_gain([(10, []), (25, [None]), (50, [None]), (100, [None])], None) == (None, {})

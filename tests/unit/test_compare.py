@@ -157,3 +157,10 @@ def test_each_model_is_compared_with_the_first_and_has_intervals():
 def test_failures_are_those_of_models_that_say_something():
     groups = {"base": None, "tuned": None, "order-a-1": "order", "linear": None, "nearest": None}
     assert judged(groups, "base", "tuned", "linear") == ["base", "tuned", "order-a-1", "linear"]
+
+
+def test_a_metric_over_all_rows_that_fails_on_a_resample_has_no_interval():
+    records = {str(n): Record(f"q{n}", str(n), "mine", id=str(n)) for n in range(4)}
+    answers = [{"id": key, "text": "x"} for key in records]
+    whole = [lambda asked, texts: None, lambda asked, texts: 1 / 0]
+    assert [values_over_all(records, answers, each, 0.5).interval for each in whole] == [None, None]
