@@ -10,7 +10,7 @@ LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock $(if $(WHEELS),--no-index --find-links $(WHEELS))
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
 
-.PHONY: run new setup tools test verify faults trace crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
+.PHONY: run new setup tools test verify faults trace viewers crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
 
 # make CONFIG=config/runs/tiny.yaml runs another config
 run: setup
@@ -37,7 +37,7 @@ $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 	    $(LLAMA) --force-reinstall --no-cache-dir && $(BIN)/python -m scripts.setup.check_llama; }
 	@touch $@
 
-# DVC and the checkers of crates and packages, in a separate environment: their pins conflict with the pipeline's
+# DVC, Inspect and the checkers of crates and packages, in a separate environment: their pins conflict with the pipeline's
 tools: setup $(VENV)/tools/.ready
 
 $(VENV)/tools/.ready: envs/tools.in envs/tools.lock
@@ -60,6 +60,11 @@ faults: tools
 # make trace FILE=results/aws-cli/ollama/model.gguf
 trace: setup
 	@$(BIN)/python -m scripts.provenance.trace "$$FILE"
+
+# make viewers RUN=aws-cli writes a finished run as Inspect logs, and as tasks for lm-evaluation-harness (docs/viewers.md)
+viewers: tools
+	@$(VENV)/tools/bin/python -m scripts.viewers.inspect_logs "results/$${RUN:-aws-cli}"
+	@$(BIN)/python -m scripts.viewers.lm_eval_task "results/$${RUN:-aws-cli}"
 
 # make crate RUN=aws-cli checks that its RO-Crate conforms to the profile
 crate: tools
