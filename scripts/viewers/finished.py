@@ -11,10 +11,10 @@ from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
 from scripts.common.io import read_json, read_jsonl
-from scripts.common.models import KINDS, Model, resolve
+from scripts.common.models import KINDS, Model, resolve, was_added
 from scripts.common.prompts import Conversation, conversations
 from scripts.common.records import Record, read_records
-from scripts.common.shots import read_shots
+from scripts.common.shots import Shots, read_shots
 
 SHOTS = ("train", "neighbors", "chosen")  # what read_shots takes of the files that `Model.needs` names
 
@@ -89,7 +89,7 @@ class Finished:
             form,
             split,
             records,
-            self._conversations(model, split, records),
+            self._conversations(model, split, records, answers),
             answers,
             grades,
             read_json(self.intact(f"{stem}.metrics.json")),
@@ -98,15 +98,19 @@ class Finished:
             self.manifest["artifacts"][f"{stem}.grades.jsonl"]["sha256"],
         )
 
-    def _conversations(self, model: Model, split: str, records: Sequence[Record]) -> list[Conversation]:
+    def _conversations(
+        self, model: Model, split: str, records: Sequence[Record], answers: Sequence[Mapping[str, Any]]
+    ) -> list[Conversation]:
         """Return what the model was asked; without a system prompt if it is of a kind that reads no prompt."""
         if "system_prompt" not in KINDS[model.kind].options:
             return conversations(self.contract, records, "")
-        shown = None
+        shown: Shots | None = None
         if "examples" in model.options:
             needed = {key: path for key, path in model.needs(self.config).items() if key in SHOTS}
             filled = {key: path.format(run=self.name, split=split, model=model.name) for key, path in needed.items()}
-            shown = read_shots(
-                model.options["examples"], records, {key: self.path(path) for key, path in filled.items()}
-            )
+            files = {key: self.path(path) for key, path in filled.items()}
+            _, versions = read_shots(model.options["examples"], records, files, was_added(self.config, model))
+            by_number = versions[::-1]  # from no examples to all
+            numbers = [row.get("examples", len(by_number) - 1) for row in answers]  # an endpoint is shown all
+            shown = {record.id: by_number[n][record.id] for record, n in zip(records, numbers, strict=True)}
         return conversations(self.contract, records, model.options.get("system_prompt"), shown)

@@ -16,7 +16,7 @@ from scripts.viewers.lm_eval_task import write_task
 
 MODELS = {
     "base": {},
-    "few-shot": {"examples": {"count": 1, "choose": "nearest"}},
+    "few-shot": {"examples": {"count": 2, "choose": "nearest"}},
     "curt": {"system_prompt": "One word."},
     "nearest": {"nearest": {}},
     "tuned": {"trained": {"arm": "curriculum", "seed": 1}},
@@ -24,6 +24,7 @@ MODELS = {
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
 )
+EXAMPLES = 1  # that fitted into the prompt, of those that few-shot wants
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 
 
@@ -40,6 +41,8 @@ def finish(folder, test, task="qa"):
         form = "nearest" if name == "nearest" else "Q8_0"
         place = run / "evaluate" / name / form
         rows = [{"id": row.id, "text": "Lima", "stopped": True, "prompt_tokens": None, "tokens": None} for row in test]
+        if name == "few-shot":
+            rows = [{**row, "examples": EXAMPLES} for row in rows]
         write_jsonl(place / "test.answers.jsonl", rows)
         write_jsonl(place / "test.grades.jsonl", [{"id": row.id, "exact": 0.0} for row in test])
         write_json(place / "test.metrics.json", {"exact": {"value": 0.0, "n": len(test)}})
@@ -49,6 +52,7 @@ def finish(folder, test, task="qa"):
         "run": "demo",
         "config": {
             "models": MODELS,
+            "contenders": False,
             "data": {"task": task, "schema": None},
             "curriculum": {"levels": ["easy", "hard"]},
             "evaluate": {"splits": ["test"], "max_rows": {"test": 9}, "max_tokens": 8},
