@@ -14,6 +14,8 @@ from email.utils import formatdate
 import openai._base_client
 import pytest
 
+from scripts.common.asking import find_cost, make_parameters
+from scripts.common.endpoint_client import CACHE
 from scripts.common.endpoints import check_endpoint, is_loopback
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
@@ -22,8 +24,7 @@ from scripts.common.prompts import conversations
 from scripts.common.records import Record
 from scripts.config.check import check_config
 from scripts.config.reading import read_config
-from scripts.evaluate.ask_endpoint import answer, find_cost, make_parameters
-from scripts.evaluate.endpoint import CACHE
+from scripts.evaluate.ask_endpoint import answer
 from tests.api import Api, completion, status, well
 
 KEY = "canary-8d2f61"
@@ -245,7 +246,7 @@ FAULTS = {
 def test_what_goes_wrong_is_said_without_the_key_and_nothing_is_lost(server, ask, name, monkeypatch, capsys, tmp_path):
     fault, words = FAULTS[name]
     monkeypatch.setenv("BIG_KEY", KEY)
-    monkeypatch.setattr("scripts.evaluate.endpoint.LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("scripts.common.endpoint_client.LONGEST_WAIT", 0.1)
     server.plan = [well, fault]
     slow = fault in (silence, trickle)
     with pytest.raises(SystemExit), logging_to("logs/job.log"):
