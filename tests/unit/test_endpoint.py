@@ -411,32 +411,14 @@ def test_the_config_gives_an_endpoint_its_defaults_and_faults_their_line(tmp_pat
         assert "sk-abc" not in str(caught.value)
 
 
-def test_llama_cpp_s_own_server(tmp_path, monkeypatch, contract):
+def test_llama_cpp_s_own_server(tmp_path, monkeypatch, contract, random_gguf):
     """The whole way, with a model of random weights: the same answers again from what is kept, without the server."""
-    import gguf
-    from tokenizers import pre_tokenizers
-
     from scripts.fidelity.check_serving import serving
-    from scripts.setup.check_llama import VOCABULARY, write_random_model
-
-    def add_bytes(writer):
-        special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-        tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-        tokens += [f"<unused{n}>" for n in range(VOCABULARY - len(tokens))]
-        kinds = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.NORMAL}
-        writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre("default")
-        writer.add_token_list(tokens)
-        writer.add_token_types([kinds[token in special] for token in tokens])
-        writer.add_token_merges(["a b"])
-        writer.add_eos_token_id(2)
-        writer.add_chat_template(contract.chat_template)
 
     monkeypatch.chdir(tmp_path)
-    write_random_model(tmp_path / "random.gguf", add_bytes)
     records = [Record(f"Say {n}.", "a", "qa") for n in range(3)]
     wanted = conversations(contract, records)
-    with serving(tmp_path / "random.gguf", 256, 1) as client:
+    with serving(random_gguf, 256, 1) as client:
         settings = {
             **SETTINGS,
             "url": str(client.base_url).rstrip("/"),
