@@ -57,7 +57,10 @@ def read_judgment(kind: str, text: str) -> dict[str, Any] | str:
     allowed = ALLOWED[kind]
     if not isinstance(value, dict) or set(value) != set(allowed):
         return FIELDS
-    return value if all(allows(value[field]) for field, allows in allowed.items()) else SCALE
+    if not all(allows(value[field]) for field, allows in allowed.items()):
+        return SCALE
+    # half of a surrogate pair, which JSON can hold, cannot be written as UTF-8
+    return {**value, "reason": value["reason"].encode("utf-8", "replace").decode("utf-8")}
 
 
 def _goes_on(text: str) -> bool:
