@@ -13,7 +13,8 @@ def check_judge(config: Mapping[str, Any]) -> Iterator[tuple[list[str | int], st
     judge = config["judge"]
     if judge is None:
         return
-    yield from ((["judge", *path], reason) for path, reason in check_endpoint(judge))
+    for path, reason in check_endpoint(judge):
+        yield ["judge", *path], reason
     for number, split in enumerate(judge["splits"] or []):
         if split not in config["evaluate"]["splits"]:
             yield ["judge", "splits", number], f"no model answers {split}; add it to evaluate.splits, or remove it here"
@@ -21,9 +22,8 @@ def check_judge(config: Mapping[str, Any]) -> Iterator[tuple[list[str | int], st
         models = resolve(config["models"])
     except GradusError:  # check_models reports it
         return
-    named = [(["models", number], name) for number, name in enumerate(judge["models"] or [])]
-    for number, pair in enumerate(judge["pairs"] or []):
-        named += [(["pairs", number], name) for name in pair]
-    for path, name in named:
+    named = [("models", number, name) for number, name in enumerate(judge["models"] or [])]
+    named += [("pairs", number, name) for number, pair in enumerate(judge["pairs"] or []) for name in pair]
+    for key, number, name in named:
         if name not in models:
-            yield ["judge", *path], f"no model {name!r} in models; known models: {', '.join(models)}"
+            yield ["judge", key, number], f"no model {name!r} in models; known models: {', '.join(models)}"

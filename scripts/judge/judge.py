@@ -83,6 +83,13 @@ def double(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def corrected(pairs: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the figures of a split's pairs with `p_holm`: p corrected for their number."""
+    adjusted = holm({f"{pair['a']} {pair['b']}": pair["p"] for pair in pairs if pair["n"]})
+    found = [adjusted.get(f"{pair['a']} {pair['b']}") for pair in pairs]
+    return [{**pair, "p_holm": None if p is None else three_digits(p)} for pair, p in zip(pairs, found, strict=True)]
+
+
 def prefers_place(row: Row) -> str | None:
     """Return `first` or `second` if the judge preferred that place in both orders of a pair, whichever answer was
     there; else None.
@@ -127,15 +134,11 @@ def sum_up(
         {"a": a, "b": b, "split": split, **double(rows)}
         for (a, b, split), rows in grouped(compared, "a", "b", "split").items()
     ]
-    for of_split in grouped(pairs, "split").values():
-        adjusted = holm({f"{pair['a']} {pair['b']}": pair["p"] for pair in of_split if pair["n"]})
-        for pair in of_split:
-            pair["p_holm"] = three_digits(adjusted[f"{pair['a']} {pair['b']}"]) if pair["n"] else None
     people = ratings or {}
     found = {
         "judge": dict(about),
         "models": models,
-        "pairs": pairs,
+        "pairs": [pair for of_split in grouped(pairs, "split").values() for pair in corrected(of_split)],
         "places": places(compared),
         "people": {
             "marks": with_marks(judged, people.get("marks", [])),
