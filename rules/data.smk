@@ -8,7 +8,7 @@ FETCHED = sources.to_fetch(config)  # by folder name
 
 
 rule fetch:
-    """Fetch one source and verify its sha256. No other rule uses the network, but `ask_endpoint`."""
+    """Fetch one source and verify its sha256. Besides, only `ask_endpoint` and `ask_judge` use the network."""
     output:
         folder=directory("data/raw/{source}"),
     log:

@@ -79,7 +79,7 @@ rule answer:
 
 
 rule ask_endpoint:
-    """Answer one split with a model behind an OpenAI-compatible API. Besides `fetch`, no other rule uses the network."""
+    """Answer one split with a model behind an OpenAI-compatible API. Like `ask_judge`, it uses the network."""
     input:
         unpack(needed),
         records="results/{run}/curriculum/{split}.jsonl",

@@ -62,6 +62,7 @@ rule report:
         answers=evaluated("answers.jsonl", splits=SPLITS[:1]),
         grades=evaluated("grades.jsonl", splits=SPLITS[:1]),
         records=held_out_rows(),
+        judge="results/{run}/judge.json" if config["judge"] else [],
         ggufs=[
             f"results/{{run}}/export/{model.name}/{quant}.gguf"
             for model in MODELS.values()

@@ -6,9 +6,9 @@ import shutil
 import sys
 
 sys.path.insert(0, workflow.basedir)
-# the environment of every job: our modules, and no network after the fetch stage, except for `ask_endpoint`. Memory is
-# in 2 MB pages that malloc keeps: a training step frees and allocates gigabytes, and page faults would take time
-# (docs/training.md)
+# the environment of every job: our modules, and no network after the fetch stage, except for `ask_endpoint` and
+# `ask_judge`. Memory is in 2 MB pages that malloc keeps: a training step frees and allocates gigabytes, and page faults
+# would take time (docs/training.md)
 os.environ.update(
     PYTHONPATH=workflow.basedir,
     PYTHONHASHSEED="0",
@@ -76,6 +76,8 @@ def require_keys():
     try:
         for name in sorted(planned_values(workflow, "ask_endpoint", "model")):
             find_key(MODELS[name].given)
+        if planned_values(workflow, "ask_judge", "run"):
+            find_key(config["judge"]["endpoint"])
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")
 

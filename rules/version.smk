@@ -37,6 +37,7 @@ rule archive:
     input:
         everything(),
         asked=asked_behind_apis(),
+        judged=[f"results/{config['run']}/judge/asked.json"] if config["judge"] else [],
     output:
         archive=f"results/archives/{config['run']}.tar",
     log:

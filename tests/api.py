@@ -25,10 +25,11 @@ def completion(text, **more):
 
 
 class Api(Loopback):
-    """The API. `plan`: functions (handler, request) of the next requests; later ones are answered well."""
+    """The API. `plan`: functions (handler, request) of the next requests; `usual`: that of all later ones."""
 
     def __init__(self):
         self.plan, self.requests, self.headers, self.paths = [], [], [], []
+        self.usual = well
         self.now = self.most = 0
         self.lock = threading.Lock()
         super().__init__(self._handler())
@@ -57,7 +58,7 @@ class Api(Loopback):
                     api.paths.append(self.path)
                     api.now += 1
                     api.most = max(api.most, api.now)
-                    step = api.plan.pop(0) if api.plan else well
+                    step = api.plan.pop(0) if api.plan else api.usual
                 try:
                     step(self, request)
                 finally:
@@ -72,3 +73,15 @@ def well(handler, request):
 
 def status(code, message="no", **headers):
     return lambda handler, request: handler.send(code, {"error": {"message": message}}, **headers)
+
+
+def judging(handler, request):
+    """Judge answers in the demanded form: what equals the reference is right."""
+    shown = json.loads(request["messages"][-1]["content"].partition("\n\nYour earlier reply")[0])
+    if "answer" in shown:
+        right = shown["answer"] == shown["reference"]
+        given = {"reason": "compared", "faithfulness": 5 if right else 2, "pass": right}
+    else:
+        right = [name for name in "AB" if shown[name] == shown["reference"]]
+        given = {"reason": "compared", "better": right[0] if len(right) == 1 else "tie"}
+    handler.send(body=completion(json.dumps(given)))

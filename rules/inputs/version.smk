@@ -13,9 +13,11 @@ def given_files():
     """External inputs: fetched sources, and the user's files and folders, Python files included."""
     models = [file for _, file in resolved.given_files(config)]
     schema = [config["data"]["schema"]] if config["data"]["schema"] else []
+    rubric = [config["judge"]["rubric"]] if config["judge"] and config["judge"]["rubric"] else []
     return [
         *map(sources.location, sources.given_sources(config)),
         *schema,
         *own_code(config).values(),
         *models,
+        *rubric,
     ]

@@ -20,6 +20,7 @@ from scripts.common.sources import check_sources, local_path, named_sources, sch
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
 from scripts.config.bases import find_base
 from scripts.config.code import check_code, own_code
+from scripts.config.judge import check_judge
 from scripts.config.reading import find_line, load_yaml, read_config, refusal, where
 
 SCHEMA = ROOT / "config" / "schema.yaml"
@@ -202,6 +203,7 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     """
     paths = [(key, local_path(source)) for key, _, source, _ in named_sources(config)]
     paths.append((["data", "schema"], config["data"]["schema"]))
+    paths.append((["judge", "rubric"], (config["judge"] or {}).get("rubric")))
     paths += [(list(path), name) for path, name in own_code(config).items()]
     paths += given_files(config)
     named = [(key, path) for key, path in paths if path is not None]
@@ -260,6 +262,7 @@ CHECKS: list[Check] = [
     check_curriculum,
     _check_train,
     check_models,
+    check_judge,
 ]
 
 

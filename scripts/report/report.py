@@ -17,12 +17,14 @@ from scripts.report.layout import shown_models
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
+from scripts.report.sections.judge import opinion
 from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
 from scripts.report.sections.training import arms, training
 
 ONE = ("ingest", "split", "score", "audit", "advice", "validity", "fidelity", "speed", "metrics", "comparison")
 MANY = ("ledgers", "checked", "summaries", "details", "speeds")
 ROWS = ("answers", "grades")
+MAYBE = ("converted", "judge")
 
 
 def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
         "chosen": {Path(path).parent.name: read_json(path) for path in inputs["chosen"]},
         "contract": read_json(inputs["contract"]),
         "records": list(read_jsonl(inputs["records"])),
-        "converted": read_json(inputs["converted"]) if inputs.get("converted") else None,
+        **{name: read_json(inputs[name]) if inputs.get(name) else None for name in MAYBE},
         "base": read_json(Path(inputs["base"]) / "base.json"),
         "ggufs": [
             {"model": Path(path).parts[-2], "path": "/".join(Path(path).parts[-2:]), **read_gguf(path)}
@@ -99,6 +101,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "labels": checked["labels"],
         "template": checked["template"],
         "serving": checked["serving"],
+        "judge": opinion(files["judge"], models),
         "examples": {
             "split": splits[0],
             "headline": comparison["headline"],

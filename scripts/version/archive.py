@@ -15,7 +15,7 @@ from pathlib import Path
 
 from scripts.common.endpoints import CACHE
 from scripts.common.errors import GradusError
-from scripts.common.io import atomic_path, read_jsonl
+from scripts.common.io import atomic_path, read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.project import source_files
@@ -68,11 +68,14 @@ def build_wheels(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.whl"))
 
 
-def kept_replies(asked: Iterable[str | Path]) -> list[Path]:
+def kept_replies(asked: Iterable[str | Path], judged: Iterable[str | Path]) -> list[Path]:
     """Return the files in which the answers of models behind an API are kept, so that nobody pays for them again.
-    Answers of other runs are not among them. `asked`: the answers files of these models.
+    Answers of other runs are not among them. `asked`: the answers files of these models; `judged`: what is known of
+    the judge.
     """
-    places = sorted({CACHE / row["kept"] for path in asked for row in read_jsonl(path)})
+    names = {row["kept"] for path in asked for row in read_jsonl(path)}
+    names.update(name for path in judged for name in read_json(path)["kept"])
+    places = sorted(CACHE / name for name in names)
     there = [place for place in places if place.is_file()]
     if len(there) < len(places):
         told = f"{len(places) - len(there)} of {len(places)} answers of models behind an API are not in {CACHE}"
@@ -80,9 +83,16 @@ def kept_replies(asked: Iterable[str | Path]) -> list[Path]:
     return there
 
 
-def pack(run: str, given: Iterable[str], asked: Iterable[str | Path], wheels: bool, output: str | Path) -> None:
-    """Write the tar archive. `given`: fetched sources and the user's files, relative to this folder; `asked`: the
-    answers files of models behind an API.
+def pack(
+    run: str,
+    given: Iterable[str],
+    asked: Iterable[str | Path],
+    judged: Iterable[str | Path],
+    wheels: bool,
+    output: str | Path,
+) -> None:
+    """Write the tar archive. `given`: fetched sources and the user's files, relative to this folder; `asked`, `judged`:
+    see kept_replies.
     """
     root = f"gradus-{run}"
     kept = Path("archive") / run  # not in results/: Snakemake would treat it as the run itself
@@ -93,7 +103,7 @@ def pack(run: str, given: Iterable[str], asked: Iterable[str | Path], wheels: bo
         )
     places = [Path(name) for name in [*ALSO, "docs", ".dvc/config"] if Path(name).exists()]
     places += [*source_files(), *map(Path, given), *Path("results").glob("*.dvc"), *Path("data/raw").glob("*.dvc")]
-    places += kept_replies(asked)
+    places += kept_replies(asked, judged)
     with atomic_path(output) as part, tempfile.TemporaryDirectory() as scratch, tarfile.open(part, "w") as archive:
         readme = README.format(run=run, folder=kept.as_posix(), wheels=" WHEELS=wheels" if wheels else "")
         add(archive, f"{root}/ARCHIVE.txt", readme.encode())
@@ -107,4 +117,4 @@ def pack(run: str, given: Iterable[str], asked: Iterable[str | Path], wheels: bo
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        pack(job.params.run, job.params.given, job.input.asked, job.params.wheels, job.output.archive)
+        pack(job.params.run, job.params.given, job.input.asked, job.input.judged, job.params.wheels, job.output.archive)

@@ -16,6 +16,7 @@ ORDER = [
     "test_version",
     "test_viewers",
     "test_security",
+    "test_judge",
     "test_reruns",
     "test_pipeline",
     "test_to_llama_cpp",

@@ -52,6 +52,32 @@ def contract():
     return ChatContract("Be brief.", CHATML, "<|im_end|>", 2, "<|endoftext|>", 0)
 
 
+@pytest.fixture(scope="session")
+def random_gguf(tmp_path_factory, contract):
+    """A GGUF of random weights, whose tokens are bytes, with the contract's template."""
+    import gguf
+    from tokenizers import pre_tokenizers
+
+    from scripts.setup.check_llama import VOCABULARY, write_random_model
+
+    def add_bytes(writer):
+        special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+        tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+        tokens += [f"<unused{n}>" for n in range(VOCABULARY - len(tokens))]
+        kinds = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.NORMAL}
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("default")
+        writer.add_token_list(tokens)
+        writer.add_token_types([kinds[token in special] for token in tokens])
+        writer.add_token_merges(["a b"])
+        writer.add_eos_token_id(2)
+        writer.add_chat_template(contract.chat_template)
+
+    path = tmp_path_factory.mktemp("gguf") / "random.gguf"
+    write_random_model(path, add_bytes)
+    return path
+
+
 def pytest_terminal_summary(terminalreporter):
     hostile = sys.modules.get("tests.unit.test_hostile")
     if hostile and hostile.COUNTED:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from scripts.common.records import Record
+from scripts.common.statistics import holm, mcnemar, mean_interval, paired_shares, sign_flips, wilson
 from scripts.common.verdict import judge
 from scripts.evaluate.compare import compare, compare_values, read_values, values_of, values_over_all
-from scripts.evaluate.statistics import holm, mcnemar, mean_interval, paired_shares, sign_flips, wilson
 from scripts.evaluate.validity import judged
 from scripts.tasks.task import Task
 
@@ -81,7 +81,7 @@ def test_the_same_rows_give_the_same_digits_however_many_resamples_are_made_at_o
     assert 0.01 < wanted[1] < 0.99
     mean, at_once = np.mean, []
     monkeypatch.setattr(np, "mean", lambda rows, axis: at_once.append(rows.size) or mean(rows, axis=axis))
-    monkeypatch.setattr("scripts.evaluate.statistics.AT_ONCE", 61 * 1000)
+    monkeypatch.setattr("scripts.common.statistics.AT_ONCE", 61 * 1000)
     assert (mean_interval(values), sign_flips([value - 0.4 for value in values])) == wanted
     assert max(at_once) == 61 * 1000
 

@@ -14,16 +14,17 @@ from email.utils import formatdate
 import openai._base_client
 import pytest
 
+from scripts.common.asking import find_cost, make_parameters
 from scripts.common.endpoints import CACHE, check_endpoint, is_loopback
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.common.io import write_jsonl
+from scripts.common.io import write_json, write_jsonl
 from scripts.common.logs import logging_to
 from scripts.common.prompts import conversations
 from scripts.common.records import Record
 from scripts.config.check import check_config
 from scripts.config.reading import read_config
-from scripts.evaluate.ask_endpoint import answer, find_cost, make_parameters
+from scripts.evaluate.ask_endpoint import answer
 from scripts.version.archive import kept_replies
 from tests.api import Api, completion, status, well
 
@@ -134,11 +135,13 @@ def test_the_archive_has_the_answers_of_this_run_alone(server, ask, tmp_path, ca
     rows, _ = ask()
     write_jsonl("test.answers.jsonl", rows)
     capsys.readouterr()
-    packed = kept_replies(["test.answers.jsonl", "test.answers.jsonl"])
+    packed = kept_replies(["test.answers.jsonl", "test.answers.jsonl"], [])
     assert len(packed) == 4 and set(packed) == set(kept()) - before
     assert capsys.readouterr().err == ""
     packed[0].unlink()
-    assert kept_replies(["test.answers.jsonl"]) == packed[1:]
+    write_json("asked.json", {"kept": [packed[1].name]})
+    assert kept_replies([], ["asked.json"]) == packed[1:2]
+    assert kept_replies(["test.answers.jsonl"], ["asked.json"]) == packed[1:]
     assert "1 of 4 answers of models behind an API are not in .work/endpoint" in capsys.readouterr().err
 
 
@@ -262,7 +265,7 @@ FAULTS = {
 def test_what_goes_wrong_is_said_without_the_key_and_nothing_is_lost(server, ask, name, monkeypatch, capsys, tmp_path):
     fault, words = FAULTS[name]
     monkeypatch.setenv("BIG_KEY", KEY)
-    monkeypatch.setattr("scripts.evaluate.endpoint.LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("scripts.common.endpoint_client.LONGEST_WAIT", 0.1)
     server.plan = [well, fault]
     slow = fault in (silence, trickle)
     with pytest.raises(SystemExit), logging_to("logs/job.log"):
@@ -428,32 +431,14 @@ def test_the_config_gives_an_endpoint_its_defaults_and_faults_their_line(tmp_pat
         assert "sk-abc" not in str(caught.value)
 
 
-def test_llama_cpp_s_own_server(tmp_path, monkeypatch, contract):
+def test_llama_cpp_s_own_server(tmp_path, monkeypatch, contract, random_gguf):
     """The whole way, with a model of random weights: the same answers again from what is kept, without the server."""
-    import gguf
-    from tokenizers import pre_tokenizers
-
     from scripts.fidelity.check_serving import serving
-    from scripts.setup.check_llama import VOCABULARY, write_random_model
-
-    def add_bytes(writer):
-        special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-        tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-        tokens += [f"<unused{n}>" for n in range(VOCABULARY - len(tokens))]
-        kinds = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.NORMAL}
-        writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre("default")
-        writer.add_token_list(tokens)
-        writer.add_token_types([kinds[token in special] for token in tokens])
-        writer.add_token_merges(["a b"])
-        writer.add_eos_token_id(2)
-        writer.add_chat_template(contract.chat_template)
 
     monkeypatch.chdir(tmp_path)
-    write_random_model(tmp_path / "random.gguf", add_bytes)
     records = [Record(f"Say {n}.", "a", "qa") for n in range(3)]
     wanted = conversations(contract, records)
-    with serving(tmp_path / "random.gguf", 256, 1) as client:
+    with serving(random_gguf, 256, 1) as client:
         settings = {
             **SETTINGS,
             "url": str(client.base_url).rstrip("/"),
