@@ -12,4 +12,5 @@ def given_files():
         *schema,
         *own_code(config).values(),
         *models,
+        *config["rating"]["files"],
     ]

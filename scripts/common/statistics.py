@@ -47,7 +47,7 @@ def sign_flips(differences: Sequence[float]) -> float:
     """Return p of the paired permutation test (Fisher 1935): the probability of a mean difference at least this large
     if each row's sign were random. Of zeros and ones it is McNemar's test.
     """
-    if not np.any(differences):
+    if len(differences) < 2 or not np.any(differences):
         return 1.0
     test = permutation_test(
         (np.asarray(differences, dtype=float),),

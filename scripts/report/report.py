@@ -17,6 +17,7 @@ from scripts.report.layout import shown_models
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
+from scripts.report.sections.rating import rating
 from scripts.report.sections.speed import answering, apis, sizes
 from scripts.report.sections.training import arms, training
 
@@ -33,6 +34,7 @@ def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
         **{name: [list(read_jsonl(path)) for path in inputs[name]] for name in ROWS},
         "chosen": {Path(path).parent.name: read_json(path) for path in inputs["chosen"]},
         "contract": read_json(inputs["contract"]),
+        "ratings": next((read_json(path) for path in inputs["ratings"]), None),
         "records": list(read_jsonl(inputs["records"])),
         "converted": read_json(inputs["converted"]) if inputs.get("converted") else None,
         "base": read_json(Path(inputs["base"]) / "base.json"),
@@ -98,6 +100,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "labels": checked["labels"],
         "template": checked["template"],
         "serving": checked["serving"],
+        "rating": rating(files["ratings"]) if files["ratings"] else None,
         "examples": {
             "split": splits[0],
             "headline": comparison["headline"],
