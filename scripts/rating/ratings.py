@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -161,20 +162,25 @@ def compare_all(key: Key, raters: Sequence[Rater]) -> list[dict[str, Any]]:
     return found
 
 
-def alpha(pairs: Sequence[Votes]) -> float:
+def alpha(pairs: Sequence[Sequence[float]]) -> float:
     """Return Krippendorff's alpha with interval distance (Krippendorff 1980): 1 if the raters agree on everything, 0 if
-    no more than by chance. NaN if nobody shares a pair, or if all choices are the same, where it is not defined.
+    no more than by chance. `pairs`: the values of all who rated a pair; whose they are does not matter.
+
+    NaN if nobody shares a pair, or if all choices are the same, where it is not defined.
     """
-    shared = [votes for votes in pairs if len(votes) > 1]
-    if len({value for votes in shared for value in votes.values()}) < 2:
+    shared = [values for values in pairs if len(values) > 1]
+    if len({value for values in shared for value in values}) < 2:
         return math.nan
-    data = [(rater, number, value) for number, votes in enumerate(shared) for rater, value in votes.items()]
+    data = [(rater, number, value) for number, values in enumerate(shared) for rater, value in enumerate(values)]
     return float(AnnotationTask(data, distance=interval_distance).alpha())
 
 
-def agreement(pairs: Sequence[Votes]) -> dict[str, Any]:
-    """Return {alpha, interval, pairs}: the agreement on the pairs that more than one rater rated."""
-    shared = [votes for votes in pairs if len(votes) > 1]
+@cache
+def agreement(pairs: tuple[tuple[float, ...], ...]) -> dict[str, Any]:
+    """Return {alpha, interval, pairs}: the agreement on the pairs that more than one rater rated. Of two raters it is
+    asked for more than once.
+    """
+    shared = [values for values in pairs if len(values) > 1]
     found = alpha(shared)
     values = None if math.isnan(found) else resampled(len(shared), lambda rows: alpha([shared[row] for row in rows]))
     return {
@@ -184,27 +190,39 @@ def agreement(pairs: Sequence[Votes]) -> dict[str, Any]:
     }
 
 
-def with_the_rest(rater: str, pairs: Sequence[Votes]) -> list[Votes]:
+def with_the_rest(rater: str, pairs: Sequence[Votes]) -> tuple[tuple[float, float], ...]:
     """Return of each pair that this rater and others rated the rater's choice and the mean of the others'."""
     found = []
     for votes in pairs:
         rest = [value for name, value in votes.items() if name != rater]
         if rater in votes and rest:
-            found.append({"rater": votes[rater], "rest": sum(rest) / len(rest)})
-    return found
+            found.append((votes[rater], sum(rest) / len(rest)))
+    return tuple(found)
 
 
-def by_chance(found: Mapping[str, Any]) -> bool:
-    """Return whether an agreement cannot be told from chance: its interval, or else alpha itself, reaches down to 0."""
-    if found["alpha"] is None:
-        return False
-    return bool((found["interval"] or [found["alpha"]])[0] <= 0)
+def with_another(rater: str, other: str, pairs: Sequence[Votes]) -> tuple[tuple[float, float], ...]:
+    """Return the choices of two raters, of each pair that both rated."""
+    return tuple((votes[rater], votes[other]) for votes in pairs if rater in votes and other in votes)
 
 
-def describe(rater: Rater, with_others: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a rater rated: how many pairs and ties, how often the first of two answers, and the agreement with the
-    other raters, which is given.
+def beyond_chance(found: Mapping[str, Any]) -> bool:
+    """Return whether an agreement can be told from chance: its interval, or else alpha itself, is above 0."""
+    return found["alpha"] is not None and bool((found["interval"] or [found["alpha"]])[0] > 0)
+
+
+def at_random(rater: Mapping[str, Any]) -> bool:
+    """Return whether a rater may have answered at random: no agreement with the mean of the others, or with any one of
+    them, can be told from chance. (The mean alone does not tell: one who answers at random spoils it for all.)
     """
+    known = rater["agreement"]["alpha"] is not None
+    return known and not any(map(beyond_chance, [rater["agreement"], *rater["each"].values()]))
+
+
+def describe(rater: Rater, pairs: Sequence[Votes]) -> dict[str, Any]:
+    """Return how a rater rated: how many pairs and ties, how often the first of two answers, the agreement with the
+    mean of the others (`agreement`), and that with each other one (`each`).
+    """
+    others = sorted({name for votes in pairs for name in votes} - {rater.name})
     counts = Counter(rater.winners.values())
     decided = counts["1"] + counts["2"]
     return {
@@ -216,7 +234,8 @@ def describe(rater: Rater, with_others: Mapping[str, Any]) -> dict[str, Any]:
             "share": round(counts["1"] / decided, 4) if decided else None,
             "interval": rounded(wilson(counts["1"], decided)) if decided else None,
         },
-        "agreement": dict(with_others),
+        "agreement": agreement(with_the_rest(rater.name, pairs)),
+        "each": {name: agreement(with_another(rater.name, name, pairs)) for name in others},
     }
 
 
@@ -227,7 +246,7 @@ def find_warnings(raters: Sequence[Mapping[str, Any]], together: Mapping[str, An
     warnings = []
     if together["alpha"] is None:
         warnings.append("How far the raters agree is not known: they share no pairs, or all chose the same throughout.")
-    chance = [rater["rater"] for rater in raters if by_chance(rater["agreement"])]
+    chance = [rater["rater"] for rater in raters if at_random(rater)]
     if len(raters) == 2 and chance:
         warnings.append(
             f"The agreement of {raters[0]['rater']} and {raters[1]['rater']} cannot be told from chance; which of the "
@@ -235,7 +254,7 @@ def find_warnings(raters: Sequence[Mapping[str, Any]], together: Mapping[str, An
         )
     else:
         warnings += [
-            f"{name}'s agreement with the others cannot be told from chance; look at the result without that file."
+            f"{name}'s agreement with any other rater cannot be told from chance; look at the result without that file."
             for name in chance
         ]
     for rater in raters:
@@ -294,12 +313,8 @@ def summarize(key: Key, raters: Sequence[Rater]) -> dict[str, Any]:
         {rater.name: VALUES[rater.winners[pair["pair"]]] for rater in raters if pair["pair"] in rater.winners}
         for pair in key["pairs"]
     ]
-    together = agreement(votes)
-    # of two, each one's agreement with the other is that of both
-    described = [
-        describe(rater, together if len(raters) == 2 else agreement(with_the_rest(rater.name, votes)))
-        for rater in raters
-    ]
+    together = agreement(tuple(tuple(values.values()) for values in votes))
+    described = [describe(rater, votes) for rater in raters]
     marks = find_marks(key, raters)
     return {
         "page": key["page"],

@@ -82,7 +82,7 @@ def test_two_people_rate_with_keys_and_their_files_reach_the_report(tmp_path, br
     assert "1 further pair with identical answers is left out" in browser.run("document.body.textContent")
 
     browser.press("1", "2", "0")
-    assert shown(browser) == (4, None, "Pair 3: No difference. 3 of 6 rated.")
+    assert shown(browser) == (4, None, "Pair 3: Equal. 3 of 6 rated.")
     assert browser.run("document.activeElement.textContent") == "Pair 4 of 6"
     browser.press("ArrowLeft", "ArrowLeft")
     assert shown(browser)[:2] == (2, "2")

@@ -38,7 +38,7 @@ def key_of(pairs, counts):
     return make_key(make_page("mine", SHOWN, pairs, counts)["page"], "mine", pairs, counts)
 
 
-KEY = key_of(*make(30))
+KEY = key_of(*make(24))
 
 
 def chosen(key, better, rng=None, wrong=0.0, limit=None, tie=0.0):
@@ -157,9 +157,9 @@ def test_alpha_is_krippendorffs():
         "C": [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
         "D": [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
     }
-    pairs = [{name: row[n] for name, row in table.items() if row[n] is not None} for n in range(12)]
+    pairs = [[row[n] for row in table.values() if row[n] is not None] for n in range(12)]
     assert alpha(pairs) == pytest.approx(0.849, abs=0.0005)
-    assert str(alpha([{"a": 1.0, "b": 1.0}, {"a": 0.0}])) == "nan"  # all shared choices are the same
+    assert str(alpha([[1.0, 1.0], [0.0]])) == "nan"  # all shared choices are the same
 
 
 def test_the_share_is_of_pairs_and_a_tie_is_half():
@@ -187,8 +187,8 @@ def test_two_honest_raters_agree_and_the_better_model_wins():
     assert found["agreement"]["interval"][0] > 0.2
     assert found["warnings"] == []
     by_id = {pair["id"]: {r["rater"]: r["winner"] for r in pair["ratings"]} for pair in found["pairs"]}
-    assert len(by_id) == 30
-    assert sum(choice["ann"] == "a" for choice in by_id.values()) > 20
+    assert len(by_id) == 24
+    assert sum(choice["ann"] == "a" for choice in by_id.values()) > 15
 
 
 def test_a_rater_at_random_is_found_out():
@@ -196,8 +196,10 @@ def test_a_rater_at_random_is_found_out():
     honest = [rater(name, chosen(KEY, "tuned", rng, 0.1)) for name in ("ann", "bo")]
     found = summarize(KEY, [*honest, rater("cy", {pair: rng.choice("12") for pair in chosen(KEY, "tuned")})])
     assert [row["agreement"]["alpha"] > 0.3 for row in found["raters"]] == [True, True, False]
-    (warning,) = found["warnings"]
-    assert warning.startswith("cy's agreement with the others cannot be told from chance")
+    named = [warning for warning in found["warnings"] if "cannot be told from chance" in warning]
+    assert named == [
+        "cy's agreement with any other rater cannot be told from chance; look at the result without that file."
+    ]
     two = summarize(KEY, [honest[0], rater("cy", {pair: rng.choice("12") for pair in chosen(KEY, "tuned")})])
     assert "The agreement of ann and cy cannot be told from chance" in two["warnings"][0]
 
@@ -216,7 +218,7 @@ def test_one_rater_alone_shows_no_agreement():
     found = summarize(KEY, [rater("ann", chosen(KEY, "tuned"))])
     assert found["agreement"] == {"alpha": None, "interval": None, "pairs": 0}
     assert found["warnings"] == ["There is one rater only, so nobody knows whether others would choose the same."]
-    assert found["comparisons"][0]["interval"] == [0.8865, 1.0]
+    assert found["comparisons"][0]["interval"] == [0.862, 1.0]
 
 
 def test_raters_who_share_no_pair_show_no_agreement_either():
@@ -225,7 +227,7 @@ def test_raters_who_share_no_pair_show_no_agreement_either():
     rest = dict(list(winners.items())[10:])
     found = summarize(KEY, [rater("ann", first), rater("bo", rest)])
     assert "share no pairs" in found["warnings"][0]
-    assert found["comparisons"][0]["rated"] == 30
+    assert found["comparisons"][0]["rated"] == 24
     assert rating(found)["comparisons"][0]["preferred"] == "base"
 
 
