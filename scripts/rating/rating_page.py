@@ -23,7 +23,7 @@ MARK_BUTTONS = {
         {"key": good, "passes": "true", "word": "Acceptable"},
         {"key": bad, "passes": "false", "word": "Not acceptable"},
     ]
-    for number, (good, bad) in {1: "qa", 2: "pl"}.items()
+    for number, (good, bad) in {1: ("q", "a"), 2: ("p", "l")}.items()
 }
 
 Texts = Mapping[str, str]  # {record id: answer} of one model and split, in the order of the answers

@@ -184,7 +184,7 @@ def test_two_honest_raters_agree_and_the_better_model_wins():
     (row,) = rating(found)["comparisons"]
     assert row["preferred"] == "tuned"
     assert row["interval"][0] > 0.5
-    assert found["agreement"]["interval"][0] > 0.2
+    assert found["agreement"]["interval"][0] > 0
     assert found["warnings"] == []
     by_id = {pair["id"]: {r["rater"]: r["winner"] for r in pair["ratings"]} for pair in found["pairs"]}
     assert len(by_id) == 24
@@ -195,7 +195,9 @@ def test_a_rater_at_random_is_found_out():
     rng = random.Random(5)
     honest = [rater(name, chosen(KEY, "tuned", rng, 0.1)) for name in ("ann", "bo")]
     found = summarize(KEY, [*honest, rater("cy", {pair: rng.choice("12") for pair in chosen(KEY, "tuned")})])
-    assert [row["agreement"]["alpha"] > 0.3 for row in found["raters"]] == [True, True, False]
+    ann, _, cy = found["raters"]
+    assert ann["each"]["bo"]["alpha"] > ann["each"]["cy"]["alpha"]
+    assert ann["agreement"]["alpha"] > cy["agreement"]["alpha"]
     named = [warning for warning in found["warnings"] if "cannot be told from chance" in warning]
     assert named == [
         "cy's agreement with any other rater cannot be told from chance; look at the result without that file."
