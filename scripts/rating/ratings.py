@@ -210,19 +210,21 @@ def beyond_chance(found: Mapping[str, Any]) -> bool:
     return found["alpha"] is not None and bool((found["interval"] or [found["alpha"]])[0] > 0)
 
 
-def at_random(rater: Mapping[str, Any]) -> bool:
+def at_random(rater: str, with_rest: Mapping[str, Any], pairs: Sequence[Votes]) -> bool:
     """Return whether a rater may have answered at random: no agreement with the mean of the others, or with any one of
     them, can be told from chance. (The mean alone does not tell: one who answers at random spoils it for all.)
     """
-    known = rater["agreement"]["alpha"] is not None
-    return known and not any(map(beyond_chance, [rater["agreement"], *rater["each"].values()]))
+    if with_rest["alpha"] is None or beyond_chance(with_rest):
+        return False
+    others = sorted({name for votes in pairs for name in votes} - {rater})
+    return not any(beyond_chance(agreement(with_another(rater, other, pairs))) for other in others)
 
 
 def describe(rater: Rater, pairs: Sequence[Votes]) -> dict[str, Any]:
     """Return how a rater rated: how many pairs and ties, how often the first of two answers, the agreement with the
-    mean of the others (`agreement`), and that with each other one (`each`).
+    mean of the others, and whether it may be at random.
     """
-    others = sorted({name for votes in pairs for name in votes} - {rater.name})
+    found = agreement(with_the_rest(rater.name, pairs))
     counts = Counter(rater.winners.values())
     decided = counts["1"] + counts["2"]
     return {
@@ -234,8 +236,8 @@ def describe(rater: Rater, pairs: Sequence[Votes]) -> dict[str, Any]:
             "share": round(counts["1"] / decided, 4) if decided else None,
             "interval": rounded(wilson(counts["1"], decided)) if decided else None,
         },
-        "agreement": agreement(with_the_rest(rater.name, pairs)),
-        "each": {name: agreement(with_another(rater.name, name, pairs)) for name in others},
+        "agreement": found,
+        "at_random": at_random(rater.name, found, pairs),
     }
 
 
@@ -246,7 +248,7 @@ def find_warnings(raters: Sequence[Mapping[str, Any]], together: Mapping[str, An
     warnings = []
     if together["alpha"] is None:
         warnings.append("How far the raters agree is not known: they share no pairs, or all chose the same throughout.")
-    chance = [rater["rater"] for rater in raters if at_random(rater)]
+    chance = [rater["rater"] for rater in raters if rater["at_random"]]
     if len(raters) == 2 and chance:
         warnings.append(
             f"The agreement of {raters[0]['rater']} and {raters[1]['rater']} cannot be told from chance; which of the "
