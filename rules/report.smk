@@ -53,6 +53,7 @@ rule report:
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
         advice="results/{run}/advice.json",
+        ratings="results/{run}/rating/ratings.json" if config["rating"]["files"] else [],
         chosen=[
             f"results/{{run}}/evaluate/{model.name}/examples.json"
             for model in MODELS.values()

@@ -29,8 +29,15 @@ def answered():
     return list(dict.fromkeys([*evaluated("answers.jsonl"), *quant_files("answers.jsonl")]))
 
 
+def rating_files():
+    """The page for raters, and the key to it, if the config names pairs of models to rate."""
+    names = ["rating/rate.html", "rating/key.json"] if config["rating"]["pairs"] else []
+    return [f"results/{{run}}/{name}" for name in names]
+
+
 def everything():
     """What `rule all` makes."""
     names = ["advice.json", "advice.html", "metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
     records = ["manifest.json", "config.yaml", "ro-crate-metadata.json", "sbom.cdx.json"]
-    return [f"results/{config['run']}/{name}" for name in names + records]
+    rated = [path.format(run=config["run"]) for path in rating_files()]
+    return [*(f"results/{config['run']}/{name}" for name in names + records), *rated]

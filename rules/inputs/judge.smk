@@ -23,4 +23,4 @@ def is_judge(model):
 
 def human_ratings():
     """What people said of the same answers, if this run has ratings."""
-    return ["results/{run}/rating/ratings.json"] if (config.get("rating") or {}).get("files") else []
+    return ["results/{run}/rating/ratings.json"] if config["rating"]["files"] else []

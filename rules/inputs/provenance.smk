@@ -14,4 +14,5 @@ def recorded():
         *(f"results/{{run}}/export/{SERVED.name}/{quant}.gguf" for quant in quants()),
         *answered(),
         *evaluated("grades.jsonl"),
+        *rating_files(),
     ]

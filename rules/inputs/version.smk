@@ -20,4 +20,5 @@ def given_files():
         *own_code(config).values(),
         *models,
         *rubric,
+        *config["rating"]["files"],
     ]

@@ -15,7 +15,7 @@ from typing import Any
 from scripts.common.curriculum import check_curriculum, complete_curriculum
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.common.models import add_contenders, check_models, given_files
+from scripts.common.models import add_contenders, check_models, given_files, resolve
 from scripts.common.sources import check_sources, local_path, named_sources, scheme_of
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
 from scripts.config.bases import find_base
@@ -206,6 +206,7 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     paths.append((["judge", "rubric"], (config["judge"] or {}).get("rubric")))
     paths += [(list(path), name) for path, name in own_code(config).items()]
     paths += given_files(config)
+    paths += [(["rating", "files", number], name) for number, name in enumerate(config["rating"]["files"])]
     named = [(key, path) for key, path in paths if path is not None]
     faults = []
     for path, name in named:
@@ -247,6 +248,19 @@ def _check_data(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
         )
 
 
+def _check_rating(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
+    try:
+        models = resolve(config["models"])
+    except GradusError:
+        return  # check_models says so
+    for number, pair in enumerate(config["rating"]["pairs"]):
+        for name in pair:
+            if name not in models:
+                yield ["rating", "pairs", number], f"no model {name!r} in models; known models: {', '.join(models)}"
+    if config["rating"]["files"] and not config["rating"]["pairs"]:
+        yield ["rating", "files"], "needs rating.pairs, the models whose answers were rated"
+
+
 def _check_train(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
     if config["train"]["patience"] is not None and config["train"]["evaluate_every"] is None:
         yield ["train", "patience"], "has no effect without train.evaluate_every, the steps between two evaluations"
@@ -263,6 +277,7 @@ CHECKS: list[Check] = [
     _check_train,
     check_models,
     check_judge,
+    _check_rating,
 ]
 
 

@@ -18,13 +18,14 @@ from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
 from scripts.report.sections.judge import opinion
+from scripts.report.sections.rating import rating
 from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
 from scripts.report.sections.training import arms, training
 
 ONE = ("ingest", "split", "score", "audit", "advice", "validity", "fidelity", "speed", "metrics", "comparison")
 MANY = ("ledgers", "checked", "summaries", "details", "speeds")
 ROWS = ("answers", "grades")
-MAYBE = ("converted", "judge")
+MAYBE = ("converted", "judge", "ratings")
 
 
 def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +103,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "template": checked["template"],
         "serving": checked["serving"],
         "judge": opinion(files["judge"], models),
+        "rating": rating(files["ratings"]) if files["ratings"] else None,
         "examples": {
             "split": splits[0],
             "headline": comparison["headline"],

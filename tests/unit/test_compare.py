@@ -45,6 +45,7 @@ def test_holm_of_a_worked_example():
 def test_of_zeros_and_ones_sign_flips_are_mcnemars_test():
     assert sign_flips([1] * 6 + [0] * 5 + [-1]) == pytest.approx(mcnemar(1, 6))
     assert sign_flips([0.0] * 5) == 1
+    assert sign_flips([0.5]) == 1  # one row has no spread
 
 
 def test_pairs_of_zeros_and_ones():

@@ -519,7 +519,11 @@ def test_the_card_counts_a_row_once_and_says_what_its_figures_are_of():
 
 def test_templates_compute_nothing():
     forbidden = re.compile(r"\|\s*(sum|map|selectattr|rejectattr|groupby|length|count|format|min|max|round)\b")
-    for template in ("scripts/report/report.html.j2", "scripts/data/audit.html.j2", "scripts/export/model_card.md.j2"):
+    templates = (
+        *("scripts/report/report.html.j2", "scripts/data/audit.html.j2", "scripts/export/model_card.md.j2"),
+        "scripts/rating/rating_page.html.j2",
+    )
+    for template in templates:
         expressions = re.findall(r"\{[{%].*?[%}]\}", Path(template).read_text())
         assert not [e for e in expressions if forbidden.search(e) or re.search(r" [*/+] ", re.sub('".*?"', "", e))]
 
