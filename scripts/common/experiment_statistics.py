@@ -76,16 +76,17 @@ class Comparison:
     items_needed: int | None = None  # with these seeds
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it, with six significant digits."""
-        return {name: _rounded(value) for name, value in asdict(self).items()}
+        """Return it as JSON has it."""
+        return {name: six_digits(value) for name, value in asdict(self).items()}
 
 
-def _rounded(value: Any) -> Any:
+def six_digits(value: Any) -> Any:
+    """Return a value as JSON has it, each number with six significant digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, tuple):
-        return [_rounded(each) for each in value]
-    return {name: _rounded(each) for name, each in value.items()} if isinstance(value, dict) else value
+        return [six_digits(each) for each in value]
+    return {name: six_digits(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def compare_arms(

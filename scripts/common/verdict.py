@@ -20,6 +20,7 @@ from scripts.common.experiment_statistics import (
     detectable,
     needed_items,
     needed_seeds,
+    six_digits,
 )
 
 WORTH_IT, NOT_WORTH_IT, NOT_SHOWN = "worth it", "not worth it", "not shown"
@@ -92,7 +93,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return verdict.json."""
-        return asdict(self)
+        return {name: six_digits(value) for name, value in asdict(self).items()}
 
 
 def of_models(name: str, pair: Mapping[str, Any]) -> Rival | None:
