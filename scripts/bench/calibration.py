@@ -75,7 +75,7 @@ def draw(
 
 
 def hold(
-    world: World, truth: float, seeds: int, items: int, draws: int, resamples: int = 1999, seed: int = 1
+    world: World, truth: float, seeds: int, items: int, draws: int, resamples: int = 999, seed: int = 1
 ) -> dict[str, int]:
     """Return {interval: how many of the draws it holds the truth in}."""
     rng, held = np.random.default_rng([seed, seeds, items]), dict.fromkeys(INTERVALS, 0)

@@ -129,21 +129,22 @@ def compare_arms(
         return found
     error, freedom = standard_error(found.components, found.seeds, found.clusters)
     low, high = crossed_t(units, 1 - 2 * ALPHA)
-    by_seed = {"seeds_t": None, "tost_p": None}
+    over_seeds, tost_p = None, None
     if np.ptp(differences.mean(axis=1)) > smallest:
-        tost = ttost_paired(of_arm.mean(axis=1), of_control.mean(axis=1), -margin, margin)[0]
-        by_seed = {"seeds_t": _pair(seeds_t(sums, sizes)), "tost_p": float(tost)}
+        over_seeds = _pair(seeds_t(sums, sizes))
+        tost_p = float(ttost_paired(of_arm.mean(axis=1), of_control.mean(axis=1), -margin, margin)[0])
     items_needed = needed_items(found.components, found.seeds, margin)
     return replace(
         found,
         interval=_pair(crossed_t(units)),
         bootstrap=_pair(crossed_bootstrap(sums, sizes)),
+        seeds_t=over_seeds,
         p=float(2 * t.sf(abs(found.difference) / error, freedom)),
         equivalent=bool(-margin < low and high < margin),
+        tost_p=tost_p,
         minimum_detectable_effect=detectable(found.components, found.seeds, found.clusters),
         seeds_needed=needed_seeds(found.components, found.clusters, margin),
         items_needed=items_needed and ceil(items_needed * found.items / found.clusters),
-        **by_seed,
     )
 
 
@@ -289,8 +290,9 @@ def resampled_means(sums: Floats, sizes: Floats, resamples: int) -> Floats:
     parts = []
     for start in range(0, resamples, 1000):  # so that thousands of rows need little memory
         chosen = of_clusters[start : start + 1000].astype(float)
-        totals = (chosen @ sums.swapaxes(-1, -2)) * of_seeds[start : start + 1000]
-        parts.append(totals.sum(axis=-1) / (seeds * (chosen @ sizes)))
+        totals = np.tensordot(chosen, sums, (1, -1))  # (resamples, …, seeds)
+        means = np.einsum("b...s,bs->...b", totals, of_seeds[start : start + 1000].astype(float))
+        parts.append(means / (seeds * (chosen @ sizes)))
     return np.concatenate(parts, axis=-1)
 
 
