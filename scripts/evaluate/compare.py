@@ -15,7 +15,7 @@ from scripts.common.io import read_json, read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
-from scripts.evaluate.statistics import (
+from scripts.common.statistics import (
     Floats,
     holm,
     mcnemar,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from scripts.common.records import Record
+from scripts.common.statistics import holm, mcnemar, mean_interval, paired_shares, sign_flips, wilson
 from scripts.evaluate.compare import compare, compare_values, read_values, values_of, values_over_all
-from scripts.evaluate.statistics import holm, mcnemar, mean_interval, paired_shares, sign_flips, wilson
 from scripts.evaluate.validity import judged
 from scripts.tasks.task import Task
 
