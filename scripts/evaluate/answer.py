@@ -9,35 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
 from scripts.common.answers import make_rows, make_speed, sample
-from scripts.common.chat import ChatContract, read_contract
-from scripts.common.gguf_info import own_template, require_contract
+from scripts.common.chat import read_contract
+from scripts.common.generate import answer_all, render_prompts
 from scripts.common.hashing import sha256_file
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.prompts import Conversation, conversations
+from scripts.common.prompts import conversations
 from scripts.common.records import Record, read_records
 from scripts.common.shots import read_shots
-from scripts.evaluate.generate import answer_all
 from scripts.evaluate.grammar import find_grammar
-
-
-def render_prompts(gguf: str | Path, contract: ChatContract | None, asked: Sequence[Conversation]) -> list[str]:
-    """Return each conversation, rendered with the template in the GGUF.
-
-    Raises GradusError if that template is not the contract's, or, without a contract, if there is none.
-    """
-    if contract:
-        template = require_contract(gguf, contract)["chat_template"]
-        end, begin = contract.end_of_turn, contract.bos_token
-    else:
-        template, begin, end = own_template(gguf)
-    formatter = Jinja2ChatFormatter(template=template, eos_token=end, bos_token=begin)
-    return [formatter(messages=messages).prompt for messages in asked]  # type: ignore[arg-type]
 
 
 def answer(

@@ -86,7 +86,7 @@ def test_llama_cpp_and_transformers_see_the_same_tokens(project):
     from scripts.common.isolate import run_isolated
     from scripts.common.prompts import conversations
     from scripts.common.records import Record
-    from scripts.evaluate.answer import render_prompts
+    from scripts.common.generate import render_prompts
     from scripts.train.packing import encode
 
     contract = read_contract(project.results / "data/chat_contract.json")
@@ -116,7 +116,7 @@ def test_decoding_together_is_decoding_alone(project, tmp_path):
     from scripts.common.isolate import run_isolated
     from scripts.common.prompts import conversations
     from scripts.common.records import Record
-    from scripts.evaluate.answer import render_prompts
+    from scripts.common.generate import render_prompts
     from scripts.export.convert_gguf import convert
 
     contract = read_contract(project.results / "data/chat_contract.json")
@@ -134,7 +134,7 @@ def test_decoding_together_is_decoding_alone(project, tmp_path):
 def decode_three_ways(gguf, prompts):
     import llama_cpp
 
-    from scripts.evaluate.generate import answer_all
+    from scripts.common.generate import answer_all
 
     together = [answer.text for answer in answer_all(gguf, prompts, 12, 3, 1)]
     alone = [answer_all(gguf, [prompt], 12, 1, 1)[0].text for prompt in prompts]

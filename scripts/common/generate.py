@@ -1,15 +1,34 @@
-"""Generate greedy answers to many prompts with llama.cpp."""
+"""Render conversations with the template in a GGUF, and generate greedy answers to them with llama.cpp."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from tqdm import tqdm
 
 from scripts.common.answers import Answer
+from scripts.common.chat import ChatContract
 from scripts.common.decode import Decoder
 from scripts.common.errors import GradusError
+from scripts.common.gguf_info import own_template, require_contract
+from scripts.common.prompts import Conversation
 
 # of keys and values; sequences that would need more are not decoded together. Fixed, because it shapes results
 CACHE_BYTES = 2**30
+
+
+def render_prompts(gguf: str | Path, contract: ChatContract | None, asked: Sequence[Conversation]) -> list[str]:
+    """Return each conversation, rendered with the template in the GGUF.
+
+    Raises GradusError if that template is not the contract's, or, without a contract, if there is none.
+    """
+    if contract:
+        template = require_contract(gguf, contract)["chat_template"]
+        end, begin = contract.end_of_turn, contract.bos_token
+    else:
+        template, begin, end = own_template(gguf)
+    formatter = Jinja2ChatFormatter(template=template, eos_token=end, bos_token=begin)
+    return [formatter(messages=messages).prompt for messages in asked]  # type: ignore[arg-type]
 
 
 def answer_all(
