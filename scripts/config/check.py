@@ -202,6 +202,7 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     """
     paths = [(key, local_path(source)) for key, _, source, _ in named_sources(config)]
     paths.append((["data", "schema"], config["data"]["schema"]))
+    paths.append((["forgetting", "text"], config["forgetting"]["text"]))
     paths += [(list(path), name) for path, name in own_code(config).items()]
     paths += given_files(config)
     named = [(key, path) for key, path in paths if path is not None]

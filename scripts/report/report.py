@@ -17,6 +17,7 @@ from scripts.report.layout import shown_models
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
+from scripts.report.sections.forgetting import outside
 from scripts.report.sections.speed import answering, apis, sizes
 from scripts.report.sections.training import arms, training
 
@@ -35,6 +36,7 @@ def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
         "contract": read_json(inputs["contract"]),
         "records": list(read_jsonl(inputs["records"])),
         "converted": read_json(inputs["converted"]) if inputs.get("converted") else None,
+        "forgetting": read_json(inputs["forgetting"]) if inputs.get("forgetting") else None,
         "base": read_json(Path(inputs["base"]) / "base.json"),
         "ggufs": [
             {"model": Path(path).parts[-2], "path": "/".join(Path(path).parts[-2:]), **read_gguf(path)}
@@ -79,7 +81,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "config": config,
         "figures": files["figures"],
-        "lead": lead(models, metrics, comparison, files["advice"], splits),
+        "lead": lead(models, metrics, comparison, files["advice"], splits, files["forgetting"]),
         "models": side_by_side(models, metrics, comparison, details, files["chosen"], files["score"], splits, levels),
         "data": went_in(files["converted"], files["ingest"], files["audit"], files["split"], config["data"]["package"]),
         "base": {**files["base"], "license": config["base_model"]["license"]},
@@ -90,6 +92,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "training": training(summaries),
         "details": details_of(together, metrics, details),
+        "outside": outside(files["forgetting"], models),
         "gates": gates(files["fidelity"]["gates"], models),
         "merges": merges(checked, models),
         "merge_deltas": merge_deltas(metrics, params["merge_pairs"]),
