@@ -36,8 +36,8 @@ Marks = Mapping[str, bool]  # whether the answer to each question is right, by i
 
 
 def chance(questions: Lines, texts: Sequence[str]) -> float:
-    """Return the share of these questions that chance gets right: the larger one of the mean of their `guess` and of the
-    share that the best constant answer reaches. Tried are the right answers and `texts`.
+    """Return the share of these questions that chance gets right: the larger one of the mean of their `guess` and of
+    the share that the best constant answer reaches. Tried are the right answers and `texts`.
     """
     constants = {*(question["answer"] for question in questions), *texts}
     best = max(sum(grade(question, text) for question in questions) for text in constants)
@@ -51,8 +51,8 @@ def share(right: Sequence[bool]) -> dict[str, Any]:
 
 
 def describe_kind(questions: Lines, base: Marks, texts: Sequence[str]) -> dict[str, Any]:
-    """Return the base's share of one kind, by level as well, chance, and whether the kind counts: whether p of the exact
-    binomial test, that a model at chance gets so many right, is at most COUNTS. `texts`: the base's answers.
+    """Return the base's share of one kind, by level as well, chance, and whether the kind counts: whether p of the
+    exact binomial test, that a model at chance gets so many right, is at most COUNTS. `texts`: the base's answers.
     """
     found = share([base[question["id"]] for question in questions])
     level = chance(questions, texts)
@@ -74,7 +74,7 @@ def by_level(questions: Lines, marks: Marks) -> dict[str, Any]:
 
 
 def pair(questions: Lines, base: Marks, other: Marks) -> dict[str, Any]:
-    """Return a model's share of these questions, and the difference, model minus base, with interval and McNemar's p."""
+    """Return a model's share of these questions; the difference, model minus base, with interval and McNemar's p."""
     both = sum(base[q["id"]] and other[q["id"]] for q in questions)
     lost = sum(base[q["id"]] and not other[q["id"]] for q in questions)
     won = sum(other[q["id"]] and not base[q["id"]] for q in questions)
@@ -91,7 +91,7 @@ def pair(questions: Lines, base: Marks, other: Marks) -> dict[str, Any]:
 
 
 def dropped(found: Mapping[str, Any], p: float, max_drop: float) -> bool:
-    """Return whether a share fell by more than `max_drop`, and not by chance: the interval excludes 0, p is below LIMIT."""
+    """Return whether a share fell by more than `max_drop`, and not by chance: interval without 0, p below LIMIT."""
     return bool(found["difference"] < -max_drop and found["difference_interval"][1] < 0 and p < LIMIT)
 
 
@@ -187,6 +187,4 @@ if job := find_job(globals()):
             job.params.max_rise,
         )
         seconds = dict(zip(names, map(read_json, job.input.seconds), strict=True))
-        write_json(
-            job.output.forgetting, {**compared, "text": read_json(job.input.counts), "seconds": seconds}
-        )
+        write_json(job.output.forgetting, {**compared, "text": read_json(job.input.counts), "seconds": seconds})

@@ -16,12 +16,16 @@ from scripts.forgetting.factbook import Country
 LEVELS = ("easy", "medium", "hard")
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 # common nouns, for copying and instructions
-WORDS = (
-    "apple basket bridge candle carpet castle cloud coffee copper desert dragon engine feather forest garden guitar hammer "
-    "harbor hotel island jacket kitchen ladder lemon letter market mirror monkey mountain needle ocean orange paper pencil "
-    "pepper picture pillow planet pocket potato rabbit river rocket saddle salad shadow silver spider spoon station summer "
-    "table thunder ticket tiger tunnel turtle velvet village violin wagon walnut window winter"
-).split()
+# fmt: off
+WORDS = [
+    "apple", "basket", "bridge", "candle", "carpet", "castle", "cloud", "coffee", "copper", "desert", "dragon",
+    "engine", "feather", "forest", "garden", "guitar", "hammer", "harbor", "hotel", "island", "jacket", "kitchen",
+    "ladder", "lemon", "letter", "market", "mirror", "monkey", "mountain", "needle", "ocean", "orange", "paper",
+    "pencil", "pepper", "picture", "pillow", "planet", "pocket", "potato", "rabbit", "river", "rocket", "saddle",
+    "salad", "shadow", "silver", "spider", "spoon", "station", "summer", "table", "thunder", "ticket", "tiger",
+    "tunnel", "turtle", "velvet", "village", "violin", "wagon", "walnut", "window", "winter",
+]
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,9 @@ def facts(level: str, count: int, seed: int, countries: Sequence[Country]) -> li
     chosen = random.Random(f"facts {level} {seed}").sample(pool, min(count, len(pool)))
     return [
         Question(
-            f"What is the capital of {country.name}? Answer with the name of the city only.", country.capital, "contains"
+            f"What is the capital of {country.name}? Answer with the name of the city only.",
+            country.capital,
+            "contains",
         )
         for country in chosen
     ]

@@ -40,7 +40,9 @@ def read_text(path: str | Path) -> Iterator[tuple[str, str]]:
     try:
         whole = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise GradusError(f"{path}: is not a text in UTF-8 ({error}); convert it, or leave forgetting.text out") from None
+        raise GradusError(
+            f"{path}: is not a text in UTF-8 ({error}); convert it, or leave forgetting.text out"
+        ) from None
     for number, text in enumerate(re.split(r"\n\s*\n", whole), 1):
         if text.strip():
             yield f"{path}, paragraph {number}", " ".join(text.split())
@@ -101,8 +103,8 @@ def choose(
         raise GradusError(
             f"{name}: {len(listed)} of {len(passages)} passages share {WINDOW} words in a row with training rows "
             f"(decontaminate.max_share allows {max_share:g}):\n  " + "\n  ".join(lines) + more + "\n"
-            "A text that training has seen does not show what was forgotten. Set decontaminate.found: leave-out to measure "
-            "on the other passages, or give another text in forgetting.text."
+            "A text that training has seen does not show what was forgotten. Set decontaminate.found: leave-out to "
+            "measure on the other passages, or give another text in forgetting.text."
         )
     chosen: list[Passage] = []
     length = 0
@@ -113,8 +115,8 @@ def choose(
     if len(chosen) < FEWEST:
         left_out = f", and {len(contaminated)} were left out because training has seen them" if contaminated else ""
         raise GradusError(
-            f"{name}: gives {len(chosen)} passages of {SHORTEST} to {LONGEST} words{left_out}; an interval needs at least "
-            f"{FEWEST}. Give a longer text in forgetting.text, or raise forgetting.words"
+            f"{name}: gives {len(chosen)} passages of {SHORTEST} to {LONGEST} words{left_out}; an interval needs at "
+            f"least {FEWEST}. Give a longer text in forgetting.text, or raise forgetting.words"
         )
     counts = {
         "text": name,

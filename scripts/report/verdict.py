@@ -162,11 +162,11 @@ def forgot(found: Mapping[str, Any] | None, served: str) -> list[str]:
             f"{percent(overall['base_value'])} (difference {points(overall['difference'])} points, 95 % interval "
             f"{points(low)} to {points(high)})"
         )
-    if kinds := [kind for kind, pair in measured["kinds"].items() if pair["dropped"]]:
-        shares = [
-            f"{kind} ({percent(measured['kinds'][kind]['value'])} against {percent(measured['kinds'][kind]['base_value'])})"
-            for kind in kinds
-        ]
+    if shares := [
+        f"{kind} ({percent(pair['value'])} against {percent(pair['base_value'])})"
+        for kind, pair in measured["kinds"].items()
+        if pair["dropped"]
+    ]:
         lost.append(f"it is worse at {', '.join(shares)}")
     if (text := measured["perplexity"])["rose"]:
         low, high = text["ratio_interval"]
@@ -185,7 +185,7 @@ def first_lines(
     splits: Sequence[str],
     forgetting: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return {outcome, split, verdict, warnings, more: further sentences}. `forgetting`: forgetting.json, if there is one."""
+    """Return {outcome, split, verdict, warnings, more: further sentences}. `forgetting`: forgetting.json, if any."""
     found = decide(models, metrics, comparison, splits)
     split, more = found["split"], [afterwards(advice, found["outcome"])]
     if split and found["opponent"] != comparison["first"]:

