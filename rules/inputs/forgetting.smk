@@ -27,4 +27,4 @@ def probed(kind):
 
 def forgotten():
     """The comparison, if the probe is on."""
-    return ["results/{run}/forgetting.json"] if PROBES else []
+    return "results/{run}/forgetting.json" if PROBES else []

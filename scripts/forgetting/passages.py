@@ -23,6 +23,7 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.ngrams import WORD, grams
 from scripts.common.records import Record, read_records
+from scripts.common.sources import require_sha256
 from scripts.forgetting.factbook import paragraphs
 
 WINDOW = 13  # words in a row
@@ -131,6 +132,8 @@ def choose(
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         own = job.input.get("text")
+        if not own:
+            require_sha256(job.input.factbook, job.params.sha256)
         cuts = cut(read_text(own) if own else paragraphs(job.input.factbook))
         spoiled = seen(cuts, read_records(job.input.rows))
         settings = job.params.decontaminate

@@ -10,6 +10,7 @@ from typing import Any
 from scripts.common.io import write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.sources import require_sha256
 from scripts.forgetting.factbook import Country, countries
 from scripts.forgetting.kinds import KINDS, LEVELS
 
@@ -30,5 +31,6 @@ def questions(count: int, seed: int, known: Sequence[Country]) -> list[dict[str,
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
+        require_sha256(job.input.factbook, job.params.sha256)
         made = questions(job.params.count, job.params.seed, countries(job.input.factbook))
         write_jsonl(job.output.questions, made)
