@@ -1,7 +1,8 @@
 """The kinds of questions outside the task: how they are made, how an answer is graded, what chance reaches.
 
 A kind is an entry of KINDS. Its questions have three levels, so that a model of 135 M parameters can answer some and
-one of 7 B cannot answer all. Each question has one short right answer and a check that an echo of the question fails.
+one of 7 B cannot answer all. Each question has one short right answer. An echo of the question passes only where what
+is asked for is a copy of a part of it.
 """
 
 import random
@@ -61,19 +62,13 @@ def contains(answer: str, text: str) -> bool:
     return any(said[at : at + len(wanted)] == wanted for at in range(len(said) - len(wanted) + 1))
 
 
-def begins(answer: str, text: str) -> bool:
-    """Return whether `text` begins with the answer's words."""
-    wanted = plain(answer)
-    return plain(text)[: len(wanted)] == wanted
-
-
 def literally(answer: str, text: str) -> bool:
     """Return whether `text` has the answer, letter by letter; any white space counts as one space."""
     return " ".join(answer.split()) in " ".join(text.split())
 
 
 CHECKS: Mapping[str, Callable[[str, str], bool]] = {
-    check.__name__: check for check in (last_number, only, contains, begins, literally)
+    check.__name__: check for check in (last_number, only, contains, literally)
 }
 
 
@@ -101,25 +96,28 @@ def arithmetic(level: str, count: int, seed: int, countries: Sequence[Country]) 
     else:
         digits = LEVELS.index(level) + 1
         entries = gym("chain_sum", count, seed, min_terms=2, max_terms=2, min_digits=digits, max_digits=digits)
-    return [Question(entry["question"], entry["answer"], "last_number") for entry in entries]
+    # small models stumble over the package's wording
+    return [
+        Question(f"What is {entry['metadata']['expression']}?", entry["answer"], "last_number") for entry in entries
+    ]
 
 
 def copying(level: str, count: int, seed: int, countries: Sequence[Country]) -> list[Question]:
-    """A word, a name that is looked up in three to six statements, six words."""
+    """Three words, a name that is looked up in three to six statements, eight words."""
     if level == "medium":
         return [
             Question(entry["question"], entry["answer"], "only", 1 / entry["metadata"]["num_statements"])
             for entry in gym("needle_haystack", count, seed, min_num_statements=3, max_num_statements=6)
         ]
-    draw, size = random.Random(f"copying {level} {seed}"), 1 if level == "easy" else 6
+    draw, size = random.Random(f"copying {level} {seed}"), 3 if level == "easy" else 8
     texts: dict[str, None] = {}
     while len(texts) < count:
         texts[", ".join(draw.sample(WORDS, size))] = None
-    return [Question(f"Repeat exactly, and write nothing else: {text}", text, "only") for text in texts]
+    return [Question(f"Repeat these words: {text}", text, "contains") for text in texts]
 
 
 def instructions(level: str, count: int, seed: int, countries: Sequence[Country]) -> list[Question]:
-    """A first word that is given; capital letters or separators; a choice by place or the reverse order."""
+    """A word to use in a sentence; capital letters or separators; a choice by place or the reverse order."""
     draw = random.Random(f"instructions {level} {seed}")
     return [_instruction(level, number, draw) for number in range(count)]
 
@@ -128,8 +126,8 @@ def _instruction(level: str, number: int, draw: random.Random) -> Question:
     first, *others = words = draw.sample(WORDS, 4)
     listed = ", ".join(words[:3])
     if level == "easy":
-        asked = f'Begin your answer with the word "{first.capitalize()}". Write one short sentence about a {others[0]}.'
-        return Question(asked, first, "begins")
+        asked = f'Write one short sentence about a {others[0]} that contains the word "{first}".'
+        return Question(asked, first, "contains")
     if level == "medium" and number % 2:
         return Question(f'Write the word "{first}" in capital letters.', first.upper(), "literally")
     if level == "medium":
