@@ -20,7 +20,7 @@ rule questions:
     resources:
         mem_mb=500,
     params:
-        count=config["forgetting"]["questions"],
+        each=config["forgetting"]["questions"],
         seed=config["forgetting"]["seed"],
         sha256=config["forgetting"]["factbook"]["sha256"],
         code=code_fingerprint("forgetting/questions"),

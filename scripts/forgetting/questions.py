@@ -32,5 +32,5 @@ def questions(count: int, seed: int, known: Sequence[Country]) -> list[dict[str,
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         require_sha256(job.input.factbook, job.params.sha256)
-        made = questions(job.params.count, job.params.seed, countries(job.input.factbook))
+        made = questions(job.params.each, job.params.seed, countries(job.input.factbook))
         write_jsonl(job.output.questions, made)
