@@ -59,6 +59,7 @@ rule report:
             for model in MODELS.values()
             if model.chooses
         ],
+        forgetting=forgotten(),
         speeds=evaluated("speed.json"),
         answers=evaluated("answers.jsonl", splits=SPLITS[:1]),
         grades=evaluated("grades.jsonl", splits=SPLITS[:1]),

@@ -12,13 +12,12 @@ def asked_behind_apis():
 def given_files():
     """External inputs: fetched sources, and the user's files and folders, Python files included."""
     models = [file for _, file in resolved.given_files(config)]
-    schema = [config["data"]["schema"]] if config["data"]["schema"] else []
-    rubric = [config["judge"]["rubric"]] if config["judge"] and config["judge"]["rubric"] else []
+    judge = config["judge"] or {}
+    named = [config["data"]["schema"], config["forgetting"]["text"], judge.get("rubric")]
     return [
         *map(sources.location, sources.given_sources(config)),
-        *schema,
+        *filter(None, named),
         *own_code(config).values(),
         *models,
-        *rubric,
         *config["rating"]["files"],
     ]

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from scripts.common.answers import Answer, sample
 from scripts.common.chat import read_contract
+from scripts.common.generate import answer_all, render_prompts
 from scripts.common.gguf_info import own_template
 from scripts.common.io import write_json
 from scripts.common.isolate import run_isolated
@@ -30,8 +31,6 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.prompts import conversations
 from scripts.common.records import read_records
-from scripts.evaluate.answer import render_prompts
-from scripts.evaluate.generate import answer_all
 
 LOOP = "a loop of create_chat_completion"
 Way = Callable[[], list[Answer]]

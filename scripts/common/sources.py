@@ -190,12 +190,15 @@ def named_sources(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | in
         yield ["data", "package", "source"], "package", package["source"], package["sha256"]
     for number, file in enumerate(own_files(config)):
         yield ["data", "files", number], "rows", file["path"], file["sha256"]
+    if config["forgetting"]["enabled"]:
+        factbook = config["forgetting"]["factbook"]
+        yield ["forgetting", "factbook", "source"], "package", factbook["source"], factbook["sha256"]
 
 
 def given_sources(config: Mapping[str, Any]) -> list[str]:
     """Return the sources that the run uses: files take precedence over the package."""
-    unused = "package" if config["data"]["files"] else "rows"
-    return [source for _, use, source, _ in named_sources(config) if use != unused]
+    unused = ["data", "package"] if config["data"]["files"] else ["data", "files"]
+    return [source for key, _, source, _ in named_sources(config) if list(key[:2]) != unused]
 
 
 def to_fetch(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

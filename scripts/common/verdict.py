@@ -1,6 +1,6 @@
 """The report's first lines: is the served model better than the strongest cheap alternative, was the advice before
-training right, and what is gained over the model that all are compared with. Model card and Ollama's README begin with
-the first of them.
+training right, what is gained over the model that all are compared with, and what was forgotten. Model card and
+Ollama's README begin with the first of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -165,10 +165,45 @@ def over_first(models: Models, comparison: Mapping[str, Any], split: str) -> str
     )
 
 
+def forgot(found: Mapping[str, Any] | None, served: str) -> list[str]:
+    """Return a warning for all that the served model has lost outside the task, of forgetting.json; none if nothing was
+    measured, or nothing beyond the thresholds.
+    """
+    measured = found["models"].get(served) if found else None
+    if not found or not measured:
+        return []
+    lost = []
+    if (overall := measured["overall"]) and overall["dropped"]:
+        low, high = overall["difference_interval"]
+        lost.append(
+            f"it answers {percent(overall['value'])} of the questions outside the task correctly, {found['base']} "
+            f"{percent(overall['base_value'])} (difference {points(overall['difference'])} points, 95 % interval "
+            f"{points(low)} to {points(high)})"
+        )
+    if shares := [
+        f"{kind} ({percent(pair['value'])} against {percent(pair['base_value'])})"
+        for kind, pair in measured["kinds"].items()
+        if pair["dropped"]
+    ]:
+        lost.append(f"it is worse at {', '.join(shares)}")
+    if (text := measured["perplexity"])["rose"]:
+        low, high = text["ratio_interval"]
+        lost.append(
+            f"its perplexity on general text is {text['value']:.1f} instead of {text['base_value']:.1f} (times "
+            f"{text['ratio']:.2f}, 95 % interval {low:.2f} to {high:.2f})"
+        )
+    return [f"⚠ {served} has forgotten: {'; '.join(lost)}."] if lost else []
+
+
 def first_lines(
-    models: Models, metrics: Metrics, comparison: Mapping[str, Any], advice: Mapping[str, Any], splits: Sequence[str]
+    models: Models,
+    metrics: Metrics,
+    comparison: Mapping[str, Any],
+    advice: Mapping[str, Any],
+    splits: Sequence[str],
+    forgetting: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return {outcome, split, verdict, more: further sentences}."""
+    """Return {outcome, split, verdict, warnings, more: further sentences}. `forgetting`: forgetting.json, if any."""
     found = decide(models, metrics, comparison, splits)
     split, more = found["split"], [afterwards(advice, found["outcome"])]
     if split and found["opponent"] != comparison["first"]:
@@ -179,5 +214,6 @@ def first_lines(
         "outcome": found["outcome"],
         "split": split,
         "verdict": sentence(found, models, comparison),
+        "warnings": forgot(forgetting, comparison["served"]["model"]),
         "more": [line for line in more if line],
     }

@@ -204,6 +204,7 @@ def check_files(config: dict[str, Any], files: Sequence[str | Path]) -> None:
     paths = [(key, local_path(source)) for key, _, source, _ in named_sources(config)]
     paths.append((["data", "schema"], config["data"]["schema"]))
     paths.append((["judge", "rubric"], (config["judge"] or {}).get("rubric")))
+    paths.append((["forgetting", "text"], config["forgetting"]["text"]))
     paths += [(list(path), name) for path, name in own_code(config).items()]
     paths += given_files(config)
     paths += [(["rating", "files", number], name) for number, name in enumerate(config["rating"]["files"])]

@@ -7,33 +7,21 @@ definition, Chowdhery et al. 2022, arXiv 2204.02311, section 8).
 """
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.io import read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.ngrams import grams
 from scripts.common.records import Record, read_records
 from scripts.data.near_copies import Rows, near_copies
-
-WORD = re.compile(r"\w+")
-
-
-def grams(text: str, size: int) -> np.ndarray:
-    """Return the 64-bit hashes of a text's lowercased n-grams of `size` words; empty if it has fewer words."""
-    words = WORD.findall(text.lower())
-    return np.array(
-        [xxhash.xxh64_intdigest(" ".join(words[i : i + size]).encode()) for i in range(len(words) - size + 1)],
-        dtype=np.uint64,
-    )
 
 
 def overlaps(

@@ -10,55 +10,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
 from scripts.common.answers import make_rows, make_speed, sample
 from scripts.common.chat import ChatContract, read_contract
-from scripts.common.errors import GradusError, first_line
-from scripts.common.gguf_info import own_template, require_contract
+from scripts.common.generate import answer_all, first_fitting, render_prompts
 from scripts.common.hashing import sha256_file
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
-from scripts.common.llama_vocabulary import adds_bos
 from scripts.common.logs import logging_to
-from scripts.common.prompts import Conversation, conversations
+from scripts.common.prompts import conversations
 from scripts.common.records import Record, read_records
 from scripts.common.shots import Shots, count_fewer, read_shots
-from scripts.evaluate.generate import answer_all, first_fitting
 from scripts.evaluate.grammar import find_grammar
-
-# what a template can raise that refuses a conversation, or has a fault
-FAULTS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError)
-
-
-def render_prompts(gguf: str | Path, contract: ChatContract | None, asked: Sequence[Conversation]) -> list[str]:
-    """Return each conversation, rendered with the template in the GGUF. Without a contract, a BOS token comes first if
-    the vocabulary wants one, also where the template writes none: so do llama.cpp's server and Ollama.
-
-    Raises GradusError if that template is not the contract's, or, without a contract, if there is none, or if it fails.
-    """
-    if contract:
-        template = require_contract(gguf, contract)["chat_template"]
-        end, begin = contract.end_of_turn, contract.bos_token
-    else:
-        template, begin, end = own_template(gguf)
-    prompts: list[str] = []
-    try:
-        formatter = Jinja2ChatFormatter(template=template, eos_token=end, bos_token=begin)
-        for messages in asked:
-            prompts.append(formatter(messages=messages).prompt)  # type: ignore[arg-type]
-    except FAULTS as error:
-        roles = ", ".join(message["role"] for message in next(iter(asked[len(prompts) :]), []))
-        raise GradusError(
-            f"{gguf}: its chat template fails on a conversation with the roles {roles}: {first_line(error)}. "
-            'If it takes no system prompt, give the model\'s entry in models a system_prompt: "". Otherwise leave out '
-            "its examples, or take another model"
-        ) from None
-    if contract or not begin or not run_isolated(f"reading {gguf}", adds_bos, str(gguf)):
-        return prompts
-    return [prompt if prompt.startswith(begin) else begin + prompt for prompt in prompts]
 
 
 def fit_prompts(

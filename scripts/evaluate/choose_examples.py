@@ -10,6 +10,7 @@ from typing import Any
 from scripts.common.answers import Answer, read_training, sample
 from scripts.common.chat import read_contract
 from scripts.common.errors import GradusError
+from scripts.common.generate import answer_all
 from scripts.common.io import write_json
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
@@ -18,7 +19,6 @@ from scripts.common.models import every
 from scripts.common.records import Record, read_records
 from scripts.common.shots import CHOICES, Shots, read_neighbors, shots
 from scripts.evaluate.answer import fit_prompts
-from scripts.evaluate.generate import answer_all
 from scripts.evaluate.grammar import find_grammar
 from scripts.tasks.table import load_task
 from scripts.tasks.task import Task

@@ -26,8 +26,9 @@ def quality(run: Path, models: Models) -> list[str]:
     values; below it the served model against each other one.
     """
     metrics, comparison = read_json(run / "metrics.json"), read_json(run / "comparison.json")
-    told = first_lines(models, metrics, comparison, read_json(run / "advice.json"), SPLITS)
-    lines = [told["verdict"], *told["more"]]
+    forgetting = read_json(run / "forgetting.json") if (run / "forgetting.json").is_file() else None
+    told = first_lines(models, metrics, comparison, read_json(run / "advice.json"), SPLITS, forgetting)
+    lines = [told["verdict"], *told["warnings"], *told["more"]]
     served, headline = comparison["served"], comparison["headline"]
     lists = [model["name"] for model in models if any(map(_is_list, model["options"].get("examples", {}).values()))]
     chosen = {name: read_json(run / "evaluate" / name / "examples.json") for name in lists}

@@ -17,6 +17,7 @@ from scripts.report.layout import shown_models
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
+from scripts.report.sections.forgetting import outside
 from scripts.report.sections.judge import opinion
 from scripts.report.sections.rating import rating
 from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
@@ -25,7 +26,7 @@ from scripts.report.sections.training import arms, training
 ONE = ("ingest", "split", "score", "audit", "advice", "validity", "fidelity", "speed", "metrics", "comparison")
 MANY = ("ledgers", "checked", "summaries", "details", "speeds")
 ROWS = ("answers", "grades")
-MAYBE = ("converted", "judge", "ratings")
+MAYBE = ("converted", "forgetting", "judge", "ratings")
 
 
 def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "config": config,
         "figures": files["figures"],
-        "lead": lead(models, metrics, comparison, files["advice"], splits),
+        "lead": lead(models, metrics, comparison, files["advice"], splits, files["forgetting"]),
         "models": side_by_side(models, metrics, comparison, details, files["chosen"], files["score"], splits, levels),
         "fewer_examples": fewer_examples(speeds),
         "data": went_in(files["converted"], files["ingest"], files["audit"], files["split"], config["data"]["package"]),
@@ -94,6 +95,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "training": training(summaries),
         "details": details_of(together, metrics, details),
+        "outside": outside(files["forgetting"], models),
         "gates": gates(files["fidelity"]["gates"], models),
         "merges": merges(checked, models),
         "merge_deltas": merge_deltas(metrics, params["merge_pairs"]),

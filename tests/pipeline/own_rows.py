@@ -37,6 +37,7 @@ models:
   mine-1: {trained: {arm: mine, seed: 1}}
 evaluate: {splits: [test, eval-unseen], max_rows: {test: 3}, max_tokens: 8}
 export: {more_quants: [], imatrix: {enabled: false}}
+forgetting: {enabled: false}
 fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_task_drop: 1, quant_agreement: 0.2}
 """
 

@@ -83,10 +83,10 @@ def test_llama_cpp_and_transformers_see_the_same_tokens(project):
     from transformers import AutoTokenizer
 
     from scripts.common.chat import read_contract
+    from scripts.common.generate import render_prompts
     from scripts.common.isolate import run_isolated
     from scripts.common.prompts import conversations
     from scripts.common.records import Record
-    from scripts.evaluate.answer import render_prompts
     from scripts.train.packing import encode
 
     contract = read_contract(project.results / "data/chat_contract.json")
@@ -113,10 +113,10 @@ def tokenize_all(gguf, prompts):
 def test_decoding_together_is_decoding_alone(project, tmp_path):
     """Sequences that are decoded together do not see each other; llama-cpp-python's own class says the same."""
     from scripts.common.chat import read_contract
+    from scripts.common.generate import render_prompts
     from scripts.common.isolate import run_isolated
     from scripts.common.prompts import conversations
     from scripts.common.records import Record
-    from scripts.evaluate.answer import render_prompts
     from scripts.export.convert_gguf import convert
 
     contract = read_contract(project.results / "data/chat_contract.json")
@@ -134,7 +134,7 @@ def test_decoding_together_is_decoding_alone(project, tmp_path):
 def decode_three_ways(gguf, prompts):
     import llama_cpp
 
-    from scripts.evaluate.generate import answer_all
+    from scripts.common.generate import answer_all
 
     together = [answer.text for answer in answer_all(gguf, prompts, 12, 3, 1)]
     alone = [answer_all(gguf, [prompt], 12, 1, 1)[0].text for prompt in prompts]

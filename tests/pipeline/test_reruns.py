@@ -21,8 +21,9 @@ DATA = {
     "check_labels",
     "estimate",
     "phase",
+    "passages",
 }
-TRAINED = {"train_phase", *EXPORT, *CHECKS, *MEASURED, "answer", "grade"}
+TRAINED = {"train_phase", *EXPORT, *CHECKS, *MEASURED, "answer", "grade", "probe", "forgetting"}
 # with another version of a package: at least what computes with it and what follows, and never what does not
 BASE = {"prepare_base", "round_base"}
 ASKED = {"prepare_tokenizer", "chat_contract"}

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from scripts.common.errors import GradusError
+from scripts.common.generate import render_prompts
 from scripts.common.io import write_jsonl
 from scripts.common.isolate import run_isolated
 from scripts.common.records import Record
 from scripts.common.shots import shots
 from scripts.common.strict_json import check_schema
-from scripts.evaluate.answer import fit_prompts, render_prompts
+from scripts.evaluate.answer import fit_prompts
 from scripts.evaluate.grammar import find_grammar, from_file, from_labels, from_schema
 from tests.unit.conftest import CHATML
 

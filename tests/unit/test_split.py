@@ -7,8 +7,9 @@ import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.io import read_jsonl, write_jsonl
+from scripts.common.ngrams import grams
 from scripts.common.records import Record, read_records
-from scripts.data.decontaminate import find_pairs, gate, grams
+from scripts.data.decontaminate import find_pairs, gate
 from scripts.data.deduplicate import deduplicate
 from scripts.data.near_copies import bands, near_copies, shingles
 from scripts.data.split import Splitter, divided, split

@@ -18,12 +18,17 @@ REASONS = {
 
 
 def lead(
-    models: Models, metrics: Metrics, comparison: Mapping[str, Any], advice: Mapping[str, Any], splits: Sequence[str]
+    models: Models,
+    metrics: Metrics,
+    comparison: Mapping[str, Any],
+    advice: Mapping[str, Any],
+    splits: Sequence[str],
+    forgetting: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the first lines, and of each group of models its arms from the lowest to the highest of their seeds, by
     the headline metric on the first split that was asked. `split` is None if nothing was asked.
     """
-    told = first_lines(models, metrics, comparison, advice, splits)
+    told = first_lines(models, metrics, comparison, advice, splits, forgetting)
     split, headline = told["split"], comparison["headline"]
     groups = group_lead(models, metrics, split, headline) if split else []
     return {**told, "headline": headline, "groups": groups}
