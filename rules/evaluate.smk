@@ -70,6 +70,7 @@ rule answer:
         },
         options=lambda w: dict(MODELS[w.model].options),
         own_template=lambda w: not MODELS[w.model].exported,
+        at_most=lambda w: resolved.was_added(config, MODELS[w.model]),
         code=code_fingerprint("evaluate/answer"),
     message:
         "{wildcards.model} ({wildcards.quant}) answers {wildcards.split}"

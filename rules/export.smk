@@ -138,6 +138,8 @@ rule ollama:
         unpack(answer_schema),
         gguf=served("results/{run}/export/{model}/{quant}.gguf"),
         modelfile="results/{run}/export/Modelfile",
+        metrics="results/{run}/metrics.json",
+        comparison="results/{run}/comparison.json",
         passed=passed(),
     output:
         folder=directory("results/{run}/ollama"),
@@ -147,6 +149,8 @@ rule ollama:
         "../envs/gradus.yaml"
     params:
         about=lambda w: describe_served(config, SERVED),
+        models=[model.describe() for model in MODELS.values()],
+        splits=SPLITS,
         code=code_fingerprint("export/ollama"),
     message:
         "Preparing the folder for Ollama"
@@ -185,6 +189,8 @@ rule hf:
             "seeds": resolved.seeds_of(SERVED, MODELS),
             "first_trained": COMPARED_WITH.trained,
         },
+        models=[model.describe() for model in MODELS.values()],
+        splits=SPLITS,
         threads=config["train"]["threads"],
         code=code_fingerprint("export/hf"),
     message:

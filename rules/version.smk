@@ -36,6 +36,7 @@ rule archive:
     """Pack a tar file that can be unpacked and rerun offline. Only on request: snakemake --cores all archive."""
     input:
         everything(),
+        asked=asked_behind_apis(),
     output:
         archive=f"results/archives/{config['run']}.tar",
     log:

@@ -6,7 +6,8 @@ with Api() as api:
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.loopback import Handler, Loopback
 
 
 def completion(text, **more):
@@ -23,35 +24,21 @@ def completion(text, **more):
     }
 
 
-class Api:
+class Api(Loopback):
     """The API. `plan`: functions (handler, request) of the next requests; later ones are answered well."""
 
     def __init__(self):
         self.plan, self.requests, self.headers, self.paths = [], [], [], []
         self.now = self.most = 0
         self.lock = threading.Lock()
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-    def __enter__(self):
-        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.http.shutdown()
-        self.http.server_close()
+        super().__init__(self._handler())
+        self.url = f"{self.endpoint}/v1"
 
     def asked(self):
         return [request["messages"][-1]["content"] for request in self.requests]
 
     def _handler(api):  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
+        class Answering(Handler):
             def send(self, code=200, body=b"", kind="application/json", length=None, **headers):
                 body = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(code)
@@ -76,7 +63,7 @@ class Api:
                 finally:
                     api.now -= 1
 
-        return Handler
+        return Answering
 
 
 def well(handler, request):

@@ -7,12 +7,12 @@ with Hub() as hub:
 
 import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.loopback import Handler, Loopback
 
-class Hub:
+
+class Hub(Loopback):
     """A Hub with the repositories that `add` gave it. `requests`: (method, path, Range) of what was asked."""
 
     def __init__(self):
@@ -20,12 +20,7 @@ class Hub:
         self.gated = set()
         self.breaks = {}  # path in a repository: bytes that come of each answer before the connection breaks, a list
         self.requests = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.server.daemon_threads = True
-
-    @property
-    def endpoint(self):
-        return f"http://127.0.0.1:{self.server.server_port}"
+        super().__init__(self._handler())
 
     @property
     def environment(self):
@@ -36,14 +31,6 @@ class Hub:
             "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
             "NO_PROXY": "127.0.0.1",
         }
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
 
     def add(self, kind, name, files, gated=False):
         """Add a commit to a repository, `kind` models or datasets; return its hash."""
@@ -58,12 +45,7 @@ class Hub:
         return [span for method, asked, span in self.requests if method == "GET" and asked.endswith(f"/{path}")]
 
     def _handler(hub):  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
+        class Answering(Handler):
             def send(self, code, body=b"", headers=(), length=None):
                 self.send_response(code)
                 for key, value in dict(headers).items():
@@ -160,4 +142,4 @@ class Hub:
                     return self.connection.shutdown(2)
                 return self.send(code, rest, headers)
 
-        return Handler
+        return Answering

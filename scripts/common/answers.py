@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from scripts.common.records import Record
+from scripts.common.errors import GradusError
+from scripts.common.records import Record, read_records
 
 
 @dataclass
@@ -22,6 +24,16 @@ def sample(records: Sequence[Record], max_rows: int) -> list[Record]:
     fair and stable sample.
     """
     return sorted(records, key=lambda record: record.id)[:max_rows]
+
+
+def read_training(path: str | Path) -> list[Record]:
+    """Return the training rows; raise GradusError if there are none."""
+    if rows := list(read_records(path)):
+        return rows
+    raise GradusError(
+        f"{path}: there are no training rows, so there is nothing to learn from. All rows are held out: lower "
+        "split.valid_share, split.test_share and split.unseen_share, correct the splits that the rows name, or add rows"
+    )
 
 
 def make_rows(asked: Sequence[Record], answers: Sequence[Answer]) -> list[dict[str, Any]]:

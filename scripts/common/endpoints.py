@@ -7,11 +7,13 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from scripts.common.errors import GradusError
 
+CACHE = Path(".work/endpoint")  # where replies are kept, one in a file
 RESERVED = ("model", "messages", "stream", "n")  # fields of a request that `request` must not set
 
 

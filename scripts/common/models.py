@@ -130,6 +130,7 @@ class Model:
         return {
             **fields,
             "group": self.group,
+            "weights": self.weights,
             "options": dict(self.options),
             **({"training": vars(self.training)} if self.training else {}),
         }
@@ -193,6 +194,12 @@ def add_contenders(config: dict[str, Any]) -> None:
         suits = not KINDS[kind].tasks or task in KINDS[kind].tasks
         if suits and not known and name not in models:
             models[name] = json.loads(json.dumps(settings))
+
+
+def was_added(config: Config, model: Model) -> bool:
+    """Return whether `contenders: true` adds just this model, so that nobody asked for more of it than can be had."""
+    added = model.name in CONTENDERS and config["models"].get(model.name) == CONTENDERS[model.name]
+    return bool(config["contenders"]) and added
 
 
 def given_files(config: Config) -> Iterator[tuple[list[str | int], str]]:

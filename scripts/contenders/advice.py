@@ -162,6 +162,11 @@ def explain(advice: str, facts: Facts, headline: str) -> tuple[str, str]:
 
 
 def _go_on(best: Contender | None, facts: Facts, headline: str) -> tuple[str, str]:
+    if not facts.contenders:
+        return (
+            "No alternative was asked: all models of this run are trained, or behind an API.",
+            "Train, and see whether it beats anything else; contenders: true adds alternatives that cost little.",
+        )
     if best is None:
         return (
             "No alternative could be measured, since no validation row counts.",

@@ -6,9 +6,10 @@ In: the training rows, the rows of each split. Out: answers and speed of each sp
 from collections import Counter
 from collections.abc import Sequence
 
+from scripts.common.answers import read_training
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import Record, read_records
+from scripts.common.records import Record
 from scripts.contenders.contender import write_answers
 
 
@@ -20,5 +21,5 @@ def find_majority(train: Sequence[Record]) -> str:
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        commonest = find_majority(list(read_records(job.input.train)))
+        commonest = find_majority(read_training(job.input.train))
         write_answers(job, lambda asked: [commonest] * len(asked), 0)

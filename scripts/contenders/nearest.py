@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from scripts.common.answers import sample
+from scripts.common.answers import read_training, sample
 from scripts.common.io import write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import Record, read_records
+from scripts.common.records import Record
 from scripts.contenders.contender import Respond, number_kin, write_answers
 from scripts.contenders.similarity import SIMILARITIES, find_nearest
 from scripts.tasks.table import load_task
@@ -76,7 +76,7 @@ def choose(train: Sequence[Record], by: str, task: Task) -> dict[str, Any]:
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         began = time.monotonic()
-        rows = list(read_records(job.input.train))
+        rows = read_training(job.input.train)
         choice = choose(rows, job.params.by, load_task(job.params.task, job.params.headline))
         respond = fit(rows, choice["similarity"])
         write_answers(job, respond, time.monotonic() - began)

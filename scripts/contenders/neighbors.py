@@ -7,6 +7,7 @@ NEIGHBORS training rows, the nearest first, by BM25 over everything that the mod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from scripts.common.answers import read_training
 from scripts.common.io import write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
@@ -29,5 +30,5 @@ if job := find_job(globals()):
     with logging_to(job.log[0]):
         write_jsonl(
             job.output.neighbors,
-            find_neighbors(list(read_records(job.input.train)), read_records(job.input.records)),
+            find_neighbors(read_training(job.input.train), read_records(job.input.records)),
         )

@@ -1,7 +1,7 @@
 """Answer one split with a model behind an OpenAI-compatible API.
 
 In: the split's records, the chat contract; the key from the environment. Out: one answer per line (id, answer,
-stopped, token counts), and speed, tokens, cost and what the server says of itself.
+stopped, token counts, the file in which it is kept), and speed, tokens, cost and what the server says of itself.
 """
 
 import asyncio
@@ -98,7 +98,8 @@ def answer(
         [Answer(reply.text, reply.finish_reason == "stop", reply.prompt_tokens, reply.tokens) for reply in replies],
     )
     speed = make_speed(rows, seconds)
-    return rows, {
+    kept = [{**row, "kept": endpoint.place(messages).name} for row, messages in zip(rows, wanted, strict=True)]
+    return kept, {
         **speed,
         "tokens_per_s": None if cached else speed["tokens_per_s"],  # kept answers take no time
         "cached": cached,
@@ -119,7 +120,8 @@ if job := find_job(globals()):
         records = sample(list(read_records(job.input.records)), job.params.max_rows)
         contract = read_contract(job.input.contract)
         options = job.params.options
-        shown = read_shots(options["examples"], records, job.input) if "examples" in options else None
+        # all examples: how many tokens the model can take is not known
+        shown = read_shots(options["examples"], records, job.input)[1][0] if "examples" in options else None
         wanted = conversations(contract, records, options.get("system_prompt"), shown)
         settings = job.config["models"][job.wildcards.model]["endpoint"]
         given, speed = answer(settings, records, wanted, job.params.max_tokens)

@@ -7,7 +7,7 @@ of the best, and what each one tried reached by the task's main metric.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scripts.common.answers import Answer, sample
+from scripts.common.answers import Answer, read_training, sample
 from scripts.common.chat import read_contract
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json
@@ -15,10 +15,9 @@ from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.models import every
-from scripts.common.prompts import conversations
 from scripts.common.records import Record, read_records
 from scripts.common.shots import CHOICES, Shots, read_neighbors, shots
-from scripts.evaluate.answer import render_prompts
+from scripts.evaluate.answer import fit_prompts
 from scripts.evaluate.generate import answer_all
 from scripts.evaluate.grammar import find_grammar
 from scripts.tasks.table import load_task
@@ -31,12 +30,13 @@ def choose_examples(
     train: Sequence[Record],
     neighbors: Mapping[str, Sequence[str]],
     examples: Mapping[str, Any],
-    ask: Callable[[Shots], Sequence[Answer]],
+    ask: Callable[[Sequence[Shots]], Sequence[Answer]],
 ) -> dict[str, Any]:
     """Return {count, choose, tried}: the best by the task's main metric; of equally good ones the one with the fewest
     examples, then `fixed`, whose answers are the cheapest.
 
-    `examples`: count and choose, each a value or a list. `ask` answers `records` after the examples that it is given.
+    `examples`: count and choose, each a value or a list. `ask` answers `records` after the examples that it is given,
+    in versions (shots.py).
     Raises GradusError if there are no records to decide by, or too few training rows.
     """
     if not records:
@@ -66,14 +66,14 @@ if job := find_job(globals()):
         contract = read_contract(job.input.contract)
         gguf, grammar = job.input.gguf, find_grammar(options.get("constrained"), job.input)
 
-        def ask(shown: Shots) -> list[Answer]:
-            """Answer the rows after these examples."""
-            asked = conversations(contract, rows, options.get("system_prompt"), shown)
-            prompts = render_prompts(gguf, None if job.params.own_template else contract, asked)
+        def ask(shown: Sequence[Shots]) -> list[Answer]:
+            """Answer the rows after as many of these examples as fit."""
+            own, room = job.params.own_template, settings["max_tokens"]
+            prompts, _ = fit_prompts(gguf, contract, rows, options, own, shown, room)
             return run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, grammar=grammar, **settings)
 
         near = read_neighbors(job.input.neighbors) if job.input.get("neighbors") else {}
-        training = list(read_records(job.input.train))
+        training = read_training(job.input.train)
         write_json(
             job.output.examples,
             choose_examples(

@@ -109,9 +109,11 @@ def compare_values(first: Values, other: Values) -> dict[str, Any]:
             "p": three_digits(mcnemar(lost, won)),
         }
     differences = [b - a for a, b in pairs]
+    # the same difference on every row has no spread, but is one
+    spread = mean_interval(differences) or ((differences[0], differences[0]) if differences[0] else None)
     return {
         **found,
-        "difference_interval": rounded(mean_interval(differences)),
+        "difference_interval": rounded(spread),
         "p": three_digits(sign_flips(differences)),
     }
 
@@ -186,6 +188,7 @@ def compare(
     return {
         "first": first,
         "headline": task.headline,
+        "binary": task.is_binary(task.headline),
         "intervals": {
             model: {split: {metric: found.interval for metric, found in by.items()} for split, by in by_split.items()}
             for model, by_split in table.items()

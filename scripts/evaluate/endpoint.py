@@ -17,14 +17,13 @@ from typing import Any
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient
 
-from scripts.common.endpoints import find_key, is_loopback
+from scripts.common.endpoints import CACHE, find_key, is_loopback
 from scripts.common.errors import GradusError, first_line
 from scripts.common.hashing import sha256_json
 from scripts.common.io import read_json, write_json
 from scripts.common.prompts import Conversation
 
 FOREIGN = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
-CACHE = Path(".work/endpoint")
 FILTERED = "content_filter"  # Azure's code for a prompt that its filter refuses: no answer, but no fault of the request
 LONGEST_WAIT = 120  # seconds that the client waits at most before it tries again
 LONGEST = 300  # characters of a server's message that are quoted

@@ -12,6 +12,20 @@ from scripts.common.errors import GradusError
 CACHE_BYTES = 2**30
 
 
+def first_fitting(path: str, versions: Sequence[Sequence[str]], max_tokens: int) -> list[int]:
+    """Return, of the versions of each prompt, the place of the first that fits, with an answer of `max_tokens`, into
+    the context that the model was trained for; the last place if none does.
+    """
+    decoder = Decoder(path, 1, 1, 1)
+    room = decoder.trained_context - max_tokens
+    places = []
+    for prompts in versions:
+        fits = (place for place, prompt in enumerate(prompts) if len(decoder.tokenize(prompt)) <= room)
+        places.append(next(fits, len(prompts) - 1))
+    decoder.close()
+    return places
+
+
 def answer_all(
     path: str,
     prompts: Sequence[str],
@@ -41,9 +55,8 @@ def answer_all(
         name = names[longest] if names else f"prompt {longest + 1}"
         raise GradusError(
             f"{name}: the prompt has {len(encoded[longest])} tokens; with {max_tokens} for the answer that is "
-            f"more than the {trained} that {path} was trained to look at. Lower evaluate.max_tokens "
-            "or examples.count (`contenders: false` leaves out the model few-shot), shorten the system prompt, or "
-            "leave the row out."
+            f"more than the {trained} that {path} was trained to look at. Lower evaluate.max_tokens, shorten "
+            "the system prompt, or leave the row out."
         )
     together = min(sequences, len(prompts), max(1, CACHE_BYTES // (token_bytes * length)))
     decoder = Decoder(path, threads, together, length)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, bootstrap, permutation_test
 
 RESAMPLES = 9999  # of rows; 999 where each takes a metric over all rows
+AT_ONCE = 2**22  # values of resampled rows that are in memory at a time; the digits do not depend on it
 Floats = NDArray[np.float64]
 
 
@@ -43,11 +44,16 @@ def mcnemar(only_first: int, only_other: int) -> float:
     return float(binomtest(only_other, only_first + only_other).pvalue) if only_first + only_other else 1.0
 
 
+def _batch(n: int) -> int:
+    """Return how many resamples of `n` rows are made at a time."""
+    return max(1, AT_ONCE // n)
+
+
 def sign_flips(differences: Sequence[float]) -> float:
     """Return p of the paired permutation test (Fisher 1935): the probability of a mean difference at least this large
     if each row's sign were random. Of zeros and ones it is McNemar's test.
     """
-    if not np.any(differences):
+    if len(differences) < 2 or not np.any(differences):
         return 1.0
     test = permutation_test(
         (np.asarray(differences, dtype=float),),
@@ -55,6 +61,7 @@ def sign_flips(differences: Sequence[float]) -> float:
         permutation_type="samples",
         vectorized=True,
         n_resamples=RESAMPLES,
+        batch=_batch(len(differences)),
         rng=np.random.default_rng(1),
     )
     return float(test.pvalue)
@@ -71,6 +78,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
         np.mean,
         vectorized=True,
         n_resamples=RESAMPLES,
+        batch=_batch(len(values)),
         method="percentile",
         rng=np.random.default_rng(1),
     ).confidence_interval
@@ -83,8 +91,8 @@ def resampled(n: int, measure: Callable[[Sequence[int]], float]) -> Floats | Non
     """
     if n < 2:
         return None
-    rows = np.random.default_rng(1).integers(0, n, (999, n))
-    return np.array([measure(chosen) for chosen in rows.tolist()])
+    random = np.random.default_rng(1)
+    return np.array([measure(random.integers(0, n, n).tolist()) for _ in range(999)])
 
 
 def percentiles(values: Floats) -> tuple[float, float] | None:

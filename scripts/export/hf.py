@@ -20,6 +20,7 @@ from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.verdict import verdict
 from scripts.export.card import describe_seeds, figures, training_figures, write_card
 from scripts.export.ollama import link
 
@@ -84,7 +85,7 @@ if job := find_job(globals()):
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)
         model_name, about = job.params.model, dict(job.params.about)
-        comparison = read_json(job.input.comparison)
+        metrics, comparison = read_json(job.input.metrics), read_json(job.input.comparison)
         quantization = read_json(job.input.quantization)
         about.update(
             **training_figures([read_json(path) for path in job.input.summaries], read_json(job.input.ledger)),
@@ -92,7 +93,12 @@ if job := find_job(globals()):
             first_name=comparison["first"] if about["first_trained"] else f"{comparison['first']}, which is untuned,",
             seeds_note=describe_seeds(about["seeds"]),
             model=model_name,
-            flips={**quantization["quants"][quantization["served"]], "split": quantization["split"]},
+            flips={
+                **quantization["quants"][quantization["served"]],
+                "split": quantization["split"],
+                "binary": quantization["binary"],
+            },
+            verdict=verdict(job.params.models, metrics, comparison, job.params.splits),
         )
         make_folder(
             job.input.merged,
@@ -101,6 +107,6 @@ if job := find_job(globals()):
             read_contract(job.input.contract),
             job.input.template,
             about,
-            figures(read_json(job.input.metrics), comparison, model_name),
+            figures(metrics, comparison, model_name),
             job.output.folder,
         )

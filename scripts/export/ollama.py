@@ -1,6 +1,7 @@
 """Create the folder for Ollama: the GGUF, its Modelfile, and a README with the commands.
 
-In: the quantized GGUF, the Modelfile, the JSON schema of the answers, if any. Out: a folder with model.gguf (a hard
+In: the quantized GGUF, the Modelfile, the metrics and the comparison of the models, the JSON schema of the answers, if
+any. Out: a folder with model.gguf (a hard
 link if the file system supports it).
 """
 
@@ -11,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.common.io import atomic_path
+from scripts.common.io import atomic_path, read_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.strict_json import read_schema
+from scripts.common.verdict import verdict
 
 README = """# {run}
 
@@ -25,6 +27,8 @@ README = """# {run}
 
 Run both commands in this folder. The first one copies `model.gguf` into Ollama's own store under the name `{run}`; the
 second one asks the model a question.
+
+{verdict}
 
 `Modelfile` sets the template, system prompt, stop token, greedy sampling and a context of the trained length. Ollama
 has its own template language; `{fidelity}` has the check that its template writes the same prompts as in training, byte
@@ -78,6 +82,9 @@ if job := find_job(globals()):
     with logging_to(job.log[0]):
         about = job.params.about
         schema = read_schema(job.input.schema) if job.input.get("schema") else None
-        readme = README.format(**about) + (SCHEMA if schema else "")
+        said = verdict(
+            job.params.models, read_json(job.input.metrics), read_json(job.input.comparison), job.params.splits
+        )
+        readme = README.format(**about, verdict=said) + (SCHEMA if schema else "")
         example = request(about["run"], schema) if schema else None
         make_folder(job.input.gguf, job.input.modelfile, readme, job.output.folder, example)

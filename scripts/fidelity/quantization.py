@@ -14,7 +14,7 @@ from scripts.tasks.table import load_task
 
 
 def flips(reference: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
-    """Return n, the metric of both, and how many answers changed from right to wrong and from wrong to right."""
+    """Return n, the metric of both, and how many answers became worse (of zeros and ones: wrong) and better."""
     before = {row["id"]: row[metric] for row in reference if metric in row}
     pairs = [(before[row["id"]], row[metric]) for row in other if metric in row]
     n = len(pairs)
@@ -23,8 +23,8 @@ def flips(reference: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, A
         "bf16_value": round(sum(a for a, _ in pairs) / n, 6) if n else None,
         "value": round(sum(b for _, b in pairs) / n, 6) if n else None,
         "delta": round(sum(b - a for a, b in pairs) / n, 6) if n else None,
-        "right_to_wrong": sum(a == 1 and b < 1 for a, b in pairs),
-        "wrong_to_right": sum(a < 1 and b == 1 for a, b in pairs),
+        "worse": sum(b < a for a, b in pairs),
+        "better": sum(b > a for a, b in pairs),
         "stopped": round(sum(row["stopped"] for row in other) / len(other), 6) if other else None,
     }
 
@@ -34,6 +34,7 @@ def side_by_side(
     grades: Mapping[str, Sequence[Mapping[str, Any]]],
     served: str,
     metric: str,
+    binary: bool,
     split: str,
 ) -> dict[str, Any]:
     """Return the gates' values of the served quant, and for each quant of `losses` its losses and flips."""
@@ -49,6 +50,7 @@ def side_by_side(
         "skipped": f"no row of {split} was asked",
         "served": served,
         "metric": metric,
+        "binary": binary,
         "split": split,
         "quants": table,
     }
@@ -56,14 +58,15 @@ def side_by_side(
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        quants = job.params.quants
+        quants, task = job.params.quants, load_task(job.params.task, job.params.headline)
         write_json(
             job.output.facts,
             side_by_side(
                 dict(zip(quants, map(read_json, job.input.losses), strict=True)),
                 dict(zip(quants, (list(read_jsonl(path)) for path in job.input.grades), strict=True)),
                 job.params.served,
-                load_task(job.params.task, job.params.headline).headline,
+                task.headline,
+                task.is_binary(task.headline),
                 job.params.split,
             ),
         )

@@ -15,7 +15,8 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.plots import COLORS, level_colors, save
 from scripts.common.records import SPLITS
-from scripts.report.layout import Metrics, Models, asked_splits, in_order, quant_label, row_count
+from scripts.common.verdict import Metrics, Models, asked_splits, row_count
+from scripts.report.layout import in_order, quant_label
 
 Training = tuple[str, str]  # arm, seed
 FEW = 4  # trainings; of more, only the smoothed loss is drawn

@@ -1,10 +1,9 @@
-"""What the report's sections, its figures and the printed tables share: groups of models, names, splits with rows."""
+"""What the report's sections, its figures and the printed tables share: groups of models, and names."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-Models = Sequence[Mapping[str, Any]]  # each what Model.describe() in scripts/common/models.py returns
-Metrics = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]  # metrics.json
+from scripts.common.verdict import Models
 
 
 def in_groups(rows: Iterable[Mapping[str, Any]], models: Models) -> list[dict[str, Any]]:
@@ -24,15 +23,14 @@ def in_order(models: Models) -> list[Mapping[str, Any]]:
 
     def same(model: Mapping[str, Any]) -> Any:
         options = {name: value for name, value in model["options"].items() if name != "constrained"}
-        return model["kind"], model.get("training"), model["merged_into"], options, model["group"]
+        return model["weights"], options, model["group"]
 
-    free = [model for model in models if "constrained" not in model["options"]]
-    placed: list[Mapping[str, Any]] = []
-    for model in free:
-        placed.append(model)
-        placed += [other for other in models if "constrained" in other["options"] and same(other) == same(model)]
-    alone = [model for model in models if model["name"] not in {other["name"] for other in placed}]
-    return [*placed, *alone]
+    placed: dict[str, Mapping[str, Any]] = {}
+    for model in (each for each in models if "constrained" not in each["options"]):
+        alike = (each for each in models if "constrained" in each["options"] and same(each) == same(model))
+        for each in (model, *alike):
+            placed.setdefault(each["name"], each)
+    return list({**placed, **{each["name"]: each for each in models}}.values())
 
 
 WHAT = {
@@ -70,16 +68,6 @@ def shown_models(comparison: Mapping[str, Any]) -> list[str]:
     served = comparison["served"]
     names = [comparison["first"], served["model"], served["strongest"]]
     return list(dict.fromkeys(name for name in names if name))
-
-
-def row_count(values: Mapping[str, Mapping[str, Any]]) -> int:
-    """Return how many rows of a split were asked, given its metrics: {metric: {value, n}}."""
-    return max((metric["n"] for metric in values.values()), default=0)
-
-
-def asked_splits(metrics: Metrics, splits: Sequence[str]) -> list[str]:
-    """Return those of `splits` of which any row was asked."""
-    return [split for split in splits if any(row_count(values.get(split, {})) for values in metrics.values())]
 
 
 def quant_label(quant: str) -> str:

@@ -17,8 +17,8 @@ from scripts.common.html import general, interval, percent, points
 from scripts.common.io import read_json
 from scripts.common.models import resolve
 from scripts.common.records import SPLITS
-from scripts.report.layout import Models, asked_splits, in_order, quant_label, row_count, what_is
-from scripts.report.verdict import first_lines
+from scripts.common.verdict import Models, asked_splits, first_lines, row_count
+from scripts.report.layout import in_order, quant_label, what_is
 
 
 def quality(run: Path, models: Models) -> list[str]:
@@ -89,9 +89,11 @@ def speed(run: Path) -> list[str]:
             tokens = f", {s['tokens']} tokens" if s["tokens"] is not None else ""
             pace = f", {s['tokens_per_s']} tokens/s" if s["tokens_per_s"] is not None else ""
             cost = f", cost {s['cost']}" if s.get("cost") is not None else ""
+            fewer = s.get("examples", {}).get("rows_with_fewer", 0)
+            shown = f", {fewer} of them after fewer than {s['examples']['count']} examples" if fewer else ""
             lines.append(
                 f"- answering {path.parts[-3]} ({path.parts[-2]}) {split}: {s['rows']} answers{tokens} in "
-                f"{s['seconds']} s ({s['seconds'] / s['rows']:.3f} s a row){pace}{cost}"
+                f"{s['seconds']} s ({s['seconds'] / s['rows']:.3f} s a row){pace}{cost}{shown}"
             )
     return lines
 
@@ -137,13 +139,14 @@ def quants(model: str, measured: Mapping[str, Any], speeds: Mapping[str, Any]) -
     """Return the table of a model's quants."""
     headline = f"{measured['metric']}, {measured['split']} ({measured['quants'][measured['served']]['n']})"
     columns = [f"quant of {model}", "MB", "bits a weight", "perplexity", "mean KL", "same first choice", headline]
-    columns += ["right → wrong", "wrong → right", "stopped", "prompt tokens/s", "answer tokens/s"]
+    columns += ["right → wrong", "wrong → right"] if measured["binary"] else ["rows worse", "rows better"]
+    columns += ["stopped", "prompt tokens/s", "answer tokens/s"]
     lines = [f"| {' | '.join(columns)} |", "|---|" + "--:|" * 11]
     for quant, q in measured["quants"].items():
         cells = [
             quant_label(quant) + (" (served)" if quant == measured["served"] else ""),
             *(f"{q['bytes'] / 1e6:.0f}", str(q["bits_per_weight"]), f"{q['perplexity']:.4f}", f"{q['mean_kl']:.5f}"),
-            *(percent(q["top1_agreement"]), percent(q["value"]), str(q["right_to_wrong"]), str(q["wrong_to_right"])),
+            *(percent(q["top1_agreement"]), percent(q["value"]), str(q["worse"]), str(q["better"])),
             *(percent(q["stopped"]), *(f"{value:.0f}" for value in speeds[quant].values())),
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -17,7 +17,7 @@ from scripts.report.layout import shown_models
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
-from scripts.report.sections.speed import answering, apis, sizes
+from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
 from scripts.report.sections.training import arms, training
 
 ONE = ("ingest", "split", "score", "audit", "advice", "validity", "fidelity", "speed", "metrics", "comparison")
@@ -81,6 +81,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "figures": files["figures"],
         "lead": lead(models, metrics, comparison, files["advice"], splits),
         "models": side_by_side(models, metrics, comparison, details, files["chosen"], files["score"], splits, levels),
+        "fewer_examples": fewer_examples(speeds),
         "data": went_in(files["converted"], files["ingest"], files["audit"], files["split"], config["data"]["package"]),
         "base": {**files["base"], "license": config["base_model"]["license"]},
         "system_prompt": files["contract"]["system_prompt"],
@@ -101,6 +102,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "examples": {
             "split": splits[0],
             "headline": comparison["headline"],
+            "binary": comparison["binary"],
             "count": len(shown),
             "rows": shown,
         },

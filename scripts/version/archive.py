@@ -1,7 +1,8 @@
 """Pack a tar archive that a reviewer can unpack and rerun offline.
 
-In: the sources, the lock files, the raw data, the run's manifest and resolved config, DVC's pointers; wheels if
-requested. Out: the tar, with fixed dates, owners and order: the same content gives the same bytes.
+In: the sources, the lock files, the raw data, the run's manifest and resolved config, DVC's pointers, the answers of
+models behind an API; wheels if requested. Out: the tar, with fixed dates, owners and order: the same content gives the
+same bytes.
 """
 
 import io
@@ -12,8 +13,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from scripts.common.endpoints import CACHE
 from scripts.common.errors import GradusError
-from scripts.common.io import atomic_path
+from scripts.common.io import atomic_path, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.project import source_files
@@ -66,8 +68,22 @@ def build_wheels(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.whl"))
 
 
-def pack(run: str, given: Iterable[str], wheels: bool, output: str | Path) -> None:
-    """Write the tar archive. `given`: fetched sources and the user's files, relative to this folder."""
+def kept_replies(asked: Iterable[str | Path]) -> list[Path]:
+    """Return the files in which the answers of models behind an API are kept, so that nobody pays for them again.
+    Answers of other runs are not among them. `asked`: the answers files of these models.
+    """
+    places = sorted({CACHE / row["kept"] for path in asked for row in read_jsonl(path)})
+    there = [place for place in places if place.is_file()]
+    if len(there) < len(places):
+        told = f"{len(places) - len(there)} of {len(places)} answers of models behind an API are not in {CACHE}"
+        print(f"Gradus: {told}; whoever unpacks the archive will have to ask for them again", file=sys.stderr)
+    return there
+
+
+def pack(run: str, given: Iterable[str], asked: Iterable[str | Path], wheels: bool, output: str | Path) -> None:
+    """Write the tar archive. `given`: fetched sources and the user's files, relative to this folder; `asked`: the
+    answers files of models behind an API.
+    """
     root = f"gradus-{run}"
     kept = Path("archive") / run  # not in results/: Snakemake would treat it as the run itself
     outside = [path for path in given if Path(path).is_absolute() or ".." in Path(path).parts]
@@ -77,6 +93,7 @@ def pack(run: str, given: Iterable[str], wheels: bool, output: str | Path) -> No
         )
     places = [Path(name) for name in [*ALSO, "docs", ".dvc/config"] if Path(name).exists()]
     places += [*source_files(), *map(Path, given), *Path("results").glob("*.dvc"), *Path("data/raw").glob("*.dvc")]
+    places += kept_replies(asked)
     with atomic_path(output) as part, tempfile.TemporaryDirectory() as scratch, tarfile.open(part, "w") as archive:
         readme = README.format(run=run, folder=kept.as_posix(), wheels=" WHEELS=wheels" if wheels else "")
         add(archive, f"{root}/ARCHIVE.txt", readme.encode())
@@ -90,4 +107,4 @@ def pack(run: str, given: Iterable[str], wheels: bool, output: str | Path) -> No
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        pack(job.params.run, job.params.given, job.params.wheels, job.output.archive)
+        pack(job.params.run, job.params.given, job.input.asked, job.params.wheels, job.output.archive)

@@ -9,7 +9,7 @@ CHECKS = {"check_merge", "check_gguf", "check_template", "check_stopping", "chec
 MEASURED = {"quant_loss", "quantization", "speed", "gate", "fidelity"}
 SUMMED_UP = {"compare", "validity", "figures", "report"}
 RECORDED = {"manifest", "crate", "all"}
-ANSWERED = {"answer", "grade", "quantization", "gate", "fidelity", "check_stopping", "check_serving", "hf"}
+ANSWERED = {"answer", "grade", "quantization", "gate", "fidelity", "check_stopping", "check_serving", "ollama", "hf"}
 DATA = {
     "ingest",
     "mask",
@@ -48,7 +48,7 @@ MODELS = "{base: {}, tuned: {trained: {arm: curriculum, seed: 1}}, other: {train
 TABLE = [
     ("a script: report.py", replace("scripts/report/report.py", '"""', '"""X '), {"report", *RECORDED}),
     ("a script: grade.py", replace("scripts/evaluate/grade.py", '"""', '"""X '),
-     {"grade", "advise", "quantization", "gate", "fidelity", "hf", *SUMMED_UP, *RECORDED}),
+     {"grade", "advise", "quantization", "gate", "fidelity", "ollama", "hf", *SUMMED_UP, *RECORDED}),
     ("a shared module: modelfile_parser.py", replace("scripts/common/modelfile_parser.py", '"""', '"""X '),
      {"modelfile", "ollama", "check_template", "gate", "fidelity", "report", *RECORDED}),
     ("Go is installed", replace("rules/fidelity.smk", 'go=shutil.which("go") is not None', 'go="another answer"'),
@@ -67,7 +67,7 @@ TABLE = [
         {*TRAINED, "phase", *SUMMED_UP, *RECORDED} - {"speed", "quant_loss", "quantization", "modelfile", "check_serving", "check_template"},
     ),
     ("a metric: tasks/aws.py", replace("scripts/tasks/aws.py", '"""', '"""X '),
-     {"grade", "advise", "quantization", "gate", "fidelity", "hf", *SUMMED_UP, *RECORDED}),
+     {"grade", "advise", "quantization", "gate", "fidelity", "ollama", "hf", *SUMMED_UP, *RECORDED}),
     ("a config key that this run does not use: data.license", replace("tiny.yaml", "task: command", "task: command\n  license: MIT"), RECORDED),
     ("a converter that this run does not use: usaddress.py", replace("scripts/data/converters/usaddress.py", '"""', '"""X '), set()),
     ("a config key of what is done with a finished run: hub.private", replace("tiny.yaml", "run: tiny", "run: tiny\nhub: {private: false}"), set()),

@@ -146,6 +146,7 @@ def test_intervals_are_wilson_intervals(right, n):
         ),
         (facts([], 50), "There are only 50 training rows", "then run again."),
         (facts([("base", "base", 0, 0)]), "no validation row counts", "split.valid_share"),
+        (facts([]), "all models of this run are trained, or behind an API", "contenders: true"),
         (
             facts([("linear", "linear", 30, 60), ("base", "base", 0, 60)], constant=0.2),
             "No alternative is enough: the best, linear, reaches accuracy 50.0 %",

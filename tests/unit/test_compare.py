@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from scripts.common.records import Record
+from scripts.common.verdict import judge
 from scripts.evaluate.compare import compare, compare_values, read_values, values_of, values_over_all
 from scripts.evaluate.statistics import holm, mcnemar, mean_interval, paired_shares, sign_flips, wilson
 from scripts.evaluate.validity import judged
@@ -65,10 +66,24 @@ def test_pairs_of_shares_have_an_interval_of_their_difference():
     assert compare_values(graded(first), graded(first))["p"] == 1
 
 
-def test_the_same_rows_give_the_same_digits():
-    values = list(np.random.default_rng(0).uniform(0, 1, 60))
-    assert mean_interval(values) == mean_interval(values)
-    assert sign_flips([value - 0.4 for value in values]) == sign_flips([value - 0.4 for value in values])
+def test_the_same_difference_on_every_row_is_one():
+    found = compare_values(graded([0.25, 0.5, 0] * 4), graded([0.5, 0.75, 0.25] * 4))
+    assert (found["difference"], found["difference_interval"]) == (0.25, [0.25, 0.25])
+    assert judge(found) == "better"
+    found = compare_values(graded([0.5]), graded([0.25]))
+    assert judge(found) == "even"  # one row shows nothing
+    assert compare_values(graded([0.5] * 9), graded([0.5] * 9))["difference_interval"] is None
+
+
+def test_the_same_rows_give_the_same_digits_however_many_resamples_are_made_at_once(monkeypatch):
+    values = list(np.random.default_rng(0).uniform(0, 1, 61))
+    wanted = (mean_interval(values), sign_flips([value - 0.4 for value in values]))
+    assert 0.01 < wanted[1] < 0.99
+    mean, at_once = np.mean, []
+    monkeypatch.setattr(np, "mean", lambda rows, axis: at_once.append(rows.size) or mean(rows, axis=axis))
+    monkeypatch.setattr("scripts.evaluate.statistics.AT_ONCE", 61 * 1000)
+    assert (mean_interval(values), sign_flips([value - 0.4 for value in values])) == wanted
+    assert max(at_once) == 61 * 1000
 
 
 def agreement(records, answers):

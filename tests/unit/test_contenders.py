@@ -1,5 +1,6 @@
 """The contenders that need no model, and the training rows that are shown as examples."""
 
+import runpy
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from scripts.common.errors import GradusError
 from scripts.common.io import read_json, read_jsonl, write_jsonl
 from scripts.common.prompts import conversations
 from scripts.common.records import Record
-from scripts.common.shots import choose_fixed, read_shots, shots
+from scripts.common.shots import choose_fixed, count_fewer, read_shots, shots
 from scripts.contenders import linear, nearest
 from scripts.contenders.contender import number_kin, write_answers
 from scripts.contenders.majority import find_majority
@@ -159,8 +160,8 @@ def test_examples_come_before_the_conversation_of_the_row_and_the_nearest_last(c
     row = Record("and the last?", "x", "qa", context=earlier)
     near = {row.id: [ANIMALS[0].id, ANIMALS[1].id, ANIMALS[2].id]}
     shown = shots([row], ANIMALS, near, 2, "nearest")
-    assert shown == {row.id: [ANIMALS[1], ANIMALS[0]]}
-    (asked,) = conversations(contract, [row], shots=shown)
+    assert shown == [{row.id: [ANIMALS[1], ANIMALS[0]]}, {row.id: [ANIMALS[0]]}, {row.id: []}]
+    (asked,) = conversations(contract, [row], shots=shown[0])
     said = [ANIMALS[1].prompt, ANIMALS[1].response, ANIMALS[0].prompt, ANIMALS[0].response, "hello", "hi", row.prompt]
     assert [turn["content"] for turn in asked] == [contract.system_prompt, *said]
     assert [turn["role"] for turn in asked[1:]] == [*["user", "assistant"] * 3, "user"]
@@ -172,6 +173,35 @@ def test_more_examples_than_training_rows_are_refused(choose):
         shots(ANIMALS[3:4], ANIMALS[:3], {ANIMALS[3].id: [row.id for row in ANIMALS[:3]]}, 4, choose)
 
 
+@pytest.mark.parametrize("choose", ["fixed", "nearest"])
+def test_a_contender_that_nobody_asked_for_takes_what_there_is(choose):
+    key = ANIMALS[3].id
+    shown = shots(ANIMALS[3:4], ANIMALS[:3], {key: [row.id for row in ANIMALS[:3]]}, 4, choose, at_most=True)
+    assert [len(version[key]) for version in shown] == [3, 2, 1, 0]
+    assert count_fewer(4, [3, 3]) == {"count": 4, "rows_with_fewer": 2, "fewest": 3}
+    assert count_fewer(4, [])["rows_with_fewer"] == 0
+
+
+@pytest.mark.parametrize("name", ["majority", "linear", "nearest", "neighbors"])
+def test_without_training_rows_contenders_say_so(name, tmp_path, capsys):
+    write_jsonl(tmp_path / "none.jsonl", [])
+    write_jsonl(tmp_path / "asked.jsonl", [row.to_json() for row in ANIMALS])
+    asked = str(tmp_path / "asked.jsonl")
+    params = {"max_rows": [9], "by": "row", "task": "classify", "headline": None}
+    job = SimpleNamespace(
+        input=SimpleNamespace(train=str(tmp_path / "none.jsonl"), records=asked if name == "neighbors" else [asked]),
+        output=SimpleNamespace(**dict.fromkeys(("answers", "speed"), [str(tmp_path / "x")])),
+        params=SimpleNamespace(**params),
+        log=[str(tmp_path / "log")],
+    )
+    job.output.choice = job.output.neighbors = str(tmp_path / "y")
+    with pytest.raises(SystemExit):
+        runpy.run_path(f"scripts/contenders/{name}.py", {"snakemake": job})
+    said = capsys.readouterr().err
+    assert "none.jsonl: there are no training rows, so there is nothing to learn from" in said
+    assert "bug" not in said
+
+
 def test_examples_are_those_that_the_validation_rows_chose(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", [row.to_json() for row in ANIMALS])
     write_jsonl(tmp_path / "near.jsonl", [{"id": "q", "neighbors": [row.id for row in ANIMALS[:16]]}])
@@ -179,8 +209,13 @@ def test_examples_are_those_that_the_validation_rows_chose(tmp_path):
     files = {"train": tmp_path / "train.jsonl", "neighbors": tmp_path / "near.jsonl"}
     asked = [Record("?", "x", "qa", id="q")]
     options = {"count": [2, 4], "choose": ["fixed", "nearest"]}
-    assert read_shots(options, asked, {**files, "chosen": tmp_path / "chosen.json"}) == {"q": ANIMALS[:2][::-1]}
-    assert len(read_shots({"count": 4, "choose": "fixed"}, asked, {"train": files["train"]})["q"]) == 4
+    count, shown = read_shots(options, asked, {**files, "chosen": tmp_path / "chosen.json"})
+    assert (count, shown[0]) == (2, {"q": ANIMALS[:2][::-1]})
+    _, shown = read_shots({"count": 4, "choose": "fixed"}, asked, {"train": files["train"]})
+    assert [version["q"] for version in shown] == [choose_fixed(ANIMALS, number) for number in (4, 3, 2, 1, 0)]
+    write_jsonl(files["train"], [])
+    with pytest.raises(GradusError, match="there are no training rows"):
+        read_shots({"count": 4, "choose": "fixed"}, asked, files, at_most=True)
 
 
 def test_validation_rows_decide_about_examples():
@@ -188,7 +223,7 @@ def test_validation_rows_decide_about_examples():
 
     def ask(shown):
         """Right if the examples are the nearest ones, however many."""
-        found = shown[rows[0].id][-1] is ANIMALS[4]
+        found = shown[0][rows[0].id][-1] is ANIMALS[4]
         return [Answer(row.response if found else "?", True, 0, 0) for row in rows]
 
     lists = {"count": [8, 1], "choose": ["nearest", "fixed"]}

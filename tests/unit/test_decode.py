@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gguf
@@ -12,7 +13,9 @@ from scripts.common.errors import GradusError
 from scripts.common.io import write_jsonl
 from scripts.common.isolate import run_isolated
 from scripts.common.records import Record
+from scripts.common.shots import shots
 from scripts.common.strict_json import check_schema
+from scripts.evaluate.answer import fit_prompts, render_prompts
 from scripts.evaluate.grammar import find_grammar, from_file, from_labels, from_schema
 from tests.unit.conftest import CHATML
 
@@ -30,7 +33,7 @@ SCHEMA = {
 }
 
 
-def write_model(path, seed=20):
+def write_model(path, seed=20, template=CHATML, bos=None):
     """Write a llama of one layer in fp32, whose weights are large enough that one token leads clearly."""
     from tokenizers.pre_tokenizers import ByteLevel
 
@@ -42,7 +45,10 @@ def write_model(path, seed=20):
     writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * 256)
     writer.add_token_merges(["a a"])  # llama.cpp wants the list
     writer.add_eos_token_id(2)
-    writer.add_chat_template(CHATML)
+    writer.add_chat_template(template)
+    if bos is not None:
+        writer.add_bos_token_id(0)
+        writer.add_add_bos_token(bos)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(1)
@@ -128,6 +134,57 @@ def test_the_cache_limits_how_many_are_decoded_together(model):
 def test_a_prompt_without_room_for_its_answer_is_named(model):
     with pytest.raises(GradusError, match=r"rows.csv:7: the prompt has 999 tokens; with 60 for .* more than the 1024"):
         run_isolated("decoding", answers, model, 2, prompts=["a", "b" * 999], names=["rows.csv:3", "rows.csv:7"])
+
+
+@pytest.fixture
+def records():
+    return [Record("b" * number, "x", "qa", id=str(number)) for number in (10, 700, 900)]
+
+
+def test_a_prompt_gets_as_many_examples_as_fit_with_the_answer(model, contract, records):
+    """A token is a byte. The context has 1,024."""
+    train = [Record("b" * 100, "b" * (10 * n), "qa", id=f"t{n}") for n in range(5)]
+    near = {record.id: [row.id for row in train] for record in records}
+    contract = replace(contract, system_prompt="")
+    for choose in ("nearest", "fixed"):
+        shown = shots(records, train, near, 4, choose)
+        prompts, numbers = fit_prompts(model, contract, records, {}, True, shown, 60)
+        assert numbers[0] == 4 > numbers[1] > numbers[2] == 0
+        assert max(map(len, prompts[:2])) < 1024
+        kept = shown[0][records[1].id]
+        kept = kept[4 - numbers[1] :] if choose == "nearest" else kept[: numbers[1]]
+        assert all(f"user\n{row.prompt}<" in prompts[1] for row in kept)
+        assert [f"assistant\n{row.response}<" in prompts[1] for row in kept] == [True] * numbers[1]
+    alone, numbers = fit_prompts(model, contract, records, {}, True, [], 60)
+    assert numbers == [0, 0, 0] and alone[2] == prompts[2]
+    with pytest.raises(GradusError, match="900: the prompt has .* tokens; with 400 for the answer"):
+        run_isolated("decoding", answers, model, 2, prompts=prompts, max_tokens=400, names=["10", "700", "900"])
+
+
+REFUSES = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
+
+
+def test_the_template_of_an_own_gguf_that_refuses_a_conversation_is_named_with_a_way_out(tmp_path, contract, records):
+    path = tmp_path / "own.gguf"
+    write_model(path, template=REFUSES)
+    with pytest.raises(GradusError) as error:
+        fit_prompts(path, contract, records, {}, True, [], 60)
+    for part in ("own.gguf: ", "the roles system, user: no system", 'system_prompt: ""'):
+        assert part in str(error.value)
+    assert fit_prompts(path, contract, records, {"system_prompt": ""}, True, [], 60)[0] == ["", "", ""]
+    write_model(path, template="{% for %}")
+    with pytest.raises(GradusError, match="own.gguf: its chat template fails"):
+        fit_prompts(path, contract, records, {}, True, [], 60)
+
+
+@pytest.mark.parametrize("template", ["{{ messages[0].content }}", "{{ bos_token }}x"])
+def test_an_own_gguf_gets_the_bos_token_that_its_vocabulary_wants_once(tmp_path, template):
+    asked = [[{"role": "user", "content": "hi"}]]
+    for wanted in (True, False):
+        write_model(tmp_path / "own.gguf", template=template, bos=wanted)
+        (prompt,) = render_prompts(tmp_path / "own.gguf", None, asked)
+        assert prompt.count("<|endoftext|>") == (1 if wanted or "bos" in template else 0)
+        assert prompt.removeprefix("<|endoftext|>") in ("hi", "x")
 
 
 def test_labels_constrain_answers(model, tmp_path):

@@ -14,16 +14,17 @@ from email.utils import formatdate
 import openai._base_client
 import pytest
 
-from scripts.common.endpoints import check_endpoint, is_loopback
+from scripts.common.endpoints import CACHE, check_endpoint, is_loopback
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
+from scripts.common.io import write_jsonl
 from scripts.common.logs import logging_to
 from scripts.common.prompts import conversations
 from scripts.common.records import Record
 from scripts.config.check import check_config
 from scripts.config.reading import read_config
 from scripts.evaluate.ask_endpoint import answer, find_cost, make_parameters
-from scripts.evaluate.endpoint import CACHE
+from scripts.version.archive import kept_replies
 from tests.api import Api, completion, status, well
 
 KEY = "canary-8d2f61"
@@ -100,6 +101,7 @@ def test_answers_are_in_the_order_of_the_rows_whichever_comes_first(server, ask)
     server.plan = [late]
     rows, speed = ask(9)
     assert [row["text"] for row in rows] == [f"Q{n}" for n in range(9)]
+    assert rows[0].pop("kept") in {path.name for path in kept()}
     assert rows[0] == {"id": "0000", "text": "Q0", "stopped": True, "prompt_tokens": 10, "tokens": 2}
     assert 1 < server.most <= SETTINGS["concurrency"]
     assert (speed["rows"], speed["prompt_tokens"], speed["tokens"], speed["cached"]) == (9, 90, 18, 0)
@@ -123,6 +125,21 @@ def test_a_rerun_asks_nothing_twice(server, ask):
     ask(1, request={"top_k": 1})  # another request
     ask(1, model="other")
     assert len(server.requests) == 8
+
+
+def test_the_archive_has_the_answers_of_this_run_alone(server, ask, tmp_path, capsys):
+    """They may be paid for, and those of other runs are nobody's business."""
+    ask(2, model="other")
+    before = set(kept())
+    rows, _ = ask()
+    write_jsonl("test.answers.jsonl", rows)
+    capsys.readouterr()
+    packed = kept_replies(["test.answers.jsonl", "test.answers.jsonl"])
+    assert len(packed) == 4 and set(packed) == set(kept()) - before
+    assert capsys.readouterr().err == ""
+    packed[0].unlink()
+    assert kept_replies(["test.answers.jsonl"]) == packed[1:]
+    assert "1 of 4 answers of models behind an API are not in .work/endpoint" in capsys.readouterr().err
 
 
 def test_the_same_conversation_is_asked_once(server, contract):
@@ -297,7 +314,8 @@ def test_a_server_that_reports_little(server, ask):
     half_a_letter = {"message": {"content": "\ud83d"}, "finish_reason": "stop"}
     server.plan = [body({"choices": [cut]}), body({"choices": [half_a_letter], "usage": None})]
     rows, speed = ask(2, concurrency=1, price={"input": 1, "output": 1})
-    assert rows[0] == {"id": "0000", "text": "", "stopped": False, "prompt_tokens": None, "tokens": None}
+    assert (rows[0]["text"], rows[0]["stopped"]) == ("", False)
+    assert (rows[0]["prompt_tokens"], rows[0]["tokens"]) == (None, None)
     assert rows[1]["text"] == "?"
     assert (speed["tokens"], speed["tokens_per_s"], speed["cost"]) == (None, None, None)
     assert speed["server"]["reported_models"] == []

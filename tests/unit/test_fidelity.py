@@ -108,13 +108,16 @@ def test_flips_are_counted_both_ways():
     before = [{"id": n, "exact": mark, "stopped": 1.0} for n, mark in enumerate([1, 1, 0, 0, 1])]
     after = [{"id": n, "exact": mark, "stopped": 0.0 if n else 1.0} for n, mark in enumerate([0, 1, 1, 0, 0])]
     found = flips(before, after, "exact")
-    assert (found["right_to_wrong"], found["wrong_to_right"], found["n"]) == (2, 1, 5)
+    assert (found["worse"], found["better"], found["n"]) == (2, 1, 5)
     assert found["delta"] == pytest.approx(-0.2)
     assert found["stopped"] == pytest.approx(0.2)
+    graded = flips([{**row, "exact": 0.5} for row in before], [{**row, "exact": 0.4} for row in after], "exact")
+    assert (graded["worse"], graded["better"]) == (5, 0)
     loss = {"mean_kl": 0.01, "top1_agreement": 0.99}
-    table = side_by_side({"bf16": loss, "Q8_0": loss}, {"bf16": before, "Q8_0": after}, "Q8_0", "exact", "test")
+    table = side_by_side({"bf16": loss, "Q8_0": loss}, {"bf16": before, "Q8_0": after}, "Q8_0", "exact", True, "test")
     assert table["values"] == {"quant.mean_kl": 0.01, "quant.top1_agreement": 0.99, "quant.task_drop": 0.2}
-    assert side_by_side({"bf16": loss}, {"bf16": []}, "bf16", "exact", "test")["values"]["quant.task_drop"] is None
+    empty = side_by_side({"bf16": loss}, {"bf16": []}, "bf16", "exact", True, "test")
+    assert empty["values"]["quant.task_drop"] is None
 
 
 def test_the_least_share_of_a_trained_model_that_stops_counts(tmp_path):

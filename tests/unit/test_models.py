@@ -1,5 +1,7 @@
 """Models are data: what `models` in the config stands for."""
 
+import json
+
 import pytest
 
 from scripts.common.errors import GradusError
@@ -15,7 +17,10 @@ from scripts.common.models import (
     seeds_of,
     served,
     trainings,
+    was_added,
 )
+from scripts.config.check import check_config
+from scripts.config.reading import read_config
 
 ENTRIES = {
     "base": {},
@@ -78,6 +83,25 @@ def test_models_of_the_same_weights_share_them_and_their_checks():
 def test_pairs_that_differ_in_the_merge_alone_are_found():
     pairs = merge_pairs(list(resolve(ENTRIES).values()))
     assert [(one.name, other.name) for one, other in pairs] == [("tuned", "tuned-nf4")]
+
+
+def test_a_model_that_contenders_adds_is_not_one_of_the_user_s_own(tmp_path):
+    def added(more):
+        rows = {"run": "mine", "base_model": "smollm2-135m", "data": {"files": ["rows.jsonl"]}, **more}
+        (tmp_path / "config.json").write_text(json.dumps(rows))
+        config = check_config(read_config(tmp_path / "config.json"), [str(tmp_path / "config.json")])
+        models = resolve(config["models"])
+        return {name for name, model in models.items() if was_added(config, model)}, config
+
+    names, config = added({})
+    assert names == {"few-shot", "nearest"}
+    again, _ = added({key: config[key] for key in ("contenders", "models")})
+    assert again == names  # so a run from its resolved config is the same run
+    trained = {"tuned": {"trained": {"arm": "curriculum", "seed": 1}}}
+    own = {"few-shot": {"examples": {"count": 8, "choose": "nearest"}}}
+    assert added({"models": {**trained, **own}})[0] == {"nearest"}
+    default = {"few-shot": {"examples": {"count": 4, "choose": "nearest"}}}
+    assert added({"contenders": False, "models": {**trained, **default}})[0] == set()
 
 
 def test_two_models_of_one_name_are_refused():

@@ -9,16 +9,16 @@ from jinja2 import Environment, meta
 
 from scripts.common.html import write_page
 from scripts.common.models import resolve
+from scripts.common.verdict import afterwards, asked_splits, decide, first_lines, judge, verdict
 from scripts.export.card import describe_seeds, figures, training_figures, write_card
 from scripts.report.figures import draw_loss, draw_metrics, lines_of
-from scripts.report.layout import asked_splits, in_groups, shown_models
+from scripts.report.layout import in_groups, in_order, shown_models
 from scripts.report.measured import quality
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import fallbacks, gates, stopping
-from scripts.report.sections.speed import answering, apis, sizes
+from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
 from scripts.report.sections.training import arms, training
-from scripts.report.verdict import afterwards, decide, first_lines, judge
 
 SPLITS = ["test", "eval-hard", "eval-unseen"]
 LEVELS = ["low", "high"]
@@ -71,6 +71,7 @@ def comparison_of(models, empty=("eval-unseen",), strongest=None, pairs=None):
     return {
         "first": "base",
         "headline": "exact",
+        "binary": True,
         "intervals": {n: {s: {"exact": None if s in empty else [0.1, 0.6]} for s in SPLITS} for n in names},
         "models": table(name for name in names if name != "base"),
         "served": {
@@ -223,6 +224,13 @@ def test_a_loss_is_said_first_and_with_what_to_do():
     )
 
 
+def test_the_verdict_alone_is_that_of_the_first_lines():
+    models = models_of(CONTENDERS)
+    metrics, comparison = metrics_of(models), comparison_of(models, strongest="linear", pairs={"linear": WORSE})
+    told = first_lines(models, metrics, comparison, GO_ON, SPLITS)
+    assert verdict(models, metrics, comparison, SPLITS) == told["verdict"] and told["outcome"] == "worse"
+
+
 def test_the_base_is_named_once():
     models = models_of(CONTENDERS)
     told = first_lines(models, metrics_of(models), comparison_of(models, strongest="base"), GO_ON, SPLITS)
@@ -297,6 +305,23 @@ def test_a_model_under_a_grammar_stands_beside_the_free_one_and_says_so():
     assert page["choices"] == [
         {"model": "few-shot", "tried": [{"count": 2, "choose": "fixed", "value": 0.5, "n": 9}]},
     ]
+
+
+def test_two_ggufs_of_the_user_s_own_under_a_grammar_are_listed_once():
+    files = {"one": {"gguf": "one.gguf"}, "two": {"gguf": "two.gguf"}}
+    held = {f"{name}-schema": {**entry, "constrained": "schema"} for name, entry in files.items()}
+    names = [model["name"] for model in in_order(models_of({**ONE, **files, **held}))]
+    assert names == ["base", "tuned", "one", "one-schema", "two", "two-schema"]
+    # nor do two free models of the same weights double the one under a grammar
+    models = models_of({"base": {}, "base-2": {}, **held, "held": {"constrained": "schema"}})
+    names = [model["name"] for model in in_order(models)]
+    assert names == ["base", "held", "base-2", "one-schema", "two-schema"]
+
+
+def test_rows_that_were_shown_fewer_examples_are_told():
+    asked, fewer = {"model": "few-shot", "split": "test", "rows": 9}, {"count": 4, "rows_with_fewer": 2, "fewest": 1}
+    whole = {**asked, "split": "eval-hard", "examples": {"count": 4, "rows_with_fewer": 0, "fewest": 4}}
+    assert fewer_examples([{**asked, "examples": fewer}, whole, {**asked, "model": "base"}]) == [{**asked, **fewer}]
 
 
 def test_a_group_leads_with_the_range_of_each_arm_s_seeds():
@@ -441,10 +466,10 @@ def test_answers_of_three_models_stand_side_by_side():
         5,
         "exact",
     )
-    assert [(answer["model"], answer["right"]) for answer in shown["answers"]] == [
-        ("base", False),
-        ("tuned", False),
-        ("linear", True),
+    assert [(answer["model"], answer["value"]) for answer in shown["answers"]] == [
+        ("base", 0),
+        ("tuned", 0),
+        ("linear", 1),
     ]
 
 
@@ -522,7 +547,8 @@ def test_the_card_prints_every_value(tmp_path):
         **{"first": "base", "first_name": "base, which is untuned,", "model": "tuned"},
         **{
             "seeds_note": describe_seeds(1),
-            "flips": {"right_to_wrong": 0, "wrong_to_right": 1, "n": 10, "split": "test"},
+            "flips": {"worse": 0, "better": 1, "n": 10, "split": "test", "binary": True},
+            "verdict": "Use linear instead.",
         },
     }
     names = meta.find_undeclared_variables(Environment().parse(template.read_text()))
@@ -531,6 +557,8 @@ def test_the_card_prints_every_value(tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert "rows.jsonl (CC0-1.0): 7 distinct rows trained on" in text
     assert "1 phase, 2 steps, 100 tokens" in text
+    assert "Use linear instead.\n" in text
+    assert "0 of 10 answers on test went from right to wrong, 1 the other way" in text
     assert "as Q4_K_M; base, which is untuned, was asked the same way. They are from one training with one seed" in text
     assert "| eval-hard | 10 | exact | 0.0 % | 10.0 % | 10.0 % to 60.0 % |" in text
     assert "eval-unseen" not in text

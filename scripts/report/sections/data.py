@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.report.layout import Models
+from scripts.common.verdict import Models
 
 
 def went_in(

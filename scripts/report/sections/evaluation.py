@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.report.layout import Metrics, Models, asked_splits, in_groups, in_order, row_count, what_is
-from scripts.report.verdict import first_lines, judge
+from scripts.common.verdict import Metrics, Models, asked_splits, first_lines, judge, row_count
+from scripts.report.layout import in_groups, in_order, what_is
 
 POINTS = {
     "chance": "chance",
@@ -176,7 +176,7 @@ def examples(
     count: int,
     headline: str,
 ) -> list[dict[str, Any]]:
-    """Return the first `count` asked records, these models' answers, and whether each is right by the headline metric.
+    """Return the first `count` asked records, these models' answers, and the headline metric of each.
 
     The order is that of the ids, which are hashes: nobody chose these rows.
     """
@@ -186,7 +186,7 @@ def examples(
     for number, asked in enumerate(next(iter(answers.values()))[:count]):
         record = by_id[asked["id"]]
         answered = [
-            {"model": model, "text": rows[number]["text"], "right": marks[model][asked["id"]].get(headline) == 1}
+            {"model": model, "text": rows[number]["text"], "value": marks[model][asked["id"]].get(headline)}
             for model, rows in answers.items()
         ]
         shown.append({"prompt": record["prompt"], "response": record["response"], "answers": answered})

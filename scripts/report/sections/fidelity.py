@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.report.layout import Metrics, Models, in_groups, quant_label
+from scripts.common.verdict import Metrics, Models
+from scripts.report.layout import in_groups, quant_label
 
 Checked = Mapping[str, Mapping[str, Any]]  # what each check measured, by the check's name
 
@@ -78,6 +79,7 @@ def quants(model: str, measured: Mapping[str, Any], speed: Mapping[str, Any]) ->
     return {
         "model": model,
         "metric": measured["metric"],
+        "binary": measured["binary"],
         "split": measured["split"],
         "served": measured["served"],
         "tokens": served["tokens"],

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.report.layout import Models, in_groups
+from scripts.common.verdict import Models
+from scripts.report.layout import in_groups
 
 
 def sizes(ggufs: Sequence[Mapping[str, Any]], models: Models) -> list[dict[str, Any]]:
@@ -34,6 +35,15 @@ def answering(speeds: Sequence[Mapping[str, Any]], models: Models) -> dict[str, 
             each = None if seconds is None else seconds / speed["rows"]
             rows.append({**speed, "seconds": seconds, "seconds_per_row": each, "cost": speed.get("cost")})
     return {"blocks": in_groups(rows, models), "cost": any(row["cost"] is not None for row in rows)}
+
+
+def fewer_examples(speeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return {model, split, rows, count, rows_with_fewer, fewest} where fewer examples were shown than are wanted."""
+    return [
+        {**{key: speed[key] for key in ("model", "split", "rows")}, **examples}
+        for speed in speeds
+        if (examples := speed.get("examples")) and examples["rows_with_fewer"]
+    ]
 
 
 def apis(speeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

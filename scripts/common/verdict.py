@@ -1,12 +1,15 @@
 """The report's first lines: is the served model better than the strongest cheap alternative, was the advice before
-training right, and what is gained over the model that all are compared with.
+training right, and what is gained over the model that all are compared with. Model card and Ollama's README begin with
+the first of them.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.common.html import percent, points
-from scripts.report.layout import Metrics, Models, asked_splits
+
+Models = Sequence[Mapping[str, Any]]  # each what Model.describe() in scripts/common/models.py returns
+Metrics = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]  # metrics.json
 
 LIMIT = 0.05  # of p
 GO_ON = "go on"  # the advice that expects training to pay
@@ -18,6 +21,16 @@ SIMPLER = {
     "gguf": "your own GGUF",
     "endpoint": "a model behind an API",
 }
+
+
+def row_count(values: Mapping[str, Mapping[str, Any]]) -> int:
+    """Return how many rows of a split were asked, given its metrics: {metric: {value, n}}."""
+    return max((metric["n"] for metric in values.values()), default=0)
+
+
+def asked_splits(metrics: Metrics, splits: Sequence[str]) -> list[str]:
+    """Return those of `splits` of which any row was asked."""
+    return [split for split in splits if any(row_count(values.get(split, {})) for values in metrics.values())]
 
 
 def phrase(model: Mapping[str, Any]) -> str:
@@ -65,6 +78,11 @@ def decide(models: Models, metrics: Metrics, comparison: Mapping[str, Any], spli
         best = max(ahead, key=lambda name: pairs[name]["first_value"])
         return {**facts, "outcome": "worse", "opponent": best, "corrected": True}
     return {**facts, "outcome": outcome, "opponent": served["strongest"]}
+
+
+def verdict(models: Models, metrics: Metrics, comparison: Mapping[str, Any], splits: Sequence[str]) -> str:
+    """Return the verdict alone."""
+    return sentence(decide(models, metrics, comparison, splits), models, comparison)
 
 
 def sentence(found: Mapping[str, Any], models: Models, comparison: Mapping[str, Any]) -> str:
