@@ -50,8 +50,10 @@ $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 tools: setup $(VENV)/tools/.ready
 
 $(VENV)/tools/.ready: envs/tools.in envs/tools.lock
+	@date +%s > $(LOG)
+	@echo "Gradus: installing DVC and the checkers in $(VENV)/tools (about a minute)"
 	@$(PYTHON) -m venv $(VENV)/tools
-	@$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check --constraint envs/tools.lock --requirement envs/tools.in
+	@$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check --constraint envs/tools.lock --requirement envs/tools.in $(LOGGED)
 	@ln -sf ../tools/bin/dvc $(BIN)/dvc
 	@touch $@
 

@@ -13,7 +13,7 @@ def verdict(folder: Path) -> list[str]:
     from scripts.common.io import read_json
     from scripts.common.models import resolve
     from scripts.common.records import SPLITS
-    from scripts.report.verdict import first_lines
+    from scripts.common.verdict import first_lines
 
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     models = [model.describe() for model in resolve(config["models"]).values()]

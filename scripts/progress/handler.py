@@ -1,14 +1,15 @@
 """What a run prints: on a terminal one line per stage, drawn again in place; elsewhere a line or two per job.
 
-It takes the place of Snakemake's own handler, whose complete log stays in .snakemake/log, and reads the events that
-Snakemake makes for logger plugins. Records that are no event of a run (warnings, errors before it, lint) go to
-Snakemake's handler as they are.
+It takes the place of Snakemake's own handler on the terminal, not of its log file, and reads the events that Snakemake
+makes for logger plugins. Records that are no event of a run (warnings, errors before it, lint) go to Snakemake's
+handler as they are.
 """
 
 import logging
 import os
 import re
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from scripts.progress.screen import Screen
 from scripts.progress.times import Planned, Times, clock, rough
 
 LONG = 10.0  # seconds: where there is no terminal, jobs that took as long get a second line
+FULL = 2**20  # bytes free on a disk that is full
 OVERALL = "all"
 # Snakemake's messages that tell a user nothing: (no event, of a run)
 NOISE = re.compile(
@@ -206,7 +208,9 @@ class Progress(logging.Handler):
         self.failed += 1
         rule = str(getattr(record, "rule_name", ""))
         reason = self.outputs.reasons() if self.outputs else ""
-        if not reason and (code := re.search(r"exit status (\d+)|died with .*", self.died)):
+        if not reason and shutil.disk_usage(".").free < FULL:  # then nobody can write why
+            reason = "Gradus: the disk is full. Free some space and run again: finished work is kept"
+        elif not reason and (code := re.search(r"exit status (\d+)|died with .*", self.died)):
             killed = int(code[1] or 0) > 128 or not code[1]
             reason = "It was killed; perhaps memory ran out." if killed else f"It ended with {code[0]}."
         logs = [str(log) for log in getattr(record, "log", None) or []]
@@ -296,7 +300,7 @@ class Progress(logging.Handler):
         return [f"{a:<{wide}}  {b:>7}  {c:>7}  {d:>11}  {e}".rstrip() for a, b, c, d, e in rows]
 
     def _draw(self) -> None:
-        if self.screen and self.began is not None and self.planned and not self.stop.is_set():
+        if self.screen and self.began is not None and (self.planned or self.stages) and not self.stop.is_set():
             with suppress(OSError):
                 self.screen.draw(self.lines())
 

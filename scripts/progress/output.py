@@ -1,6 +1,7 @@
 """What running jobs print: their progress bars, and messages for the user.
 
-Each job prints into a file of its own in .snakemake/gradus/output, named by the number of its shell's process.
+Each job prints into a file of its own, named by the number of its shell's process
+(`redirect_jobs` in scripts/common/snakemake_internals.py).
 """
 
 import re

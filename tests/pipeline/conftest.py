@@ -11,7 +11,15 @@ from tests.pipeline.own_rows import write_own
 from tests.project import Project
 
 # test_pipeline.py changes rows of the run, and test_to_llama_cpp.py starts torch's threads in this process
-ORDER = ["test_gates", "test_version", "test_security", "test_reruns", "test_pipeline", "test_to_llama_cpp"]
+ORDER = [
+    "test_progress",
+    "test_gates",
+    "test_version",
+    "test_security",
+    "test_reruns",
+    "test_pipeline",
+    "test_to_llama_cpp",
+]
 
 
 def pytest_collection_modifyitems(items):

@@ -5,6 +5,7 @@ import logging
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -113,6 +114,16 @@ def test_a_terminal_shows_a_line_per_stage_that_is_drawn_again(monkeypatch):
     run.send(level=logging.WARNING, text="a warning stays above")
     assert block(run.text())[0] == "a warning stays above"
     assert len(block(run.text())) == 5
+    run.left = [Planned(2, "split", ("out/split",))]
+    run.start(2)
+    for job in (3, 2):
+        run.finish(job)
+    run.progress.close()
+    assert [line.split() for line in block(run.text())[2:]] == [
+        ["data", "2/2", "0:02", "done"],
+        ["train", "1/1", "1:00", "done"],
+        ["all", "3/3", "1:02"],
+    ]
 
 
 def test_a_terminal_that_cannot_draw_gets_plain_lines(monkeypatch):
@@ -173,6 +184,14 @@ def test_a_job_that_ends_without_a_message_is_told_too(tmp_path, printed, status
     run.send("error", f"CalledProcessError: returned non-zero exit status {status}.", logging.ERROR)
     run.send("job_error", "", logging.ERROR, rule_name="fetch", jobid=1, log=["logs/fetch.log"])
     assert expected in run.text()
+
+
+def test_on_a_full_disk_where_no_job_can_say_it_the_run_does(monkeypatch, tmp_path):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    run = Run(io.StringIO(), ["fetch"], outputs=Outputs(tmp_path))
+    run.start(1)
+    run.send("job_error", "", logging.ERROR, rule_name="fetch", jobid=1, log=["logs/fetch.log"])
+    assert "Gradus: the disk is full" in run.text()
 
 
 def test_a_message_of_a_job_that_succeeds_is_told_once(tmp_path):
