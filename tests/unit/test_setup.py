@@ -113,9 +113,7 @@ def test_set_up_says_what_it_does_and_shows_what_pip_says_only_if_it_fails(tmp_p
 )
 def test_make_runs_the_config_that_is_named(given, environment, config):
     command = ["make", "-n", "-f", str(ROOT / "Makefile"), "-o", ".venv/.ready", "run", *given]
-    told = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=True
-    )
+    told = subprocess.run(command, cwd=ROOT, env={**OUTER, **environment}, capture_output=True, text=True, check=True)
     last = told.stdout.splitlines()[-1].strip()
     assert last == ".venv/bin/snakemake --cores all" + (f' --configfile "{config}"' if config else "")
 
