@@ -13,7 +13,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +117,9 @@ class Progress(logging.Handler):
             self.began = self.ticked = self.now()
             self._replan()
             self.total = len(self.planned)
-        if self.screen:
-            threading.Thread(target=self._keep_drawing, daemon=True).start()
+        threading.Thread(target=self._keep_ticking, daemon=True).start()
 
-    def _keep_drawing(self) -> None:
+    def _keep_ticking(self) -> None:
         while not self.stop.wait(1):
             with self.lock:  # type: ignore[union-attr]  # a handler has one
                 if not self.stop.is_set():
@@ -187,15 +186,15 @@ class Progress(logging.Handler):
 
     def _finish(self, job: int) -> None:
         ran = self._end(job)
-        for message in self.outputs.messages() if self.outputs else ():
+        for message in self.outputs.messages(job, self.running) if self.outputs else ():
             self._print(message)
         if ran is None:
             return
         self.stages.setdefault(ran.stage, Stage()).done += 1
         seconds = self.now() - ran.began
         if not self.screen and seconds >= LONG:
-            left = self.left()
-            more = f", {rough(left)} left" if left else ""
+            left = self._left(self._remaining().values())
+            more = f", {left} left" if left else ""
             # Snakemake counts after it has said that the job has finished
             count = f"{self.done + 1} of {self.total} jobs done"
             self._print(f"[{self._time()}] {ran.stage}: took {clock(seconds)}: {ran.told} ({count}{more})")
@@ -207,7 +206,7 @@ class Progress(logging.Handler):
             return
         self.failed += 1
         rule = str(getattr(record, "rule_name", ""))
-        reason = self.outputs.reasons() if self.outputs else ""
+        reason = self.outputs.reason(job) if self.outputs else ""
         if not reason and shutil.disk_usage(".").free < FULL:  # then nobody can write why
             reason = "Gradus: the disk is full. Free some space and run again: finished work is kept"
         elif not reason and (code := re.search(r"exit status (\d+)|died with .*", self.died)):
@@ -246,22 +245,23 @@ class Progress(logging.Handler):
                     ran.bar = self.outputs.bar(job)
         self._draw()
 
-    def _remaining(self) -> dict[str, float]:
-        """Return {stage: seconds of work that are left}."""
+    def _remaining(self) -> dict[str, tuple[float, bool]]:
+        """Return {stage: (seconds of work that are left, whether some are guessed)}."""
         likes: dict[str, list[float]] = {}
         for ran in self.running.values():
             if ran.bar and ran.bar.left is not None:
                 likes.setdefault(ran.rule, []).append(self.now() - ran.began + ran.bar.left)
-        found: dict[str, float] = {}
+        found: dict[str, tuple[float, bool]] = {}
         for job, planned in self.planned.items():
             if stage := self.stage_of.get(planned.rule):
-                ran_now = self.running.get(job)
-                seconds = self.times.expect(planned, likes.get(planned.rule, ()))
-                if ran_now:
-                    seconds = max(0.0, seconds - (self.now() - ran_now.began))
-                    if ran_now.bar and ran_now.bar.left is not None:
-                        seconds = ran_now.bar.left
-                found[stage] = found.get(stage, 0.0) + seconds
+                running = self.running.get(job)
+                seconds, guessed = self.times.expect(planned, likes.get(planned.rule, ()))
+                if running and running.bar and running.bar.left is not None:
+                    seconds, guessed = running.bar.left, False
+                elif running:
+                    seconds = max(0.0, seconds - (self.now() - running.began))
+                before = found.get(stage, (0.0, False))
+                found[stage] = before[0] + seconds, before[1] or guessed
         return found
 
     def _workers(self) -> float:
@@ -270,13 +270,16 @@ class Progress(logging.Handler):
         busy = self.busy + sum(self.now() - ran.began for ran in self.running.values())
         return max(1.0, busy / gone) if gone > 0 else 1.0
 
-    def left(self) -> float:
-        """Return the seconds that the run still takes, roughly."""
-        return sum(self._remaining().values()) / self._workers()
+    def _left(self, stages: Iterable[tuple[float, bool]]) -> str:
+        """Return what is left of stages; nothing if there are none."""
+        parts = list(stages)
+        if not parts:
+            return ""
+        return rough(sum(seconds for seconds, _ in parts) / self._workers(), any(guessed for _, guessed in parts))
 
     def lines(self) -> list[str]:
         """Return the block: a line for each stage, and one for all."""
-        remaining, workers = self._remaining(), self._workers()
+        remaining = self._remaining()
         rows = [("stage", "jobs", "time", "left", "")]
         for stage in dict.fromkeys(self.stage_of.values()):
             left = sum(self.stage_of.get(planned.rule) == stage for planned in self.planned.values())
@@ -289,10 +292,10 @@ class Progress(logging.Handler):
                 if ran.stage == stage
             ]
             gone = clock(done.seconds) if done.seconds or done.done else ""
-            more = rough(remaining[stage] / workers) if stage in remaining else ""
+            more = self._left([remaining[stage]] if stage in remaining else [])
             rows.append((stage, f"{done.done}/{done.done + left}", gone, more, "; ".join(told) if left else "done"))
         gone = clock(self.now() - (self.began or self.now()))
-        more = rough(sum(remaining.values()) / workers) if remaining else ""
+        more = self._left(remaining.values())
         done_jobs = sum(stage.done for stage in self.stages.values())
         left_jobs = sum(planned.rule in self.stage_of for planned in self.planned.values())
         rows.append((OVERALL, f"{done_jobs}/{done_jobs + left_jobs}", gone, more, ""))
@@ -315,6 +318,8 @@ class Progress(logging.Handler):
     def _close(self) -> None:
         if self.began is None:
             return
+        for message in self.outputs.messages(-1, ()) if self.outputs else ():  # of jobs that could not be told apart
+            self._print(message)
         self._draw()  # what is drawn last stays
         whole = self.done == self.total and not self.failed
         self.stop.set()

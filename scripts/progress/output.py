@@ -73,23 +73,33 @@ class Outputs:
             handle.seek(max(0, handle.seek(0, 2) - TAIL))
             return read_bar(handle.read().decode(errors="replace"))
 
-    def _news(self) -> Iterable[str]:
-        for file in sorted(self.folder.glob("*"), key=lambda file: file.stat().st_mtime):
+    def _said(self, job: int, alone: bool) -> str:
+        """Return what a job that has ended has printed since the last call. If its file has not been found, as of one
+        that took no second: what all ended jobs without a file have, provided that it is `alone` in this.
+        """
+        files = [self.of_job[job]] if job in self.of_job else []
+        if not files and alone:
+            others = set(self.of_job.values())
+            files = [file for file in sorted(self.folder.iterdir()) if file not in others and not _runs(file)]
+        text = ""
+        for file in files:
             with file.open("rb") as handle:
                 handle.seek(self.read.get(file, 0))
-                text = handle.read().decode(errors="replace")
+                text += "\n" + handle.read().decode(errors="replace")
                 self.read[file] = handle.tell()
-            if text.strip():
-                yield without_bars(text)
+        return without_bars(text)
 
-    def messages(self) -> list[str]:
-        """Return the messages for the user that jobs have printed since the last call."""
-        return [message for text in self._news() for message in MESSAGE.findall(text)]
+    def messages(self, job: int, others: Iterable[int]) -> list[str]:
+        """Return the messages for the user of a job that has succeeded; `others`: the jobs that still run."""
+        alone = all(other in self.of_job for other in others)
+        return [str(message) for message in MESSAGE.findall(self._said(job, alone))]
 
-    def reasons(self) -> str:
-        """Return why a job failed: the messages since the last call, with a traceback that follows one; if there are
-        none, the last lines of the file that was written last.
-        """
-        texts = [text for text in self._news() if text]
-        told = [text[found.start() :] for text in texts if (found := MESSAGE.search(text))]
-        return "\n".join(told or ["\n".join(texts[-1].splitlines()[-LINES:])] if texts else [])
+    def reason(self, job: int) -> str:
+        """Return why a job failed: its message, with a traceback that follows, or the last lines that it printed."""
+        text = self._said(job, alone=True)
+        found = MESSAGE.search(text)
+        return text[found.start() :] if found else "\n".join(text.splitlines()[-LINES:])
+
+
+def _runs(file: Path) -> bool:
+    return file.name.isdigit() and psutil.pid_exists(int(file.name))

@@ -27,6 +27,7 @@ TYPICAL = {
     "convert": 6,
     "quantize": 5,
 }
+GUESSED = 60  # seconds from which on the rows decide, and the table is a guess
 SHORT = 1.0  # seconds of any other rule
 LEAST, MOST = 0.25, 4.0  # how far the table is scaled
 
@@ -66,13 +67,16 @@ class Times:
         expected = sum(pair[1] for pair in pairs)
         return min(MOST, max(LEAST, sum(pair[0] for pair in pairs) / expected)) if expected else 1.0
 
-    def expect(self, planned: Planned, likes: Iterable[float] = ()) -> float:
-        """Return the seconds that a job will take. `likes`: what running jobs of its rule will have taken."""
+    def expect(self, planned: Planned, likes: Iterable[float] = ()) -> tuple[float, bool]:
+        """Return the seconds that a job will take, and whether they are guessed: its rule is one of those that take
+        longest, and nothing like it has run. `likes`: what running jobs of its rule will have taken.
+        """
         if known := [self.past[output] for output in planned.outputs if output in self.past]:
-            return max(known)
+            return max(known), False
         if seen := [*self.seen.get(planned.rule, ()), *likes]:
-            return sum(seen) / len(seen)
-        return TYPICAL.get(planned.rule, SHORT) * self._scale()
+            return sum(seen) / len(seen), False
+        typical = TYPICAL.get(planned.rule, SHORT)
+        return typical * self._scale(), typical >= GUESSED
 
 
 def clock(seconds: float) -> str:
@@ -82,12 +86,13 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def rough(seconds: float) -> str:
-    """Return a duration that is not known exactly: <1 min, ~12 min, ~2 h 10 min."""
+def rough(seconds: float, guessed: bool = False) -> str:
+    """Return a duration that is not known exactly: <1 min, ~12 min, ~2 h 10 min; with a question mark if guessed."""
+    mark = "?" if guessed else ""
     if seconds < 60:
-        return "<1 min"
+        return f"<1 min{mark}"
     minutes = round(seconds / 60)
     if minutes < 90:
-        return f"~{minutes} min"
+        return f"~{minutes} min{mark}"
     hours, minute = divmod(round(minutes, -1), 60)
-    return f"~{hours} h {minute} min" if minute else f"~{hours} h"
+    return f"~{hours} h {minute} min{mark}" if minute else f"~{hours} h{mark}"
