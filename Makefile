@@ -15,7 +15,7 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
-.PHONY: run new setup tools test verify faults trace crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
+.PHONY: run new setup tools test verify faults trace viewers crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
 
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
@@ -46,7 +46,7 @@ $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 	@echo "Gradus: set up in $$((($$(date +%s) - $$(head -n 1 $(LOG)) + 30) / 60)) minutes"
 	@touch $@
 
-# DVC and the checkers of crates and packages, in a separate environment: their pins conflict with the pipeline's
+# DVC, Inspect and the checkers of crates and packages, in a separate environment: their pins conflict with the pipeline's
 tools: setup $(VENV)/tools/.ready
 
 $(VENV)/tools/.ready: envs/tools.in envs/tools.lock
@@ -71,6 +71,11 @@ faults: tools
 # make trace FILE=results/aws-cli/ollama/model.gguf
 trace: setup
 	@$(BIN)/python -m scripts.provenance.trace "$$FILE"
+
+# make viewers RUN=aws-cli writes a finished run as Inspect logs, and as tasks for lm-evaluation-harness (docs/viewers.md)
+viewers: tools
+	@$(VENV)/tools/bin/python -m scripts.viewers.inspect_logs "results/$${RUN:-aws-cli}"
+	@$(BIN)/python -m scripts.viewers.lm_eval_task "results/$${RUN:-aws-cli}"
 
 # make crate RUN=aws-cli checks that its RO-Crate conforms to the profile
 crate: tools

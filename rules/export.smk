@@ -124,6 +124,7 @@ rule modelfile:
         "../envs/gradus.yaml"
     params:
         context=config["train"]["max_length"],
+        max_tokens=config["evaluate"]["max_tokens"],
         license=lambda w: describe_license(config),
         code=code_fingerprint("export/modelfile"),
     message:
@@ -200,9 +201,12 @@ rule hf:
 
 
 rule deploy:
-    """Create the model in a running Ollama. Only on request: snakemake --cores 1 deploy."""
+    """Create the model in a running Ollama and ask it held-out rows. Only on request: snakemake --cores 1 deploy."""
     input:
         folder=f"results/{config['run']}/ollama",
+        answers=evaluated("answers.jsonl", [SERVED], SPLITS[:1])[0].format(run=config["run"]),
+        records=held_out_rows().format(run=config["run"]),
+        contract=f"results/{config['run']}/data/chat_contract.json",
     output:
         deployed=f"results/{config['run']}/deployed.json",
     log:
@@ -211,6 +215,7 @@ rule deploy:
         "../envs/gradus.yaml"
     params:
         name=config["run"],
+        asked=config["fidelity"]["served_rows"],
         code=code_fingerprint("export/deploy"),
     message:
         "Creating {params.name} in Ollama"

@@ -1,7 +1,7 @@
 """Generate one model's answers to one split with llama.cpp: greedy decoding, with the chat template in the GGUF.
 
 In: a GGUF, the split's records, the chat contract. Out: one answer per line (id, answer, stopped, token counts),
-and the speed; with `examples`, how many rows were shown fewer of them than the config wants.
+and the speed; with `examples`, how many each row was shown, and how many rows had fewer than the config wants.
 """
 
 import time
@@ -124,6 +124,7 @@ if job := find_job(globals()):
         grammar = find_grammar(options.get("constrained"), job.input)
         given, speed = answer(job.input.gguf, records, prompts, grammar=grammar, **settings)
         if shown:
+            given = [{**row, "examples": number} for row, number in zip(given, numbers, strict=True)]
             speed["examples"] = count_fewer(count, numbers)
         write_jsonl(job.output.answers, given)
         write_json(job.output.speed, speed)

@@ -15,6 +15,7 @@ from typing import Any
 from scripts.common.io import atomic_path, read_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.modelfile_parser import read_modelfile
 from scripts.common.strict_json import read_schema
 from scripts.common.verdict import verdict
 
@@ -26,27 +27,58 @@ README = """# {run}
     ollama run {run} "…"
 
 Run both commands in this folder. The first one copies `model.gguf` into Ollama's own store under the name `{run}`; the
-second one asks the model a question.
+second one asks the model a question.{version}
 
 {verdict}
 
-`Modelfile` sets the template, system prompt, stop token, greedy sampling and a context of the trained length. Ollama
-has its own template language; `{fidelity}` has the check that its template writes the same prompts as in training, byte
-for byte.
+`Modelfile` sets the template, system prompt, stop token, greedy sampling, a context of {num_ctx} tokens and, as in the
+evaluation, answers of at most {num_predict} tokens. Ollama has its own template language; `{fidelity}` has the check
+that its template writes the same prompts as in training, byte for byte. Answers need not be the same: Ollama computes
+in another order, and where two tokens are nearly equally likely it may choose the other one. In the project that made
+this folder, `snakemake --cores 1 deploy` creates the model, compares the prompts, and counts the answers that are the
+same.
+
+- A request that does not fit into the context with its answer is cut without a word, the system prompt first.
+- A system message in a request replaces the system prompt that the model was trained with.
+- An answer that reached the limit ends with `"done_reason": "length"`; `"options": {{"num_predict": 500}}` in a request
+  raises the limit.
+
+## From a script
+
+    ollama run --nowordwrap {run} "…"
+
+Without `--nowordwrap`, Ollama writes escape codes into answers of more than 75 columns, in a pipe, too. Over HTTP:
+
+    curl http://localhost:11434/api/chat \\
+        -d '{{"model": "{run}", "stream": false, "messages": [{{"role": "user", "content": "…"}}]}}'
+
+The OpenAI API (`/v1`) ignores the Modelfile's temperature and samples at 1, unless a request says otherwise. Always
+send `temperature`:
+
+    curl http://localhost:11434/v1/chat/completions -H "Content-Type: application/json" \\
+        -d '{{"model": "{run}", "temperature": 0, "messages": [{{"role": "user", "content": "…"}}]}}'
 """
+
+NEEDS_PARSER = """
+
+**Ollama 0.12 or newer is needed.** The base's own template mentions tools or thinking. Ollama takes such a template
+instead of the Modelfile's unless the Modelfile says `PARSER passthrough`, which older versions do not know."""
 
 SCHEMA = """
 ## Only JSON that satisfies the schema
 
-A Modelfile cannot hold a schema; each request does, in `format`. `request.json` is such a request, with the schema of
-the run:
+A Modelfile cannot hold a schema; each request does, in `format` (Ollama 0.5 or newer). `request.json` is such a
+request, with the schema of the run:
 
     curl http://localhost:11434/api/chat -d @request.json
 
 Ollama makes a grammar of the schema, as llama.cpp does, and decodes only what the grammar allows. Keys come in the
 order of the schema, since the Modelfile has a TEMPLATE. White space between them is free, so parse the answer; do not
-compare texts. With the OpenAI API (`/v1`), the schema goes into `response_format`. If `models` in the config has an
-entry with `constrained: schema`, the report shows what this changes.
+compare texts. With the OpenAI API (`/v1`), the schema goes into `response_format`:
+
+    "temperature": 0, "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": …}}
+
+If `models` in the config has an entry with `constrained: schema`, the report shows what this changes.
 """
 
 
@@ -56,6 +88,17 @@ def link(source: str | Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def describe(about: Mapping[str, Any], modelfile: str, said: str, schema: bool) -> str:
+    """Return the text of the README.
+
+    `about`: run, description, fidelity; `said`: the report's verdict; `schema`: whether answers have one.
+    """
+    commands = dict(read_modelfile(modelfile))
+    version = NEEDS_PARSER if "parser" in commands else ""
+    limits = {name: commands[f"parameter {name}"] for name in ("num_ctx", "num_predict")}
+    return README.format(**about, **limits, verdict=said, version=version) + (SCHEMA if schema else "")
 
 
 def request(run: str, schema: Any) -> dict[str, Any]:
@@ -85,6 +128,7 @@ if job := find_job(globals()):
         said = verdict(
             job.params.models, read_json(job.input.metrics), read_json(job.input.comparison), job.params.splits
         )
-        readme = README.format(**about, verdict=said) + (SCHEMA if schema else "")
+        modelfile = Path(job.input.modelfile).read_text(encoding="utf-8")
+        readme = describe(about, modelfile, said, schema is not None)
         example = request(about["run"], schema) if schema else None
         make_folder(job.input.gguf, job.input.modelfile, readme, job.output.folder, example)

@@ -7,8 +7,9 @@ The server is llama-cpp-python's OpenAI-compatible one, on a free loopback port,
 client is `openai`. The server decodes one answer at a time and the evaluation several at once. This can tip the choice
 between two equally likely tokens, so a few answers may differ.
 
-Servers of llama.cpp models may penalize repeated tokens by default (this one and Ollama do). This changes greedy
-answers: commands repeat some parts on purpose. So the penalty is turned off here and in the Modelfile.
+Servers of llama.cpp models may penalize repeated tokens by default (this one does, and Ollama did before v0.32.10).
+This changes greedy answers: commands repeat some parts on purpose. So the penalty is turned off here and in the
+Modelfile.
 """
 
 import os

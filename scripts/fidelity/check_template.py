@@ -61,10 +61,21 @@ def conversations(contract: ChatContract, records: Sequence[Record], system: boo
     return talks
 
 
-def takes_system(contract: ChatContract) -> bool:
-    """Return whether the template accepts a system message."""
+def unusual(contract: ChatContract) -> list[Talk]:
+    """Return conversations that no row has, but that a user of Ollama may send: an empty system message, one after the
+    first request, what a tool returned, an answer as the last turn. Only those that the template accepts.
+    """
+    roles = [("system", "user"), ("user", "assistant", "system", "user"), ("user", "assistant", "tool")]
+    roles += [("user", "assistant", "tool", "tool"), ("user", "assistant")]
+    talks = [[{"role": role, "content": f"{role} {n}"} for n, role in enumerate(names)] for names in roles]
+    talks[0][0]["content"] = ""
+    return [talk for talk in talks if accepts(contract, talk)]
+
+
+def accepts(contract: ChatContract, talk: Talk) -> bool:
+    """Return whether the template accepts a conversation."""
     try:
-        contract.template.render([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
+        contract.template.render(talk)
     except GradusError:
         return False
     return True
@@ -118,15 +129,19 @@ def check_template(
     `bos` is the BOS token if Ollama adds it to every prompt (then the Modelfile's template must not), else "".
 
     If a template strips whitespace around texts, Go's text/template cannot do the same: conversations with such texts
-    are left out of that comparison, and `go_conversations` counts the others.
+    are left out of that comparison, and `go_conversations` counts the others. Conversations that no row has are
+    compared, too (`unusual`), but no gate judges them.
     """
-    talks = conversations(contract, records, takes_system(contract))
-    expected = [
-        tokenizer.apply_chat_template(
+
+    def trained(talk: Talk) -> str:
+        text = tokenizer.apply_chat_template(
             talk, chat_template=contract.chat_template, add_generation_prompt=True, tokenize=False
         )
-        for talk in talks
-    ]
+        return str(text)
+
+    system = accepts(contract, [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
+    talks, odd = conversations(contract, records, system), unusual(contract)
+    expected = [trained(talk) for talk in talks]
     formatter = Jinja2ChatFormatter(template=template, eos_token=contract.end_of_turn, bos_token=contract.bos_token)
     llama = [formatter(messages=talk).prompt for talk in talks]  # type: ignore[arg-type]
     own = [contract.template.render(talk) for talk in talks]
@@ -135,7 +150,8 @@ def check_template(
     commands = dict(values)
     trims = " x " not in contract.template.render([{"role": "user", "content": " x "}])
     kept = [n for n, talk in enumerate(talks) if not trims or all(m["content"] == m["content"].strip() for m in talk)]
-    go = by_go(commands["template"], [talks[n] for n in kept], cache)
+    go = by_go(commands["template"], [*(talks[n] for n in kept), *odd], cache)
+    odd_wrong = [talk for talk, text in zip(odd, (go or [])[len(kept) :], strict=False) if bos + text != trained(talk)]
     wrong = {
         "llama.cpp": [n for n, text in enumerate(expected) if not text == llama[n] == own[n]],
         "Ollama": [n for n, text in zip(kept, go or [], strict=False) if bos + text != expected[n]],
@@ -149,6 +165,7 @@ def check_template(
         "skipped": NO_GO,
         "conversations": len(talks),
         "go_conversations": 0 if go is None else len(kept),
+        "unusual": {"conversations": len(odd), "differing": None if go is None else odd_wrong},
         "llama_c": {
             "known": sum(text is not None for text in built_in),
             "equal": sum(text == wanted for text, wanted in zip(built_in, expected, strict=True)),

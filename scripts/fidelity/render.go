@@ -2,7 +2,7 @@
 //
 // In, as JSON: {"template": "…", "conversations": [[{"Role": "user", "Content": "…"}, …], …]}.
 // Out, as JSON: ["…", …]. Ollama gives a template the text of the system messages, joined by empty lines, and all
-// messages, with consecutive messages of the same role merged into one.
+// messages, with consecutive messages of the same role, other than tool, merged into one.
 package main
 
 import (
@@ -22,7 +22,7 @@ func render(t *template.Template, talk []message) string {
 		if m.Role == "system" {
 			system = append(system, m.Content)
 		}
-		if last := len(turns) - 1; last >= 0 && turns[last].Role == m.Role {
+		if last := len(turns) - 1; last >= 0 && turns[last].Role == m.Role && m.Role != "tool" {
 			turns[last].Content += "\n\n" + m.Content
 		} else {
 			turns = append(turns, m)

@@ -131,7 +131,7 @@ def make_lines(plan: Plan) -> Iterator[Line]:
     yield Line("train.batch_size", plan.budget.batch_size, f"rows per step, for {plan.budget.steps:,} steps in total")
     counted = explain_lengths(plan)
     longest = f"your longest row has {plan.lengths.longest:,} tokens, {counted}"
-    yield Line("train.max_length", plan.max_length, f"{longest}; the rest is headroom. Also Ollama's context")
+    yield Line("train.max_length", plan.max_length, f"{longest}; the rest is headroom")
     asked = [name for name in EVALUATED if plan.budget.splits.get(name)]
     if asked != list(EVALUATED):
         missing = name_all([name for name in EVALUATED if name not in asked])

@@ -15,6 +15,7 @@ ORDER = [
     "test_progress",
     "test_gates",
     "test_version",
+    "test_viewers",
     "test_security",
     "test_reruns",
     "test_pipeline",

@@ -56,7 +56,7 @@ TABLE = [
     ("a template: report.html.j2", replace("scripts/report/report.html.j2", "What went in", "What came in"), {"report", *RECORDED}),
     ("a template: model_card.md.j2", replace("scripts/export/model_card.md.j2", "#", "##"), {"hf", *RECORDED}),
     ("a config key that is used: evaluate.max_tokens", replace("tiny.yaml", "max_tokens: 24", "max_tokens: 12"),
-     {*ANSWERED, "advise", *SUMMED_UP, *RECORDED}),
+     {*ANSWERED, "advise", "modelfile", "ollama", "check_template", *SUMMED_UP, *RECORDED}),
     ("a config key that is used: train.learning_rate", replace("tiny.yaml", "learning_rate: 0.002", "learning_rate: 0.001"),
      {*TRAINED, *SUMMED_UP, *RECORDED}),
     ("settings of training that shape nothing", replace("tiny.yaml", "train:\n", "train:\n  memory_gib: 99\n  report_to: wandb\n  checkpoint_minutes: 1\n  checkpoint_steps: 9\n"),

@@ -53,29 +53,66 @@ NO_SYSTEM = (
     "{% if add_generation_prompt %}{{ '<t>model\n' }}{% endif %}"
 )
 
+TOOLS = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}"
+    "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nI am a model<|im_end|>\n' }}{% endif %}"
+    "{% for m in messages %}{% if m.role == 'tool' %}"
+    "{{ '<|im_start|>user\n<result>\n' + m.content + '\n</result><|im_end|>\n' }}"
+    "{% else %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
 
 def contract_of(template, system="Be brief.", bos=""):
     return ChatContract(system, template, "<|im_end|>", 2, "<|endoftext|>", 0, bos)
 
 
 def test_the_modelfile_has_template_system_stop_context_and_licence():
-    text = modelfile(CONTRACT, "", 512, "Apache-2.0")
+    text = modelfile(CONTRACT, "", 512, 64, "Apache-2.0")
     assert text.startswith("FROM ./model.gguf\n")
     assert 'SYSTEM """Be brief."""' in text
     assert 'PARAMETER stop """<|im_end|>"""' in text
-    assert "PARAMETER num_ctx 512" in text
     assert 'LICENSE """Apache-2.0"""' in text
     assert (
+        '"""{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"""'
+        in text
+    )
+
+
+def test_ollama_never_cuts_a_prompt_that_fits_2048_tokens_and_ends_answers_as_the_evaluation_does():
+    for trained, expected in ((512, 2048), (2048, 2048), (4096, 4096)):
+        read = dict(read_modelfile(modelfile(CONTRACT, "", trained, 64, "x")))
+        assert (read["parameter num_ctx"], read["parameter num_predict"]) == (str(expected), "64")
+
+
+@pytest.mark.parametrize(
+    "words", ["{% if tools %}{% endif %}", "{# tool_calls #}", "{# <think> #}", "{# enable_thinking #}"]
+)
+def test_a_base_whose_own_template_ollama_would_prefer_names_a_parser(words):
+    """Ollama looks for these words in the GGUF's template and then ignores TEMPLATE."""
+    assert dict(read_modelfile(modelfile(contract_of(words + CHATML), "", 512, 64, "x")))["parser"] == "passthrough"
+    assert "PARSER" not in modelfile(contract_of(CHATML), "", 512, 64, "x")  # versions before 0.12 do not know it
+
+
+def test_each_role_has_its_branch_where_a_template_does_not_write_the_roles_own_name():
+    template = go_template(find_wrappers(contract_of(TOOLS), ""))
+    assert template == (
+        '{{ if ne (index .Messages 0).Role "system" }}<|im_start|>system\nI am a model<|im_end|>\n{{ end }}'
         '{{ range .Messages }}{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}<|im_end|>\n'
         '{{ else if eq .Role "user" }}<|im_start|>user\n{{ .Content }}<|im_end|>\n'
         '{{ else if eq .Role "assistant" }}<|im_start|>assistant\n{{ .Content }}<|im_end|>\n'
-        "{{ end }}{{ end }}<|im_start|>assistant\n" in text
+        '{{ else if eq .Role "tool" }}<|im_start|>user\n<result>\n{{ .Content }}\n</result><|im_end|>\n'
+        "{{ end }}{{ end }}<|im_start|>assistant\n"
     )
+    refuses = CHATML.replace("{% endfor %}", "{% if message.role == 'tool' %}{{ 1 / 0 }}{% endif %}{% endfor %}")
+    assert '"tool"' not in go_template(find_wrappers(contract_of(refuses), ""))
 
 
 def test_braces_in_a_template_are_kept_from_go():
     wrappers = Wrappers({"system": ("{{s}}", ""), "user": ("", ""), "assistant": ("", "")}, "", "")
     assert '{{ "{{" }}s}}' in go_template(wrappers)
+    named = Wrappers({"user": ("{{user{{", "{{")}, "", "", ("{{", "{{"))
+    assert go_template(named).count('{{ "{{" }}') == 3
 
 
 @pytest.mark.parametrize(
@@ -91,7 +128,7 @@ def test_braces_in_a_template_are_kept_from_go():
     ],
 )
 def test_a_system_prompt_comes_out_of_the_modelfile_as_it_went_in(prompt):
-    read = dict(read_modelfile(modelfile(contract_of(CHATML, prompt), "", 512, "x")))
+    read = dict(read_modelfile(modelfile(contract_of(CHATML, prompt), "", 512, 64, "x")))
     assert read["system"] == prompt
     assert read["parameter stop"] == "<|im_end|>"
     assert read["license"] == "x"
@@ -100,7 +137,7 @@ def test_a_system_prompt_comes_out_of_the_modelfile_as_it_went_in(prompt):
 @pytest.mark.parametrize("prompt", ['three """\nthen more', "no\u00a0break", "👨\u200d👩", "bell\x07"])
 def test_a_system_prompt_that_ollama_would_change_is_refused(prompt):
     with pytest.raises(GradusError, match="Modelfile cannot hold"):
-        modelfile(contract_of(CHATML, prompt), "", 512, "x")
+        modelfile(contract_of(CHATML, prompt), "", 512, 64, "x")
 
 
 def test_a_template_that_does_more_than_wrap_is_refused():
@@ -120,8 +157,9 @@ def test_a_template_that_does_more_than_wrap_is_refused():
         (OWN_SYSTEM, 'Say "{{ x }}"', ""),
         (HEADERS, "Be.", "<|begin|>"),
         (NO_SYSTEM, "", ""),
+        (TOOLS, "Be brief.", ""),
     ],
-    ids=["chatml", "own-system-prompt", "quotes-and-braces", "bos-and-trimming", "no-system-role"],
+    ids=["chatml", "own-system-prompt", "quotes-and-braces", "bos-and-trimming", "no-system-role", "tools"],
 )
 def test_go_renders_every_conversation_as_transformers_does(base, tmp_path, template, system, bos):
     """By Go's own text/template; a base with a prompt of its own, one with BOS, one that strips blanks, one without system."""
@@ -132,10 +170,12 @@ def test_go_renders_every_conversation_as_transformers_does(base, tmp_path, temp
     contract = contract_of(template, system, bos)
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.bos_token = bos or None
-    text = modelfile(contract, bos, 512, "x")
+    text = modelfile(contract, bos, 512, 64, "x")
     facts = check_template(tokenizer, template, bos, text, contract, [], tmp_path)
     assert set(facts["values"].values()) == {0}, facts["differing"]
     assert facts["go_conversations"] >= 10
+    # nor do an empty or late system message, a tool's answer, or an answer as the last turn make a difference
+    assert facts["unusual"] == {"conversations": 3 if template == NO_SYSTEM else 5, "differing": []}
     # and it notices a template that writes something else
     wrong = text.replace("{{ .Content }}", "{{ .Content }} ", 1)
     facts = check_template(tokenizer, template, bos, wrong, contract, [], tmp_path)
@@ -144,6 +184,14 @@ def test_go_renders_every_conversation_as_transformers_does(base, tmp_path, temp
         return
     other = dataclasses.replace(contract, system_prompt="Another.")
     assert check_template(tokenizer, template, bos, text, other, [], tmp_path)["values"]["template.system_differs"] == 1
+
+
+def test_messages_of_one_role_are_merged_as_ollama_merges_them(tmp_path):
+    if not shutil.which("go"):
+        pytest.skip(NO_GO)
+    talk = [{"role": role, "content": role[0]} for role in ("user", "user", "tool", "tool", "assistant", "assistant")]
+    rendered = by_go("{{ range .Messages }}[{{ .Content }}]{{ end }}", [talk], tmp_path)
+    assert rendered == ["[u\n\nu][t][t][a\n\na]"]
 
 
 def test_a_template_that_go_cannot_read_is_an_error(tmp_path):

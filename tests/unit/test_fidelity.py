@@ -297,17 +297,6 @@ def test_labels_are_audited_by_the_code_that_trains(base, contract, monkeypatch)
     assert audit()["labels.end_untrained"] == 3
 
 
-def test_deploying_without_ollama_says_what_to_do(monkeypatch, tmp_path):
-    from scripts.export.deploy import deploy
-    from scripts.fidelity.check_serving import free_port
-
-    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{free_port()}")
-    with pytest.raises(
-        GradusError, match=r"no Ollama answers at http://127.0.0.1:\d+ .*ollama create tiny -f Modelfile"
-    ):
-        deploy(tmp_path, "tiny")
-
-
 def test_publishing_takes_a_repository_and_a_token(monkeypatch):
     from scripts.export.publish import publish
 
@@ -324,50 +313,6 @@ def test_a_server_that_cannot_load_the_file_is_an_error_with_its_last_words(tmp_
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 64)
     with pytest.raises(GradusError, match="the server did not start: "), serving(tmp_path / "broken.gguf", 64, 1):
         pass
-
-
-def test_deploying_asks_ollama_to_create_the_model_in_the_folder(monkeypatch, tmp_path):
-    """Ollama cannot be installed here: a stand-in answers its two requests and takes down what its command was given."""
-    import http.server
-    import threading
-
-    from scripts.export.deploy import deploy
-
-    class Stand(http.server.BaseHTTPRequestHandler):
-        def answer(self):
-            asked.append(self.path)
-            body = json.dumps({"version": "0.0", "template": "T", "parameters": "stop x"}).encode()
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = answer
-
-        def log_message(self, *_):
-            pass
-
-    asked = []
-    server = http.server.HTTPServer(("127.0.0.1", 0), Stand)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    program = tmp_path / "bin/ollama"
-    program.parent.mkdir()
-    program.write_text(
-        '#!/bin/sh\necho "$PWD $@" > ../said\ntest "$2" != refused || { echo "no space" >&2; exit 1; }\n'
-    )
-    program.chmod(0o755)
-    folder = tmp_path / "a folder"
-    folder.mkdir()
-    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(GradusError, match="its command `ollama` is not on this machine"):
-        deploy(folder, "tiny")
-    monkeypatch.setenv("PATH", f"{program.parent}:/bin:/usr/bin")
-    assert deploy(folder, "tiny") == {"version": "0.0", "template": "T", "parameters": "stop x"}
-    assert (tmp_path / "said").read_text().strip() == f"{folder} create tiny -f Modelfile"
-    assert asked[-1] == "/api/show"
-    with pytest.raises(GradusError, match="ollama create failed: no space"):
-        deploy(folder, "refused")
-    server.shutdown()
 
 
 def test_what_a_merge_into_nf4_does_to_the_task_is_told_by_split_and_metric():

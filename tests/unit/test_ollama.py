@@ -1,9 +1,14 @@
 """The folder for Ollama."""
 
 import json
+import re
 
 from scripts.common.strict_json import read_schema
-from scripts.export.ollama import make_folder, request
+from scripts.export.ollama import describe, make_folder, request
+
+ABOUT = {"run": "my-run", "description": "What it does.", "fidelity": "results/my-run/fidelity.json"}
+MODELFILE = "FROM ./model.gguf\nPARAMETER num_ctx 2048\nPARAMETER num_predict 64\n"
+SAID = "The tuned model is no better than a linear model."
 
 
 def test_a_schema_comes_along_as_a_request_that_keeps_the_order_of_its_keys(tmp_path):
@@ -18,3 +23,22 @@ def test_a_schema_comes_along_as_a_request_that_keeps_the_order_of_its_keys(tmp_
     assert list(sent["format"]["properties"]) == ["zip", "city"]
     make_folder(tmp_path / "model.gguf", tmp_path / "Modelfile", "text", tmp_path / "plain")
     assert not (tmp_path / "plain" / "request.json").exists()
+
+
+def test_the_readme_has_the_modelfiles_limits_and_requests_that_ollama_reads():
+    text = describe(ABOUT, MODELFILE, SAID, schema=False)
+    assert SAID in text
+    assert "a context of 2048 tokens" in text
+    assert "answers of at most 64 tokens" in text
+    assert "ollama run --nowordwrap my-run" in text  # otherwise escape codes come through a pipe
+    plain, openai = (json.loads(body) for body in re.findall(r"-d '(.*)'", text))
+    assert (plain["model"], plain["stream"]) == ("my-run", False)
+    assert openai["temperature"] == 0  # Ollama's /v1 ignores the Modelfile's
+    assert "counts the answers that are the" in " ".join(text.split())
+    assert "request.json" not in text
+    assert "`format`" in describe(ABOUT, MODELFILE, SAID, schema=True)
+
+
+def test_the_readme_says_which_version_a_parser_needs():
+    assert "Ollama 0.12 or newer is needed" in describe(ABOUT, f"{MODELFILE}PARSER passthrough\n", SAID, schema=False)
+    assert "0.12" not in describe(ABOUT, MODELFILE, SAID, schema=False)
