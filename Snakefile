@@ -18,12 +18,14 @@ include: "rules/startup.smk"
 
 
 config = checked(config)
+know_run()
 take_over()
 
 
 onstart:
     take_folder()
     require_keys()
+    show_progress()
 
 
 include: "rules/models.smk"

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 # the environment of every job: our modules, and no network after the fetch stage, except for `ask_endpoint` and
@@ -35,16 +36,28 @@ from scripts.common.snakemake_internals import (
     RUN_LOCK,
     all_cores,
     config_files,
+    jobs_left,
     leave_out_pandas,
+    OUTPUT,
     planned_values,
+    read_metadata,
+    redirect_jobs,
+    replace_stream_handler,
+    targeted_rules,
 )
 from scripts.config.check import check_config, check_files
+from scripts.progress.handler import Progress, read_stages
+from scripts.progress.output import Outputs
+from scripts.progress.times import Planned, Times, last_times
 from scripts.version.restore import forget, restore
 
 leave_out_pandas()
 
+progress = None  # what prints the run; None: Snakemake does
 if workflow.is_main_process:
     guard.mark()
+    stages = read_stages(Path(workflow.basedir))
+    progress = replace_stream_handler(workflow, lambda old: Progress(stages, old, old.stream))
 
 
 def checked(raw):
@@ -80,6 +93,30 @@ def require_keys():
             find_key(config["judge"]["endpoint"])
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")
+
+
+def know_run():
+    """Tell what prints the run which one it is."""
+    if progress:
+        progress.run = config["run"]
+        progress.everything = lambda: "all" in targeted_rules(workflow)
+
+
+def show_progress():
+    """Print from now on how far the run is; what jobs print goes into files."""
+    if progress:
+        try:
+            redirect_jobs()
+            # bars in files: tqdm's default is ten lines a second
+            os.environ.setdefault("TQDM_MININTERVAL", "1")
+            outputs = Outputs(OUTPUT)
+        except OSError:
+            outputs = None  # jobs print on the terminal
+        progress.begin(
+            lambda: [Planned(*job) for job in jobs_left(workflow)],
+            Times(last_times(read_metadata(), config["run"])),
+            outputs,
+        )
 
 
 def take_over():

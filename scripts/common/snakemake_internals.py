@@ -6,10 +6,12 @@ runs Snakemake and fails if a new version does any of this differently.
 """
 
 import json
+import logging
 import re
+import shlex
 import sys
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ FOLDER = Path(".snakemake")
 STORE = FOLDER / "metadata"
 INCOMPLETE = FOLDER / "incomplete"  # one file, named likewise, per output that is being made or whose job was killed
 OURS = FOLDER / "gradus"  # Gradus's own records
+OUTPUT = OURS / "output"  # what jobs print, a file for each; see scripts/progress
 RUN_LOCK = FOLDER / "gradus.lock"  # see scripts/common/guard.py
 TIMESTAMP = ".snakemake_timestamp"  # in a folder that a job made: its mtime counts as the folder's
 LONGEST = 254  # characters of one part of a name; all parts but the last are folders that begin with @
@@ -99,6 +102,46 @@ def all_cores(workflow: Any) -> int:
 def planned_values(workflow: Any, rule: str, wildcard: str) -> set[str]:
     """Return the values of a wildcard in a rule's jobs that a run will run, as it is planned when it starts."""
     return {getattr(job.wildcards, wildcard) for job in workflow.dag.needrun_jobs() if job.rule.name == rule}
+
+
+def replace_stream_handler(workflow: Any, make: Callable[[logging.Handler], logging.Handler]) -> Any:
+    """Put a handler in the place of the one that prints Snakemake's messages, and return it; `make` gets the old one.
+
+    Returns None and changes nothing if another logger plugin prints, in a dry run, and with --quiet, --verbose or
+    --debug-dag, which are settings of the old one.
+    """
+    from snakemake.logging import logger
+
+    settings = workflow.output_settings
+    old = next((handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"), None)
+    if old is None or settings.dryrun or settings.quiet or settings.verbose or settings.debug_dag:
+        return None
+    new = make(old)
+    logger.removeHandler(old)
+    logger.addHandler(new)
+    return new
+
+
+def jobs_left(workflow: Any) -> list[tuple[int, str, tuple[str, ...]]]:
+    """Return (number, rule, outputs) of the jobs that a run has not finished, as it is planned now."""
+    dag = workflow.dag
+    return [(dag.jobid(job), job.rule.name, tuple(map(str, job.output))) for job in dag.needrun_jobs()]
+
+
+def targeted_rules(workflow: Any) -> set[str]:
+    """Return the rules of the jobs that a run is to finish with."""
+    return {job.rule.name for job in workflow.dag.targetjobs}
+
+
+def redirect_jobs(folder: Path = OUTPUT) -> None:
+    """Make all jobs that start from now on print into files of their own, named by the numbers of their shells."""
+    from snakemake.shell import shell
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        file.unlink()
+    place = shlex.quote(str(folder.resolve())).replace("{", "{{").replace("}", "}}")
+    shell.prefix(f"set -euo pipefail; exec >>{place}/$$ 2>&1; ")
 
 
 def plan_job(snakefile: Path, target: str, configfiles: Sequence[Path], cores: int) -> Any:

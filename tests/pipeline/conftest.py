@@ -12,6 +12,7 @@ from tests.project import Project
 
 # test_pipeline.py changes rows of the run, and test_to_llama_cpp.py starts torch's threads in this process
 ORDER = [
+    "test_progress",
     "test_gates",
     "test_rating",
     "test_version",

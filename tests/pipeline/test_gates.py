@@ -193,5 +193,5 @@ def test_a_run_that_heeds_the_advice_stops_before_training_and_goes_on_without(p
     code, text = copy.snakemake("results/tiny/train/curriculum/seed1/easy/trained", configs=("tiny.yaml", "stop.yaml"))
     assert code != 0
     assert "too few rows" in text
-    assert "Finished jobid" not in text, "nothing was trained"
+    assert "] train:" not in text, "nothing was trained"
     assert copy.planned() == {}, "and nothing made is lost"

@@ -1,5 +1,6 @@
 """What `make` checks before it downloads anything, and what it pins."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -59,6 +60,62 @@ def test_a_wrong_python_is_said_in_one_line(preflight, tmp_path):
     assert code == 1
     assert text == "Gradus: Python 3.9.1 is too old; Python 3.11 or newer is needed: make PYTHON=/path/to/python3\n"
     assert preflight(python="/nowhere/python3")[1].startswith("Gradus: /nowhere/python3 not found")
+
+
+# not what `make test` hands down
+OUTER = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+PIP = """#!/bin/sh
+case "$*" in
+*"pip install"*requirements.in*) echo "WARNING: a folder of pip" >&2; exit ${FAILS:-0};;
+*check_llama*) echo "llama.cpp works";;
+esac
+"""
+
+
+def test_set_up_says_what_it_does_and_shows_what_pip_says_only_if_it_fails(tmp_path):
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    for name in ("requirements.in", "requirements.lock"):
+        (tmp_path / "envs" / name).touch()
+    shutil.copy(ROOT / "envs/preflight.sh", tmp_path / "envs")
+    (tmp_path / "venv/bin/python").write_text(PIP)
+    (tmp_path / "venv/bin/python").chmod(0o755)
+
+    def make(**environment):
+        return subprocess.run(
+            ["make", "-f", str(ROOT / "Makefile"), "VENV=venv", "setup"],
+            cwd=tmp_path,
+            env={**OUTER, "GRADUS_DISK_KB": "1", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    failed = make(FAILS="3")
+    assert failed.returncode
+    assert failed.stderr.startswith("WARNING: a folder of pip\n")
+    done = make()
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[1] for line in lines if re.search(r"\d of \d", line)] == [" 1 of 3", " 2 of 3", " 3 of 3"]
+    assert lines[-1] == "Gradus: set up in 0 minutes"
+    again = make()
+    assert again.stdout.strip() == "make: Nothing to be done for 'setup'."
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "config"),
+    [
+        (["RUN=my-task"], {}, "config/runs/my-task.yaml"),
+        (["CONFIG=a.yaml"], {}, "a.yaml"),
+        ([], {"RUN": "of-the-environment"}, None),
+    ],
+)
+def test_make_runs_the_config_that_is_named(given, environment, config):
+    command = ["make", "-n", "-f", str(ROOT / "Makefile"), "-o", ".venv/.ready", "run", *given]
+    told = subprocess.run(command, cwd=ROOT, env={**OUTER, **environment}, capture_output=True, text=True, check=True)
+    last = told.stdout.splitlines()[-1].strip()
+    assert last == ".venv/bin/snakemake --cores all" + (f' --configfile "{config}"' if config else "")
 
 
 def test_everything_asked_for_is_pinned_once():

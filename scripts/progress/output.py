@@ -1,0 +1,105 @@
+"""What running jobs print: their progress bars, and messages for the user.
+
+Each job prints into a file of its own, named by the number of its shell's process
+(`redirect_jobs` in scripts/common/snakemake_internals.py).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+TAIL = 4000  # bytes of a file that can hold its last bar
+CODES = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")  # of a terminal: colors, moves
+LINES = 15  # of a job that ended without a message
+BAR = re.compile(r".*?(\d+)%\|[^|]*\| *\S+/\S+ \[[\d:]+<([\d:]+|\?)[^\]]*\]?")
+MESSAGE = re.compile(r"^Gradus: .*(?:\n.+)*", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A progress bar: percent done, and seconds left if tqdm knows them."""
+
+    percent: int
+    left: float | None
+
+
+def read_bar(text: str) -> Bar | None:
+    """Return the bar that a text ends with; None if it ends with something else."""
+    found = BAR.match(re.split(r"[\r\n]", text.rstrip())[-1])
+    if not found:
+        return None
+    left = None
+    if found[2] != "?":
+        left = float(sum(int(part) * 60**place for place, part in enumerate(reversed(found[2].split(":")))))
+    return Bar(int(found[1]), left)
+
+
+def without_bars(text: str) -> str:
+    """Return a text without redrawn lines, bars and control codes."""
+    lines = (line.rpartition("\r")[2] for line in CODES.sub("", text).replace("\r\n", "\n").split("\n"))
+    pairs = [(line, BAR.sub("", line)) for line in lines]
+    return "\n".join(left for line, left in pairs if left.strip() or left == line).strip()
+
+
+class Outputs:
+    """The files that the jobs of a run print into."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder`: where they are."""
+        self.folder = folder
+        self.read: dict[Path, int] = {}  # bytes of each file that have been looked at
+        self.of_job: dict[int, Path] = {}
+
+    def find(self, logs: Mapping[int, str]) -> None:
+        """Find which file each job prints into; `logs`: {job: its log file}, which it has open and no other job has."""
+        wanted = {str(Path(log).resolve()): job for job, log in logs.items() if job not in self.of_job}
+        for process in psutil.Process().children(recursive=True) if wanted else ():
+            try:
+                mine = [wanted[file.path] for file in process.open_files() if file.path in wanted]
+                files = [self.folder / str(one.pid) for one in (process, *process.parents())] if mine else []
+            except psutil.Error:  # it has ended
+                continue
+            if file := next((file for file in files if file.is_file()), None):
+                self.of_job.update(dict.fromkeys(mine, file))
+
+    def bar(self, job: int) -> Bar | None:
+        """Return the bar that a job shows now."""
+        if job not in self.of_job:
+            return None
+        with self.of_job[job].open("rb") as handle:
+            handle.seek(max(0, handle.seek(0, 2) - TAIL))
+            return read_bar(handle.read().decode(errors="replace"))
+
+    def _said(self, job: int, alone: bool) -> str:
+        """Return what a job that has ended has printed since the last call. If its file has not been found, as of one
+        that took no second: what all ended jobs without a file have, provided that it is `alone` in this.
+        """
+        files = [self.of_job[job]] if job in self.of_job else []
+        if not files and alone:
+            others = set(self.of_job.values())
+            files = [file for file in sorted(self.folder.iterdir()) if file not in others and not _runs(file)]
+        text = ""
+        for file in files:
+            with file.open("rb") as handle:
+                handle.seek(self.read.get(file, 0))
+                text += "\n" + handle.read().decode(errors="replace")
+                self.read[file] = handle.tell()
+        return without_bars(text)
+
+    def messages(self, job: int, others: Iterable[int]) -> list[str]:
+        """Return the messages for the user of a job that has succeeded; `others`: the jobs that still run."""
+        alone = all(other in self.of_job for other in others)
+        return [str(message) for message in MESSAGE.findall(self._said(job, alone))]
+
+    def reason(self, job: int) -> str:
+        """Return why a job failed: its message, with a traceback that follows, or the last lines that it printed."""
+        text = self._said(job, alone=True)
+        found = MESSAGE.search(text)
+        return text[found.start() :] if found else "\n".join(text.splitlines()[-LINES:])
+
+
+def _runs(file: Path) -> bool:
+    return file.name.isdigit() and psutil.pid_exists(int(file.name))

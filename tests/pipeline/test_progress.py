@@ -1,0 +1,55 @@
+"""What a run of the real pipeline prints: a pipe gets a few plain lines, a terminal the stages."""
+
+import os
+import pty
+import re
+import subprocess
+
+AUDIT = ("results/tiny/data/audit.json", "--forcerun", "audit")
+
+
+def on_a_terminal(project, *arguments):
+    """Run snakemake on a terminal; return (exit code, everything that it wrote there)."""
+    main, side = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+    command = project.command(*arguments)
+    process = subprocess.Popen(command, cwd=project.folder, stdin=side, stdout=side, stderr=side, env=environment)
+    os.close(side)
+    pieces = []
+    while True:
+        try:
+            pieces.append(os.read(main, 10000))
+        except OSError:  # the other end is closed
+            break
+    os.close(main)
+    return process.wait(), b"".join(pieces).decode()
+
+
+def test_without_a_terminal_the_output_is_short_and_plain(project):
+    code, text = project.snakemake(*AUDIT)
+    assert code == 0, text
+    assert len(re.findall(r"^\[\d\d:\d\d:\d\d\] data: Auditing the dataset$", text, re.MULTILINE)) == 1
+    assert len(text.splitlines()) <= 6, text
+    assert not re.search(r"[\x00-\x08\x0b-\x1f]", text), "no control codes, no redrawn bars"
+    assert "Open:" not in text, "not the whole run"
+
+
+def test_a_terminal_shows_the_stages(project):
+    code, text = on_a_terminal(project, *AUDIT)
+    assert code == 0, text
+    assert "Auditing the dataset" in text
+    assert re.search(r"\ndata +1/1 +\d+:\d\d +done\r\nall +1/1 +\d+:\d\d\r\n$", text)
+    assert "Select jobs" not in text
+
+
+def test_the_end_says_the_verdict_and_what_to_open_even_if_nothing_had_to_be_done(project):
+    code, text = project.snakemake()
+    assert code == 0, text
+    end = text.partition("Nothing to be done")[2].splitlines()
+    assert end.count("Open:") == 1
+    told = end[2 : end.index("Open:") - 1]
+    assert 1 <= len(told) <= 3
+    report = (project.results / "report.html").read_text()
+    assert told[0].split()[0] in report
+    for line in end[end.index("Open:") + 1 :]:
+        assert (project.folder / line.split()[0]).exists()
