@@ -4,11 +4,11 @@ import json
 import zipfile
 
 import pytest
-from scripts.report.verdict import forgot
 
 from scripts.common.errors import GradusError
 from scripts.common.models import resolve
 from scripts.common.records import Record
+from scripts.common.verdict import forgot
 from scripts.forgetting.factbook import countries, paragraphs
 from scripts.forgetting.forgetting import chance, compare, perplexities
 from scripts.forgetting.kinds import KINDS, LEVELS, grade
