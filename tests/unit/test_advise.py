@@ -72,10 +72,16 @@ def advised(*args, **more):
         ),
         # user agents → JSON: the nearest row 9 %, tuned 20 %
         (facts([("nearest", "nearest", 5, 60), ("base", "base", 0, 60)], 900), "go on"),
-        # addresses → JSON: no alternative is ever right, and the tuned model is in 64 %
-        (facts([("nearest", "nearest", 0, 49), ("base", "base", 0, 49)], 800), "go on"),
-        # the default run: the same
-        (facts([("nearest", "nearest", 0, 82), ("base", "base", 0, 82)], 2046, 1 / 82), "go on"),
+        # addresses → JSON, measured: tuned 61.9 %, few-shot 14 %, 15 % under the schema's grammar
+        (
+            facts([("few-shot-schema", "base", 12, 76), ("nearest", "nearest", 1, 76), ("base", "base", 0, 76)], 1241),
+            "go on",
+        ),
+        # the default run, measured: tuned 26.0 %, nothing else above 5 %
+        (
+            facts([("few-shot", "base", 4, 82), ("nearest", "nearest", 0, 82), ("base", "base", 0, 82)], 2046, 1 / 82),
+            "go on",
+        ),
     ],
 )
 def test_the_advice_on_runs_whose_outcome_is_known(known, expected):
