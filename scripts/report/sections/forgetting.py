@@ -30,6 +30,7 @@ def outside(found: Mapping[str, Any] | None, models: Models) -> dict[str, Any] |
         "left_out": [kind["kind"] for kind in kinds if not kind["counts"]],
         "none_counts": not any(kind["counts"] for kind in kinds),
         "questions": sum(kind["n"] for kind in kinds),
+        "kind_count": len(kinds),
         "blocks": in_groups(rows, models),
         "text": found["text"],
         "limits": found["limits"],
