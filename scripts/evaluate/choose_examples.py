@@ -70,7 +70,10 @@ if job := find_job(globals()):
             """Answer the rows after as many of these examples as fit."""
             own, room = job.params.own_template, settings["max_tokens"]
             prompts, _ = fit_prompts(gguf, contract, rows, options, own, shown, room)
-            return run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, grammar=grammar, **settings)
+            names = [row.source or row.id for row in rows]
+            return run_isolated(
+                f"answering with {gguf}", answer_all, str(gguf), prompts, grammar=grammar, names=names, **settings
+            )
 
         near = read_neighbors(job.input.neighbors) if job.input.get("neighbors") else {}
         training = read_training(job.input.train)

@@ -109,8 +109,9 @@ def compare_values(first: Values, other: Values) -> dict[str, Any]:
             "p": three_digits(mcnemar(lost, won)),
         }
     differences = [b - a for a, b in pairs]
-    # the same difference on every row has no spread, but is one
-    spread = mean_interval(differences) or ((differences[0], differences[0]) if differences[0] else None)
+    spread = mean_interval(differences)
+    if spread is None and len(differences) > 1 and differences[0]:
+        spread = (differences[0], differences[0])  # the same on every row: no spread, but a difference
     return {
         **found,
         "difference_interval": rounded(spread),

@@ -17,6 +17,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def create(folder: str | Path, name: str) -> str:
     how = f"Start it (`ollama serve`) and run again, or by hand: cd {folder} && ollama create {name} -f Modelfile"
     try:
         version = str(ask("/api/version")["version"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, HTTPException) as error:
         raise GradusError(f"no Ollama answers at {server()} ({error}). {how}") from None
     if not shutil.which("ollama"):
         raise GradusError(f"Ollama answers at {server()}, but its command `ollama` is not on this machine. {how}")
@@ -92,7 +93,7 @@ def ask_model(path: str, name: str, **more: Any) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         said = error.read().decode(errors="replace").strip()
         raise GradusError(f"Ollama has the model {name}, but {path} fails ({error}): {said}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, HTTPException) as error:
         raise GradusError(f"Ollama has the model {name}, but {path} does not answer: {error}") from None
 
 
@@ -130,7 +131,11 @@ def compare_answers(
     """Return the answers of Ollama's that differ from `texts`, those of the evaluation."""
     differing = []
     for record, text in zip(records, texts, strict=True):
-        answer = str(chat(name, contract, record)["message"]["content"])
+        reply = chat(name, contract, record)
+        try:
+            answer = str(reply["message"]["content"])
+        except (KeyError, TypeError):
+            raise GradusError(f"Ollama has the model {name}, but what it answers is no message: {reply}") from None
         if answer != text:
             differing.append({"id": record.id, "ollama": answer, "evaluated": text})
     return differing

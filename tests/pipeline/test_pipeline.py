@@ -198,7 +198,8 @@ def test_an_edited_raw_row_trains_only_the_phases_that_see_it(project):
     file.write_text("".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
     code, text = project.snakemake("results/tiny/train/curriculum/seed1/hard/trained")
     assert code == 0, text
-    done = re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", text)
+    log = max((project.folder / ".snakemake/log").glob("*.log"), key=lambda path: path.stat().st_mtime)
+    done = re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", log.read_text())
     again = {
         "ingest",
         "mask",

@@ -72,7 +72,7 @@ def test_the_same_difference_on_every_row_is_one():
     assert (found["difference"], found["difference_interval"]) == (0.25, [0.25, 0.25])
     assert judge(found) == "better"
     found = compare_values(graded([0.5]), graded([0.25]))
-    assert judge(found) == "even"  # one row shows nothing
+    assert (judge(found), found["difference_interval"]) == ("even", None)  # one row shows nothing
     assert compare_values(graded([0.5] * 9), graded([0.5] * 9))["difference_interval"] is None
 
 

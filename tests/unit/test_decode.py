@@ -81,8 +81,8 @@ def model(tmp_path_factory):
 
 def answers(path, sequences, grammar=None, prompts=PROMPTS, max_tokens=60, names=None, cache=2**30):
     """Return the answers and, of each step of decoding, how many answers it went on with."""
-    from scripts.common.decode import Decoder
     from scripts.common import generate
+    from scripts.common.decode import Decoder
 
     steps, decode = [], Decoder.decode
 

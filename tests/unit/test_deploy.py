@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import threading
 
 import pytest
@@ -57,6 +58,17 @@ def test_deploying_without_ollama_says_what_to_do(monkeypatch, tmp_path):
         GradusError, match=r"no Ollama answers at http://127.0.0.1:\d+ .*ollama create tiny -f Modelfile"
     ):
         deploy(tmp_path, "tiny", CONTRACT, [], "")
+
+
+def test_what_is_no_address_or_no_ollama_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("OLLAMA_HOST", "my host")
+    with pytest.raises(GradusError, match="no Ollama answers at"):
+        deploy(tmp_path, "tiny", CONTRACT, [], "")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{listening.getsockname()[1]}")
+        threading.Thread(target=lambda: listening.accept()[0].sendall(b"SSH-2.0-other\r\n"), daemon=True).start()
+        with pytest.raises(GradusError, match="no Ollama answers at"):
+            deploy(tmp_path, "tiny", CONTRACT, [], "")
 
 
 @pytest.fixture
