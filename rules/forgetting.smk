@@ -69,7 +69,6 @@ rule probe:
     output:
         answers="results/{run}/forgetting/{model}/answers.jsonl",
         losses="results/{run}/forgetting/{model}/losses.jsonl",
-        seconds="results/{run}/forgetting/{model}/seconds.json",
     log:
         "results/{run}/logs/probe/{model}.log",
     benchmark:
@@ -99,7 +98,6 @@ rule forgetting:
         counts="results/{run}/forgetting/passages.json",
         answers=probed("answers.jsonl"),
         losses=probed("losses.jsonl"),
-        seconds=probed("seconds.json"),
     output:
         forgetting="results/{run}/forgetting.json",
     log:

@@ -125,15 +125,19 @@ class Endpoint:
                     messages=messages,  # type: ignore[arg-type]
                     extra_body=self.parameters,
                 )
-            reply = read_reply(response.http_response.text)
+            reply = read_reply(self._mask(response.http_response.text))
         except TimeoutError:
             raise GradusError(f"no whole answer in {self.patience:g} s. Look whether the server works") from None
         except (APIStatusError, APIConnectionError, GradusError) as error:
             if isinstance(error, APIStatusError) and error.code == FILTERED:
                 return self._keep(messages, Reply("", FILTERED, None, None, None, None))
             said = str(error) if isinstance(error, GradusError) else self._explain(error)
-            raise GradusError(said.replace(self.key, "***") if self.key else said) from None
+            raise GradusError(self._mask(said)) from None
         return self._keep(messages, reply)
+
+    def _mask(self, text: str) -> str:
+        """Return a text without the key. What is quoted must be masked before it is cut or escaped."""
+        return text.replace(self.key, "***") if self.key else text
 
     def _keep(self, messages: Conversation, reply: Reply) -> Reply:
         fields = asdict(reply)
@@ -152,7 +156,7 @@ class Endpoint:
             cause = first_line(error.__cause__ or error)
             return f"no connection, or it broke ({cause}), in {tries}. Check endpoint.url, the network and the server"
         status = f"{error.status_code} {error.response.reason_phrase}".strip()
-        said = f"{status}: {_quote(_message(error))}"
+        said = f"{status}: {_quote(self._mask(_message(error)))}"
         if error.status_code in (401, 403):
             name = self.settings["key_env"]
             advice = (
@@ -164,8 +168,8 @@ class Endpoint:
         if error.status_code == 404:
             return f"not found ({said}). Check endpoint.model, and endpoint.url, which usually ends in /v1"
         if 300 <= error.status_code < 400:
-            target = error.response.headers.get("location", "nowhere")
-            return f"the server redirects to {_quote(target)}. If you trust that address, set endpoint.url to it"
+            target = _quote(self._mask(error.response.headers.get("location", "nowhere")))
+            return f"the server redirects to {target}. If you trust that address, set endpoint.url to it"
         if error.status_code == 429 or error.status_code >= 500:
             wait = error.response.headers.get("retry-after")
             asked = f", and asks to wait ({wait[:40]})" if wait else ""

@@ -93,8 +93,8 @@ def answer_all(
         name = names[longest] if names else f"prompt {longest + 1}"
         raise GradusError(
             f"{name}: the prompt has {len(encoded[longest])} tokens; with {max_tokens} for the answer that is "
-            f"more than the {trained} that {path} was trained to look at. Lower evaluate.max_tokens, shorten "
-            "the system prompt, or leave the row out."
+            f"more than the {trained} that {path} was trained to look at. Lower evaluate.max_tokens (of "
+            "questions outside the task: forgetting.max_tokens), shorten the system prompt, or leave the row out."
         )
     together = min(sequences, len(prompts), max(1, CACHE_BYTES // (token_bytes * length)))
     decoder = Decoder(path, threads, together, length)

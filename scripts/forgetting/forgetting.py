@@ -186,5 +186,4 @@ if job := find_job(globals()):
             job.params.max_drop,
             job.params.max_rise,
         )
-        seconds = dict(zip(names, map(read_json, job.input.seconds), strict=True))
-        write_json(job.output.forgetting, {**compared, "text": read_json(job.input.counts), "seconds": seconds})
+        write_json(job.output.forgetting, {**compared, "text": read_json(job.input.counts)})

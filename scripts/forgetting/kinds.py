@@ -2,7 +2,7 @@
 
 A kind is an entry of KINDS. Its questions have three levels, so that a model of 135 M parameters can answer some and
 one of 7 B cannot answer all. Each question has one short right answer. An echo of the question passes only where what
-is asked for is a copy of a part of it.
+is asked for is in the question: copying, and the easy instructions.
 """
 
 import random
@@ -15,7 +15,7 @@ from typing import Any
 from scripts.forgetting.factbook import Country
 
 LEVELS = ("easy", "medium", "hard")
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"(?<![\w)])-?\d[\d,]*(?:\.\d+)?|\d[\d,]*(?:\.\d+)?")  # "10-5" ends in 5, "= -5" in -5
 # common nouns, for copying and instructions
 # fmt: off
 WORDS = [
@@ -47,7 +47,7 @@ def plain(text: str) -> list[str]:
 
 def last_number(answer: str, text: str) -> bool:
     """Return whether the last number in `text` is the answer."""
-    numbers = NUMBER.findall(text)
+    numbers = NUMBER.findall(text.replace("\N{MINUS SIGN}", "-"))
     return bool(numbers) and float(numbers[-1].replace(",", "")) == float(answer)
 
 

@@ -7,7 +7,6 @@ The task's system prompt is left out: it asks for the task, and what is wanted h
 is asked for something else. The template may put the base's own default in its place, the same for all models.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -18,7 +17,7 @@ from scipy.special import logsumexp
 from scripts.common.answers import Answer
 from scripts.common.chat import read_contract
 from scripts.common.generate import answer_all, render_prompts
-from scripts.common.io import read_jsonl, write_json, write_jsonl
+from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
@@ -52,14 +51,10 @@ def measure(
     max_tokens: int,
     sequences: int,
     threads: int,
-) -> tuple[list[Answer], list[tuple[int, float]], dict[str, float]]:
-    """Return the answers, the texts' (tokens, loss), and the seconds of both. Run this isolated."""
-    began = time.monotonic()
+) -> tuple[list[Answer], list[tuple[int, float]]]:
+    """Return the answers, and the texts' (tokens, loss). Run this isolated."""
     answers = answer_all(path, prompts, max_tokens, sequences, threads, None, names)
-    between = time.monotonic()
-    losses = text_losses(path, texts, threads)
-    seconds = {"answers": round(between - began, 2), "text": round(time.monotonic() - between, 2)}
-    return answers, losses, seconds
+    return answers, text_losses(path, texts, threads)
 
 
 if job := find_job(globals()):
@@ -67,7 +62,7 @@ if job := find_job(globals()):
         questions, passages = (list(read_jsonl(job.input[name])) for name in ("questions", "passages"))
         contract = replace(read_contract(job.input.contract), system_prompt="")
         asked: list[Any] = [contract.messages(question["prompt"]) for question in questions]
-        answers, losses, seconds = run_isolated(
+        answers, losses = run_isolated(
             f"probing {job.input.gguf}",
             measure,
             job.input.gguf,
@@ -87,4 +82,3 @@ if job := find_job(globals()):
                 for p, (tokens, loss) in zip(passages, losses, strict=True)
             ),
         )
-        write_json(job.output.seconds, seconds)

@@ -26,7 +26,8 @@ def quality(run: Path, models: Models) -> list[str]:
     values; below it the served model against each other one.
     """
     metrics, comparison = read_json(run / "metrics.json"), read_json(run / "comparison.json")
-    forgetting = read_json(run / "forgetting.json") if (run / "forgetting.json").is_file() else None
+    made = read_json(run / "manifest.json")["artifacts"]  # the probe may have been switched off since
+    forgetting = read_json(run / "forgetting.json") if f"results/{run.name}/forgetting.json" in made else None
     told = first_lines(models, metrics, comparison, read_json(run / "advice.json"), SPLITS, forgetting)
     lines = [told["verdict"], *told["warnings"], *told["more"]]
     served, headline = comparison["served"], comparison["headline"]

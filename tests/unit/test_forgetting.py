@@ -3,7 +3,10 @@
 import json
 import zipfile
 
+import llama_cpp
+import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from scripts.common.errors import GradusError
 from scripts.common.models import resolve
@@ -13,6 +16,7 @@ from scripts.forgetting.factbook import countries, paragraphs
 from scripts.forgetting.forgetting import chance, compare, perplexities
 from scripts.forgetting.kinds import KINDS, LEVELS, grade
 from scripts.forgetting.passages import FEWEST, LONGEST, SHORTEST, choose, cut, read_text, seen
+from scripts.forgetting.probe import text_losses
 from scripts.forgetting.questions import questions
 from scripts.report.sections.forgetting import outside
 
@@ -153,9 +157,8 @@ def test_a_kind_that_the_base_fails_is_left_out_and_said_so():
     models = [
         model.describe() for model in resolve({"base": {}, "tuned": {"trained": {"arm": "c", "seed": 1}}}).values()
     ]
-    page = outside({**found, "text": {}, "seconds": {"base": {"text": 1.2}, "tuned": {"text": 2.4}}}, models)
+    page = outside({**found, "text": {}}, models)
     assert page["left_out"] == ["copying"]
-    assert page["seconds"] == 4
     (warning,) = forgot(found, "tuned")
     assert warning.startswith(
         "⚠ tuned has forgotten: it answers 33.3 % of the questions outside the task correctly, base 66.7 %"
@@ -240,3 +243,16 @@ def test_a_text_that_is_too_short_or_no_text_is_refused(tmp_path, factbook):
         list(read_text(tmp_path / "my.txt"))
     with pytest.raises(GradusError, match="no entry of the World Factbook"):
         countries(tmp_path)
+
+
+def test_the_loss_of_a_text_is_that_of_each_token_after_those_before_it(random_gguf):
+    texts = ["The capital of Peru is Lima.", "A treaty was signed in 1951, and ended the war."]
+    model = llama_cpp.Llama(str(random_gguf), n_ctx=128, logits_all=True, verbose=False)
+    for text, (tokens, loss) in zip(texts, text_losses(str(random_gguf), texts, 1), strict=True):
+        ids = model.tokenize(text.encode(), add_bos=True, special=True)
+        model.reset()
+        model.eval(ids)
+        logits = np.asarray(model.scores[: len(ids) - 1], dtype=float)
+        wanted = float((logsumexp(logits, axis=1) - logits[np.arange(len(ids) - 1), ids[1:]]).sum())
+        assert tokens == len(ids) - 1
+        assert loss == pytest.approx(wanted, rel=1e-3)

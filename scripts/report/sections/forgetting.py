@@ -34,5 +34,4 @@ def outside(found: Mapping[str, Any] | None, models: Models) -> dict[str, Any] |
         "blocks": in_groups(rows, models),
         "text": found["text"],
         "limits": found["limits"],
-        "seconds": round(sum(sum(spent.values()) for spent in found["seconds"].values())),
     }
