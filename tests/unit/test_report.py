@@ -128,6 +128,8 @@ def test_the_printed_tables_leave_it_out_too_and_have_a_row_for_each_model(tmp_p
     (tmp_path / "metrics.json").write_text(json.dumps(metrics_of(models)))
     (tmp_path / "comparison.json").write_text(json.dumps(comparison_of(models, strongest="linear")))
     (tmp_path / "advice.json").write_text(json.dumps(ADVICE))
+    (tmp_path / "manifest.json").write_text(json.dumps({"artifacts": {}}))
+    (tmp_path / "forgetting.json").write_text("left from an earlier run, and not of this one")
     text = "\n".join(quality(tmp_path, models))
     assert text.startswith(
         "tuned beats linear (a linear model), the strongest cheap alternative: 30.0 % against 10.0 %"
