@@ -125,7 +125,7 @@ def compare_arms(
         margin=margin,
     )
     smallest = 1e-9 * float(np.abs([of_arm, of_control]).max())  # below it, a spread is rounding
-    if np.ptp(differences) <= smallest:
+    if np.ptp(units) <= smallest:  # not `differences`: what changes may cancel within each cluster
         return found
     error, freedom = standard_error(found.components, found.seeds, found.clusters)
     low, high = crossed_t(units, 1 - 2 * ALPHA)
@@ -148,13 +148,17 @@ def compare_arms(
     )
 
 
-def correct(comparisons: Sequence[Comparison], primary: str) -> list[Comparison]:
-    """Return the comparisons with p corrected for their number (Holm 1979), all but that of the arm `primary`: it was
-    named before the first training, so it is the only one that needs no correction.
+def correct(comparisons: Sequence[Comparison], primary: tuple[str, str]) -> list[Comparison]:
+    """Return the comparisons with p corrected for their number (Holm 1979), all but the `primary` one (arm, control):
+    it was named before the first training, so it is the only one that needs no correction.
     """
-    p = {found.arm: found.p for found in comparisons if found.arm != primary and found.p is not None}
+    p = {
+        str(place): found.p
+        for place, found in enumerate(comparisons)
+        if (found.arm, found.control) != primary and found.p is not None
+    }
     adjusted = holm(p)
-    return [replace(found, p_holm=adjusted.get(found.arm)) for found in comparisons]
+    return [replace(found, p_holm=adjusted.get(str(place))) for place, found in enumerate(comparisons)]
 
 
 # --- the table

@@ -27,6 +27,7 @@ from scripts.common.verdict import GO_ON, LIMIT
 WORTH_IT, NOT_WORTH_IT, NOT_SHOWN = "worth it", "not worth it", "not shown"
 EXIT_CODES = {WORTH_IT: 0, NOT_WORTH_IT: 10, NOT_SHOWN: 11}
 GAIN, NO_GAIN, OPEN = "gain", "no gain", "open"
+FEWEST = 20  # units; intervals of fewer are too narrow (bootstrap), or of hardly any rows that differ
 ORDERS = {GAIN: "the order helped", NO_GAIN: "the order did not help", OPEN: NOT_SHOWN}
 
 
@@ -42,7 +43,8 @@ class Rival:
     rows: int
     units: int  # rows, or the groups of rows that hang together
     seeds: int  # 1: two single models
-    components: Components | None
+    components: Components | None  # None if there is no spread to plan with
+    p: float | None = None  # None if there is no test of this metric
     p_holm: float | None = None
 
 
@@ -104,11 +106,12 @@ def of_models(name: str, pair: Mapping[str, Any]) -> Rival | None:
         return None
     bounds = pair["difference_interval"]
     spread = None
-    if bounds is not None:
+    if bounds is not None and bounds[0] < bounds[1]:
         error = (bounds[1] - bounds[0]) / (2 * norm.ppf(1 - ALPHA / 2))
         spread = Components(0.0, error**2 * pair["n"], 0.0)
     interval = None if bounds is None else (bounds[0], bounds[1])
-    return Rival(name, pair["difference"], interval, pair["n"], pair["n"], 1, spread, pair.get("p_holm"))
+    n = pair["n"]
+    return Rival(name, pair["difference"], interval, n, n, 1, spread, pair["p"], pair.get("p_holm"))
 
 
 def of_arms(found: Comparison) -> Rival:
@@ -125,21 +128,30 @@ def of_arms(found: Comparison) -> Rival:
         found.items,
         found.clusters,
         found.seeds,
-        found.components,
+        found.components if interval else None,
+        found.p,
         found.p_holm,
     )
 
 
 def settle(rival: Rival | None, margin: float) -> str:
-    """Return GAIN: the lead is larger than the margin, and its interval above 0; NO_GAIN: the whole interval is at or
-    below the margin, so the rival is as good, or better; else OPEN.
+    """Return GAIN: the lead is larger than the margin, its interval above 0, and p, if there is one, below LIMIT;
+    NO_GAIN: the whole interval is at or below the margin, so the rival is as good, or better; else OPEN, as always if
+    the rows show no spread or are fewer than FEWEST.
     """
-    if rival is None or rival.interval is None:
+    if rival is None or (bounds := _telling(rival)) is None:
         return OPEN
-    low, high = rival.interval
+    low, high = bounds
     if high <= margin:
         return NO_GAIN
-    return GAIN if rival.gain > margin and low > 0 else OPEN
+    return GAIN if rival.gain > margin and low > 0 and (rival.p is None or rival.p < LIMIT) else OPEN
+
+
+def _telling(rival: Rival) -> Interval | None:
+    """Return the interval if it tells anything: there are enough units, and they show some spread."""
+    if rival.units < FEWEST or rival.interval is None or rival.interval[0] == rival.interval[1]:
+        return None
+    return rival.interval
 
 
 def decide(best: str, beaten: bool, faithful: bool) -> str:
@@ -183,7 +195,8 @@ def judge(facts: Facts) -> Verdict:
 
 
 def _is_ahead(rival: Rival) -> bool:
-    return rival.interval is not None and rival.interval[1] < 0 and rival.p_holm is not None and rival.p_holm < LIMIT
+    bounds = _telling(rival)
+    return bounds is not None and bounds[1] < 0 and rival.p_holm is not None and rival.p_holm < LIMIT
 
 
 def _order(rival: Rival | None, margin: float) -> Order | None:
@@ -232,6 +245,8 @@ def _figures(rival: Rival, metric: str = "") -> str:
     interval = "no interval, since the rows show no spread"
     if rival.interval is not None:
         interval = f"95 % interval {rival.interval[0]:+.3g} to {rival.interval[1]:+.3g}"
+    if rival.p is not None:
+        interval += f", p = {rival.p:.3g}"
     rows = f"{rival.rows} rows" if rival.units == rival.rows else f"{rival.rows} rows in {rival.units} groups"
     seeds = "1 seed" if rival.seeds == 1 else f"{rival.seeds} seeds"
     return f"{rival.gain:+.3g}{f' of {metric}' if metric else ''} ({interval}; {rows}, {seeds})"
@@ -251,7 +266,9 @@ def to_settle(gain: float, margin: float) -> float:
 
 
 def _plan(rival: Rival, margin: float) -> str:
-    if rival.components is None or rival.units < 2:
+    if rival.units < FEWEST:
+        return f"Fewer than {FEWEST} {'rows' if rival.units == rival.rows else 'groups'} tell nothing; ask more."
+    if rival.components is None:
         return "These rows show no spread to plan with; ask more."
     effect = to_settle(rival.gain, margin)
     items = needed_items(rival.components, rival.seeds, effect)

@@ -12,14 +12,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.io import read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.ngrams import grams
+from scripts.common.ngrams import find_shared, grams
 from scripts.common.records import Record, read_records
 from scripts.data.near_copies import Rows, near_copies
 
@@ -30,21 +29,13 @@ def overlaps(
     """Yield (held-out row, training row with the largest overlap, share of its n-grams found in training)."""
     rows = Rows(records)
     own = [grams(Record(**rows[number]).asked, size) for number in tqdm(held_out, desc="n-grams", mininterval=1)]
-    index = np.unique(np.concatenate([*own, np.zeros(0, dtype=np.uint64)]))
-    where = np.full(len(index), -1, dtype=np.int64)  # the first training row with this n-gram
-    if not len(index):
-        return
-    for number in tqdm(train, desc="overlap", unit="row", mininterval=1):
-        found = grams(Record(**rows[number]).asked, size)
-        place = np.minimum(np.searchsorted(index, found), len(index) - 1)
-        hit = place[index[place] == found]
-        where[hit[where[hit] < 0]] = number
-    for number, mine in zip(held_out, own, strict=True):
-        if len(mine):
-            rows_hit = where[np.searchsorted(index, mine)]
-            rows_hit = rows_hit[rows_hit >= 0]
-            if len(rows_hit):
-                yield number, Counter(rows_hit.tolist()).most_common(1)[0][0], len(rows_hit) / len(mine)
+    trained = (
+        (number, grams(Record(**rows[number]).asked, size))
+        for number in tqdm(train, desc="overlap", unit="row", mininterval=1)
+    )
+    for number, mine, found in zip(held_out, own, find_shared(own, trained), strict=True):
+        if found:
+            yield number, Counter(found).most_common(1)[0][0], len(found) / len(mine)
 
 
 def find_pairs(

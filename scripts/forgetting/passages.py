@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
@@ -21,7 +20,7 @@ from scripts.common.hashing import sha256_text
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.ngrams import WORD, grams
+from scripts.common.ngrams import WORD, find_shared, grams
 from scripts.common.records import Record, read_records
 from scripts.common.sources import require_sha256
 from scripts.forgetting.factbook import paragraphs
@@ -73,17 +72,12 @@ def cut(texts: Iterable[tuple[str, str]]) -> list[Passage]:
 def seen(passages: Sequence[Passage], rows: Iterable[Record]) -> dict[str, str]:
     """Return {id of a passage: source of the first training row with WINDOW of its words in a row}, of those seen."""
     own = [grams(passage["text"], WINDOW) for passage in passages]
-    index = np.unique(np.concatenate([*own, np.zeros(0, dtype=np.uint64)]))
-    if not len(index):
-        return {}
-    sources: dict[int, str] = {}
-    for record in tqdm(rows, desc="overlap", unit="row", mininterval=1):
-        found = grams(f"{record.asked}\n{record.response}", WINDOW)
-        place = np.minimum(np.searchsorted(index, found), len(index) - 1)
-        for gram in found[index[place] == found].tolist():
-            sources.setdefault(gram, record.source or record.id)
-    hits = {p["id"]: [sources[g] for g in mine.tolist() if g in sources] for p, mine in zip(passages, own, strict=True)}
-    return {key: found[0] for key, found in hits.items() if found}
+    trained = (
+        (record.source or record.id, grams(f"{record.asked}\n{record.response}", WINDOW))
+        for record in tqdm(rows, desc="overlap", unit="row", mininterval=1)
+    )
+    hits = zip(passages, find_shared(own, trained), strict=True)
+    return {passage["id"]: found[0] for passage, found in hits if found}
 
 
 def choose(

@@ -47,16 +47,23 @@ class Finished:
         self.manifest: Mapping[str, Any] = read_json(self.folder / "manifest.json")
         self.name: str = self.manifest["run"]
         self.config: Mapping[str, Any] = self.manifest["config"]
-        self.contract: ChatContract = read_contract(self.folder / "data/chat_contract.json")
-        self.headline: str = read_json(self.folder / "comparison.json")["headline"]
+        contract, comparison = (
+            f"results/{self.name}/{name}" for name in ("data/chat_contract.json", "comparison.json")
+        )
+        self.contract: ChatContract = read_contract(self.intact(contract))
+        self.headline: str = read_json(self.intact(comparison))["headline"]
 
     def path(self, name: str) -> Path:
         """Return a file of the run, given its path in the manifest or with wildcards filled in."""
         return self.folder / PurePosixPath(name).relative_to(f"results/{self.name}")
 
     def intact(self, name: str) -> Path:
-        """Return a file of the run, as `path`. Raises GradusError if it has changed since the manifest was written."""
-        path, known = self.path(name), self.manifest["artifacts"].get(name)
+        """Return a file of the run, as `path`, or one of its sources, which are named as in the config. Raises
+        GradusError if it has changed since the manifest was written.
+        """
+        known = self.manifest["artifacts"].get(name)
+        path = self.path(name) if known else Path(name)
+        known = known or self.manifest["sources"].get(name)
         if known is None or not path.is_file() or sha256_file(path) != known["sha256"]:
             raise GradusError(f"{path}: not as in {self.folder}/manifest.json; finish the run (`make`), then try again")
         return path
@@ -93,7 +100,7 @@ class Finished:
             answers,
             grades,
             read_json(self.intact(f"{stem}.metrics.json")),
-            read_json(self.path(f"{stem}.speed.json")),
+            read_json(self.intact(f"{stem}.speed.json")),
             self.manifest["artifacts"][f"{stem}.answers.jsonl"],
             self.manifest["artifacts"][f"{stem}.grades.jsonl"]["sha256"],
         )
@@ -108,7 +115,7 @@ class Finished:
         if "examples" in model.options:
             needed = {key: path for key, path in model.needs(self.config).items() if key in SHOTS}
             filled = {key: path.format(run=self.name, split=split, model=model.name) for key, path in needed.items()}
-            files = {key: self.path(path) for key, path in filled.items()}
+            files = {key: self.intact(path) for key, path in filled.items()}
             _, versions = read_shots(model.options["examples"], records, files, was_added(self.config, model))
             by_number = versions[::-1]  # from no examples to all
             numbers = [row.get("examples", len(by_number) - 1) for row in answers]  # an endpoint is shown all

@@ -81,7 +81,7 @@ def find_metrics(run: Finished) -> tuple[dict[str, Any], list[str]]:
     task = load_task(config["task"])
     train = read_jsonl(run.intact(f"results/{run.name}/curriculum/train.jsonl"))
     labels = sorted({row["response"].strip() for row in train}) if task.label_metrics else []
-    schema = read_schema(config["schema"]) if config["schema"] else None
+    schema = read_schema(run.intact(config["schema"])) if config["schema"] else None
     names = sorted({*task.row_metrics(schema, labels), *task.batch} - {"stopped"})
     settings = {"task": config["task"], "schema": schema, "labels": labels, "metrics": names}
     return settings, sorted(task.whole)
@@ -110,6 +110,11 @@ def write_task(run: Finished) -> tuple[Path, list[str]]:
                 tasks[task] = len(rows), rendered
                 text = task_file(task, f"{name}.jsonl", version, rendered, run, metrics)
                 (part / f"{task}.yaml").write_text(text, encoding="utf-8")
+        if not tasks:
+            splits = ", ".join(run.config["evaluate"]["splits"])
+            raise GradusError(
+                f"{run.folder}: no held-out row was asked (splits: {splits}), so there is no task to write"
+            )
         write_json(part / "task.json", settings)
         shutil.copyfile(UTILS, part / "utils.py")
         readme = describe(run, tasks, settings["metrics"], missing)

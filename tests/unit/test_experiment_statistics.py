@@ -260,6 +260,14 @@ def test_arms_that_are_the_same_have_no_interval():
     assert (shifted.interval, shifted.tost_p) == (None, None)
 
 
+def test_changes_that_cancel_within_each_group_are_no_spread():
+    """As where accuracy is near 1 and a seed gets the one row of a group right, and its arm the other."""
+    differences = np.zeros((3, 20))
+    differences[1, :2] = 1, -1
+    found = compare_arms(table_of(differences), "curriculum", "random", {f"a{i}": f"page {i // 2}" for i in range(20)})
+    assert (found.clusters, found.difference, found.interval, found.p) == (10, pytest.approx(0), None, None)
+
+
 def test_seeds_without_spread_leave_the_interval_over_rows():
     found = compare_arms(table_of(np.repeat(crossed(1, 15), 4, axis=0)), "curriculum", "random")
     assert (found.seeds_t, found.tost_p) == (None, None)
@@ -273,12 +281,25 @@ def test_all_but_the_primary_comparison_are_corrected():
     found = {
         each.arm: each
         for each in correct(
-            [compare_arms(table, arm, "random") for arm in ("curriculum", "reversed", "shuffled")], "curriculum"
+            [compare_arms(table, arm, "random") for arm in ("curriculum", "reversed", "shuffled")],
+            ("curriculum", "random"),
         )
     }
     assert found["curriculum"].p_holm is None
     smaller, larger = sorted((found["reversed"], found["shuffled"]), key=lambda each: each.p)
     assert (smaller.p_holm, larger.p_holm) == (min(1, 2 * smaller.p), max(2 * smaller.p, larger.p))
+
+
+def test_an_arm_with_two_controls_has_two_comparisons():
+    table = table_of(crossed(mean=0.5))
+    table["shuffled"] = table_of(crossed(mean=0.1, number=3))["curriculum"]
+    table["reversed"] = table_of(crossed(mean=0.6, number=2))["curriculum"]
+    pairs = [("curriculum", "random"), ("curriculum", "shuffled"), ("reversed", "random")]
+    compared = [compare_arms(table, *pair) for pair in pairs]
+    primary, second, third = correct(compared, pairs[0])
+    assert primary.p_holm is None
+    expected = holm({"second": compared[1].p, "third": compared[2].p})
+    assert {"second": second.p_holm, "third": third.p_holm} == expected
 
 
 # --- bad input

@@ -28,7 +28,7 @@ EXAMPLES = 1  # that fitted into the prompt, of those that few-shot wants
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 
 
-def finish(folder, test, task="qa"):
+def finish(folder, test, task="qa", schema=None):
     """Write a finished run in which every model has answered `test`; return its folder."""
     run = folder / "results/demo"
     train = [Record("Two plus two?", "4", task, id="t1"), Record("Capital of Peru?", "Lima", task, id="t2")]
@@ -37,6 +37,7 @@ def finish(folder, test, task="qa"):
     write_jsonl(run / "contenders/neighbors/test.jsonl", [{"id": row.id, "neighbors": ["t2", "t1"]} for row in test])
     write_contract(run / "data/chat_contract.json", ChatContract("Be {{ brief }}.", TEMPLATE, "<end>", 2, "<pad>", 0))
     write_json(run / "comparison.json", {"headline": "exact"})
+    write_json(run / "evaluate/few-shot/examples.json", {"count": 2, "choose": "nearest"})
     for name in MODELS:
         form = "nearest" if name == "nearest" else "Q8_0"
         place = run / "evaluate" / name / form
@@ -48,16 +49,18 @@ def finish(folder, test, task="qa"):
         write_json(place / "test.metrics.json", {"exact": {"value": 0.0, "n": len(test)}})
         write_json(place / "test.speed.json", {})
     files = [file for file in run.rglob("*") if file.is_file()]
+    sources = {schema: {"sha256": sha256_file(schema)}} if schema else {}
     manifest = {
         "run": "demo",
         "config": {
             "models": MODELS,
             "contenders": False,
-            "data": {"task": task, "schema": None},
+            "data": {"task": task, "schema": schema},
             "curriculum": {"levels": ["easy", "hard"]},
             "evaluate": {"splits": ["test"], "max_rows": {"test": 9}, "max_tokens": 8},
         },
         "artifacts": {file.relative_to(folder).as_posix(): {"sha256": sha256_file(file)} for file in files},
+        "sources": sources,
     }
     write_json(run / "manifest.json", manifest)
     return run
@@ -82,6 +85,46 @@ def test_an_edited_file_is_named(tmp_path):
     write_jsonl(run / "evaluate/base/Q8_0/test.grades.jsonl", [{"id": ONE[0].id, "exact": 1.0}])
     with pytest.raises(GradusError, match=r"base/Q8_0/test\.grades\.jsonl: not as in .*manifest\.json; finish the run"):
         list(Finished(run).answered())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "comparison.json",
+        "data/chat_contract.json",
+        "evaluate/tuned/Q8_0/test.speed.json",
+        "contenders/neighbors/test.jsonl",
+        "curriculum/train.jsonl",
+        "evaluate/few-shot/examples.json",
+    ],
+)
+def test_every_file_that_a_log_is_made_of_is_as_in_the_manifest(tmp_path, monkeypatch, name):
+    count = [1, 2] if name.endswith("examples.json") else 2  # of two, the validation rows choose
+    monkeypatch.setitem(MODELS, "few-shot", {"examples": {"count": count, "choose": "nearest"}})
+    run = finish(tmp_path, ONE)
+    assert list(Finished(run).answered())
+    with (run / name).open("a") as file:
+        file.write("\n")
+    with pytest.raises(GradusError, match=f"{name}: not as in"):
+        list(Finished(run).answered())
+
+
+def test_a_schema_is_as_in_the_manifest(tmp_path):
+    schema = tmp_path / "own.schema.json"
+    write_json(schema, {"type": "object", "properties": {"city": {"type": "string"}}})
+    run = finish(tmp_path, [Record("Lima, Peru", '{"city": "Lima"}', "extract")], "extract", str(schema))
+    place, _ = write_task(Finished(run))
+    assert json.loads((place / "task.json").read_text())["schema"]["properties"] == {"city": {"type": "string"}}
+    write_json(schema, {"type": "object"})
+    with pytest.raises(GradusError, match=r"own\.schema\.json: not as in"):
+        write_task(Finished(run))
+
+
+def test_without_rows_there_is_no_task(tmp_path):
+    run = finish(tmp_path, [])
+    with pytest.raises(GradusError, match=r"no held-out row was asked \(splits: test\)"):
+        write_task(Finished(run))
+    assert not (run / "viewers/lm-eval").exists()
 
 
 def fields_of(path):

@@ -21,6 +21,7 @@ from scripts.common.worth import (
     settle,
     to_settle,
 )
+from scripts.evaluate.compare import compare_values, values_of
 
 MARGIN = 0.01
 
@@ -63,10 +64,59 @@ def test_a_lead_is_settled_by_the_margin_and_the_interval(found, expected):
     assert settle(found, MARGIN) == expected
 
 
+def compared(first, other, binary=True):
+    """The comparison of two models' values, as `of_models` takes it."""
+    rows = ([{"id": str(n), "exact": value} for n, value in enumerate(values)] for values in (first, other))
+    return of_models("linear", compare_values(*(values_of(list(values), "exact", binary) for values in rows)))
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "binary"),
+    [
+        ([0.0], [1.0], True),  # p = 1
+        ([0.1, 0.2, 0.1], [0.8, 0.9, 1.0], False),  # p = 0.25, and the bootstrap excludes 0
+        ([0.2, 0.2, 0.2], [0.7, 0.7, 0.7], False),  # the interval has no width
+        ([0.0] * 4 + [1.0] * 6, [1.0] * 10, True),  # 4 to 0, p = 0.125
+        ([0.0] * 10, [1.0] * 10, True),  # p = 0.002, but of ten rows
+        ([0.0] * 30, [0.5] * 30, False),  # the same on all rows
+    ],
+)
+def test_few_rows_settle_nothing(first, other, binary):
+    """Whichever of the two models is the better one."""
+    for found in (compared(first, other, binary), compared(other, first, binary)):
+        assert settle(found, MARGIN) == OPEN
+        assert judge(facts(found)).verdict == "not shown"
+        assert judge(facts(others=(replace(found, p_holm=0.01),))).verdict == "worth it"
+
+
+@pytest.mark.parametrize("n", [1, 3, 10])
+def test_so_few_rows_tell_nothing_even_with_a_narrow_interval(n):
+    assert settle(rival(0.06, 0.02, 0.1, rows=n), MARGIN) == OPEN
+    assert settle(rival(0.0, -0.008, 0.008, rows=n), MARGIN) == OPEN
+    assert "Fewer than 20 rows tell nothing; ask more." in judge(facts(rival(0.06, 0.02, 0.1, rows=n))).reasons[0]
+
+
+def test_a_lead_needs_its_p_where_there_is_one():
+    """Newcombe's interval of 5 to 0 of 25 rows excludes 0, McNemar's exact test does not."""
+    found = compared([0.0] * 5 + [1.0] * 20, [1.0] * 25)
+    assert found.interval[0] > 0
+    assert found.p == 0.0625
+    assert settle(found, MARGIN) == OPEN
+    assert "p = 0.0625; 25 rows" in judge(facts(found)).reasons[0]
+    assert settle(replace(found, p=0.049), MARGIN) == settle(replace(found, p=None), MARGIN) == GAIN
+
+
+def test_arms_without_spread_are_not_shown():
+    table = {arm: {seed: {str(n): 1.0 for n in range(30)} for seed in (1, 2)} for arm in ("curriculum", "random")}
+    found = judge(facts(order=of_arms(compare_arms(table, "curriculum", "random")))).order
+    assert (found.outcome, found.minimum_detectable_effect) == ("not shown", None)
+    assert "no spread to plan with" in found.reason
+
+
 @pytest.mark.parametrize("margin", [0, 0.01, 0.5])
 def test_every_lead_has_one_outcome(margin):
     for gain, low, high in product((-0.6, -0.01, 0, 0.01, 0.02, 0.6), repeat=3):
-        if low <= gain <= high:
+        if low <= gain <= high and low < high:
             gains, as_good = gain > margin and low > 0, high <= margin
             assert not (gains and as_good)
             expected = GAIN if gains else NO_GAIN if as_good else OPEN
@@ -179,7 +229,7 @@ def test_not_shown_says_what_it_would_take():
     several = judge(facts(rival(0.03, -0.02, 0.08, rows=2500, seeds=8)))
     assert "seeds or about" in several.reasons[0]
     assert len(several.reasons) == 1
-    hopeless = judge(facts(rival(0.0, -0.5, 0.5, rows=10, seeds=2), margin=0.0001))
+    hopeless = judge(facts(rival(0.0, -0.5, 0.5, rows=20, seeds=2), margin=0.0001))
     assert "more of both seeds and rows than is practical" in hopeless.reasons[0]
     blank = judge(facts(Rival("linear", 0.0, None, 20, 20, 1, None)))
     assert "no interval, since the rows show no spread" in blank.reasons[0]
@@ -226,6 +276,7 @@ def test_a_lower_loss_is_a_lead():
     assert (found.name, found.rows, found.units, found.seeds) == ("random", 8, 8, 3)
     low, high = found.interval
     assert 0 < low < found.gain < high
+    assert 0 < found.p < 0.05
     up = of_arms(compare_arms(table, "curriculum", "random", higher_is_better=True))
     assert (up.gain, up.interval) == (pytest.approx(-found.gain), pytest.approx((-high, -low)))
 
@@ -233,7 +284,7 @@ def test_a_lower_loss_is_a_lead():
 def test_contenders_come_from_the_comparison_of_models():
     cell = {"n": 100, "difference": 0.1, "difference_interval": [0.0, 0.2], "p": 0.04, "p_holm": 0.08}
     found = of_models("linear", cell)
-    assert (found.gain, found.interval, found.seeds, found.p_holm) == (0.1, (0.0, 0.2), 1, 0.08)
+    assert (found.gain, found.interval, found.seeds, found.p, found.p_holm) == (0.1, (0.0, 0.2), 1, 0.04, 0.08)
     assert found.components.item == pytest.approx((0.2 / 3.92) ** 2 * 100, rel=1e-3)
     assert of_models("linear", {**cell, "difference_interval": None}).interval is None
     assert of_models("linear", {"n": 0, "difference": None, "difference_interval": None}) is None
