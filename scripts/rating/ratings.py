@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nltk.metrics.agreement import AnnotationTask
 from nltk.metrics.distance import interval_distance
 
@@ -29,6 +31,8 @@ from scripts.common.statistics import (
 )
 from scripts.common.strict_json import check_schema, strict_json
 
+FEWEST = 6  # shared pairs: on 5, two who choose at random agree or differ throughout in 1 of 16 cases, on 6 in 1 of 32
+COPIED = 10  # shared pairs: all the same choices on so many may be a copy
 VALUES = {"1": 1.0, "tie": 0.5, "2": 0.0}  # of a choice: a tie is half-way, also for the agreement
 SCHEMA = {
     "type": "object",
@@ -178,14 +182,14 @@ def alpha(pairs: Sequence[Sequence[float]]) -> float:
 @cache
 def agreement(pairs: tuple[tuple[float, ...], ...]) -> dict[str, Any]:
     """Return {alpha, interval, pairs}: the agreement on the pairs that more than one rater rated. Of two raters it is
-    asked for more than once.
+    asked for more than once. The interval is of the resamples in which alpha is defined; None if all are the same.
     """
     shared = [values for values in pairs if len(values) > 1]
     found = alpha(shared)
     values = None if math.isnan(found) else resampled(len(shared), lambda rows: alpha([shared[row] for row in rows]))
     return {
         "alpha": None if math.isnan(found) else round(found, 4),
-        "interval": None if values is None else rounded(percentiles(values)),
+        "interval": None if values is None else rounded(percentiles(values[np.isfinite(values)])),
         "pairs": len(shared),
     }
 
@@ -206,15 +210,20 @@ def with_another(rater: str, other: str, pairs: Sequence[Votes]) -> tuple[tuple[
 
 
 def beyond_chance(found: Mapping[str, Any]) -> bool:
-    """Return whether an agreement can be told from chance: its interval, or else alpha itself, is above 0."""
-    return found["alpha"] is not None and bool((found["interval"] or [found["alpha"]])[0] > 0)
+    """Return whether an agreement can be told from chance: there are enough pairs, and the interval is above 0. There
+    is none if the raters agree on all pairs.
+    """
+    if found["alpha"] is None or found["pairs"] < FEWEST:
+        return False
+    return bool(found["interval"][0] > 0 if found["interval"] else found["alpha"] == 1)
 
 
 def at_random(rater: str, with_rest: Mapping[str, Any], pairs: Sequence[Votes]) -> bool:
     """Return whether a rater may have answered at random: no agreement with the mean of the others, or with any one of
-    them, can be told from chance. (The mean alone does not tell: one who answers at random spoils it for all.)
+    them, can be told from chance. (The mean alone does not tell: one who answers at random spoils it for all.) False if
+    they share too few pairs to say so.
     """
-    if with_rest["alpha"] is None or beyond_chance(with_rest):
+    if with_rest["alpha"] is None or with_rest["pairs"] < FEWEST or beyond_chance(with_rest):
         return False
     others = sorted({name for votes in pairs for name in votes} - {rater})
     return not any(beyond_chance(agreement(with_another(rater, other, pairs))) for other in others)
@@ -246,8 +255,15 @@ def find_warnings(raters: Sequence[Mapping[str, Any]], together: Mapping[str, An
     if len(raters) == 1:
         return ["There is one rater only, so nobody knows whether others would choose the same."]
     warnings = []
-    if together["alpha"] is None:
-        warnings.append("How far the raters agree is not known: they share no pairs, or all chose the same throughout.")
+    few = [(rater["rater"], rater["agreement"]["pairs"]) for rater in raters if rater["agreement"]["pairs"] < FEWEST]
+    if few:
+        shared = ", ".join(f"{name} {pairs}" for name, pairs in few)
+        warnings.append(
+            f"Too few pairs are shared with other raters ({shared}): fewer than {FEWEST} do not tell agreement from "
+            "chance. Have more of the same pairs rated."
+        )
+    elif together["alpha"] is None:
+        warnings.append("How far the raters agree is not known: all chose the same throughout.")
     chance = [rater["rater"] for rater in raters if rater["at_random"]]
     if len(raters) == 2 and chance:
         warnings.append(
@@ -265,6 +281,19 @@ def find_warnings(raters: Sequence[Mapping[str, Any]], together: Mapping[str, An
             side = "first" if low > 0.5 else "second"
             warnings.append(
                 f"{rater['rater']} prefers the {side} answer, whosever it is, more often than chance would."
+            )
+    return warnings
+
+
+def find_copies(raters: Sequence[Rater]) -> list[str]:
+    """Return a warning for each two raters who chose the same on all pairs that both rated, if these are many."""
+    warnings = []
+    for one, other in combinations(raters, 2):
+        shared = one.winners.keys() & other.winners.keys()
+        if len(shared) >= COPIED and all(one.winners[pair] == other.winners[pair] for pair in shared):
+            warnings.append(
+                f"{one.name} and {other.name} chose the same on all {len(shared)} pairs that both rated. Two people who "
+                "open the page in one browser save the same choices; if that happened, remove one file."
             )
     return warnings
 
@@ -323,7 +352,7 @@ def summarize(key: Key, raters: Sequence[Rater]) -> dict[str, Any]:
         "comparisons": compare_all(key, raters),
         "agreement": together,
         "raters": described,
-        "warnings": find_warnings(described, together),
+        "warnings": [*find_warnings(described, together), *find_copies(raters)],
         "passes": count_passes(marks),
         "pairs": [
             {

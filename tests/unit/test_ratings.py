@@ -11,7 +11,7 @@ from scripts.common.html import write_page
 from scripts.common.records import Record
 from scripts.config.check import check_config
 from scripts.rating.rating_page import make_key, make_page, make_pairs
-from scripts.rating.ratings import Rater, alpha, compare, read_rater, read_raters, summarize
+from scripts.rating.ratings import Rater, agreement, alpha, beyond_chance, compare, find_copies, read_rater, read_raters, summarize
 from scripts.report.sections.rating import rating
 
 SHOWN = {"question": "Better?", "marks": True, "reference": False}
@@ -213,6 +213,52 @@ def test_a_rater_who_always_takes_the_first_answer_is_found_out():
     assert "The agreement of ann and lazy cannot be told from chance" in found["warnings"][0]
 
 
+def of_pairs(*choices):
+    """Return the key of a page, and what two raters chose on its first pairs, such as "11" and "2t"."""
+    names = {"t": "tie"}
+    both = zip(KEY["pairs"], choices, strict=False)
+    chosen_by = [(pair["pair"], [names.get(choice, choice) for choice in two]) for pair, two in both]
+    return [rater(name, {pair: two[n] for pair, two in chosen_by}) for n, name in enumerate(("ann", "bo"))]
+
+
+@pytest.mark.parametrize(
+    ("choices", "told", "said"),
+    [
+        (["11", "22", "11", "12", "t1"], False, "Too few pairs are shared with other raters (ann 5, bo 5)"),
+        (["11", "22", "11", "22", "11"], False, "Too few pairs are shared with other raters (ann 5, bo 5)"),
+        (["11", "22", "11", "12", "22", "12"], False, "The agreement of ann and bo cannot be told from chance"),
+        (["11", "22", "11", "22", "22", "11"], True, ""),
+    ],
+)
+def test_few_shared_pairs_do_not_pass_for_agreement(choices, told, said):
+    raters = of_pairs(*choices)
+    found = summarize(KEY, raters)
+    together = found["agreement"]
+    assert together["alpha"] > 0  # 4 of 6 agree: of two raters at random every second draw or so is above 0
+    assert beyond_chance(together) is told
+    assert [warning for warning in found["warnings"] if said and said in warning] == found["warnings"]
+
+
+def test_the_interval_of_the_agreement_leaves_out_resamples_without_two_values():
+    found = agreement(tuple((1.0, 1.0) if n else (0.0, 0.5) for n in range(6)))
+    assert found["alpha"] is not None
+    assert found["interval"] is not None
+    assert found["interval"][0] < found["alpha"]
+
+
+def test_two_files_with_the_same_choices_are_named():
+    def copies(one, other):
+        return find_copies([rater("ann", one), rater("bo", other)])
+
+    winners = chosen(KEY, "tuned")
+    ten = dict(list(winners.items())[:10])
+    (warning,) = copies(winners, ten)
+    assert warning.startswith("ann and bo chose the same on all 10 pairs that both rated.")
+    assert warning in summarize(KEY, [rater("ann", winners), rater("bo", ten)])["warnings"]
+    assert copies(winners, dict(list(winners.items())[:9])) == []
+    assert copies(winners, {**ten, KEY["pairs"][0]["pair"]: "tie"}) == []
+
+
 def test_one_rater_alone_shows_no_agreement():
     found = summarize(KEY, [rater("ann", chosen(KEY, "tuned"))])
     assert found["agreement"] == {"alpha": None, "interval": None, "pairs": 0}
@@ -225,7 +271,7 @@ def test_raters_who_share_no_pair_show_no_agreement_either():
     first = dict(list(winners.items())[:10])
     rest = dict(list(winners.items())[10:])
     found = summarize(KEY, [rater("ann", first), rater("bo", rest)])
-    assert "share no pairs" in found["warnings"][0]
+    assert "Too few pairs are shared with other raters (ann 0, bo 0)" in found["warnings"][0]
     assert found["comparisons"][0]["rated"] == 24
     assert rating(found)["comparisons"][0]["preferred"] == "base"
 
