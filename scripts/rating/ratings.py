@@ -28,6 +28,7 @@ from scripts.common.statistics import (
     sign_flips,
     three_digits,
     wilson,
+    with_holm,
 )
 from scripts.common.strict_json import check_schema, strict_json
 
@@ -152,7 +153,7 @@ def compare(counted: Mapping[str, Any], scores: Sequence[float], pairs: int) -> 
 
 
 def compare_all(key: Key, raters: Sequence[Rater]) -> list[dict[str, Any]]:
-    """Return the comparison of each two models on each split."""
+    """Return the comparison of each two models on each split, with p corrected for the number of those of a split."""
     found = []
     for counted in key["comparisons"]:
         alike = [pair for pair in key["pairs"] if all(pair[name] == counted[name] for name in ("a", "b", "split"))]
@@ -163,7 +164,7 @@ def compare_all(key: Key, raters: Sequence[Rater]) -> list[dict[str, Any]]:
                 of_first = sum(values) / len(values)
                 scores.append(of_first if pair["first"] == pair["a"] else 1 - of_first)
         found.append(compare(counted, scores, len(alike)))
-    return found
+    return with_holm(found)
 
 
 def alpha(pairs: Sequence[Sequence[float]]) -> float:
@@ -292,31 +293,32 @@ def find_copies(raters: Sequence[Rater]) -> list[str]:
         shared = one.winners.keys() & other.winners.keys()
         if len(shared) >= COPIED and all(one.winners[pair] == other.winners[pair] for pair in shared):
             warnings.append(
-                f"{one.name} and {other.name} chose the same on all {len(shared)} pairs that both rated. Two people who "
-                "open the page in one browser save the same choices; if that happened, remove one file."
+                f"{one.name} and {other.name} chose the same on all {len(shared)} pairs that both rated. Two people "
+                "who rate in one browser save the same choices; if that happened, remove one file."
             )
     return warnings
 
 
 def find_marks(key: Key, raters: Sequence[Rater]) -> list[dict[str, Any]]:
-    """Return {id, split, model, pass, rater} of each mark: whether this rater finds that answer acceptable."""
+    """Return {id, split, model, pass, rater}: whether this rater finds that answer acceptable. An answer that stands in
+    several pairs, since they share a model, has one vote of a rater: what this one says more often, none if neither.
+    """
+    votes: dict[tuple[str, str, str, str], list[bool]] = {}
+    for pair in key["pairs"]:
+        for rater in raters:
+            for side, passes in sorted(rater.marks.get(pair["pair"], {}).items()):
+                model = pair["first"] if side == "1" else pair["second"]
+                votes.setdefault((pair["record"], pair["split"], model, rater.name), []).append(passes)
     return [
-        {
-            "id": pair["record"],
-            "split": pair["split"],
-            "model": pair["first"] if side == "1" else pair["second"],
-            "pass": passes,
-            "rater": rater.name,
-        }
-        for pair in key["pairs"]
-        for rater in raters
-        for side, passes in sorted(rater.marks.get(pair["pair"], {}).items())
+        {"id": record, "split": split, "model": model, "pass": 2 * sum(said) > len(said), "rater": name}
+        for (record, split, model, name), said in votes.items()
+        if 2 * sum(said) != len(said)
     ]
 
 
 def count_passes(marks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return {model, split, n, share, interval}: the share of a model's marked answers that are acceptable; of an
-    answer with several marks their mean counts.
+    answer that several raters marked their mean counts.
     """
     by_answer: dict[tuple[str, str], dict[str, list[bool]]] = {}
     for mark in marks:

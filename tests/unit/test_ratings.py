@@ -10,8 +10,19 @@ from scripts.common.hashing import ROOT
 from scripts.common.html import write_page
 from scripts.common.records import Record
 from scripts.config.check import check_config
+from scripts.judge.agreement import with_marks
 from scripts.rating.rating_page import make_key, make_page, make_pairs
-from scripts.rating.ratings import Rater, agreement, alpha, beyond_chance, compare, find_copies, read_rater, read_raters, summarize
+from scripts.rating.ratings import (
+    Rater,
+    agreement,
+    alpha,
+    beyond_chance,
+    compare,
+    find_copies,
+    read_rater,
+    read_raters,
+    summarize,
+)
 from scripts.report.sections.rating import rating
 
 SHOWN = {"question": "Better?", "marks": True, "reference": False}
@@ -291,6 +302,56 @@ def test_marks_name_the_model_of_the_answer_that_was_marked():
     }
 
 
+def printed(folder, found):
+    """Return the section of the report on ratings."""
+    text = (ROOT / "scripts/report/report.html.j2").read_text()
+    begin, end = text.index("{% if rating %}"), text.index("<h2>What went in</h2>")
+    (folder / "part.j2").write_text(text[begin:end])
+    write_page(folder / "part.j2", {"rating": rating(found)}, folder / "part.html")
+    return (folder / "part.html").read_text()
+
+
+def test_a_preference_is_corrected_for_the_comparisons_of_a_split_and_none_vanishes(tmp_path):
+    key = key_of(*make(10, models=("tuned", "base", "few-shot"), splits=("test", "eval-hard")))
+    winners = {}
+    for a, split in (("tuned", "test"), ("base", "test"), ("base", "eval-hard")):
+        alike = [pair for pair in key["pairs"] if (pair["a"], pair["split"]) == (a, split)]
+        for number, pair in enumerate(alike):  # 6 of 10 for a, 4 ties
+            winners[pair["pair"]] = "tie" if number > 5 else "1" if pair["first"] == a else "2"
+    found = summarize(key, [rater("ann", winners)])
+    assert [
+        (row["a"], row["split"], row["p"], row["p_holm"], row["preferred"]) for row in rating(found)["comparisons"]
+    ] == [
+        ("tuned", "test", 0.0312, 0.0624, None),
+        ("tuned", "eval-hard", None, None, None),
+        ("base", "test", 0.0312, 0.0624, None),
+        ("base", "eval-hard", 0.0312, 0.0312, "base"),
+    ]
+    part = printed(tmp_path, found)
+    assert (part.count(">not rated<"), part.count(">not told apart<"), part.count(">base</td></tr>")) == (1, 2, 1)
+    assert "0 of 10 of tuned and base on eval-hard" in part
+
+
+def test_a_rater_has_one_vote_on_an_answer_that_stands_in_two_pairs():
+    key = key_of(*make(2, models=("tuned", "base", "few-shot")))
+    rows = sorted({pair["record"] for pair in key["pairs"]})
+
+    def marked(name, *of_base):
+        """Mark the answers of base: `of_base` by row, in the pair with tuned and in the one with few-shot."""
+        marks = {}
+        for pair in key["pairs"]:
+            side = "1" if pair["first"] == "base" else "2"
+            marks[pair["pair"]] = {side: of_base[rows.index(pair["record"])][pair["a"] == "base"] == "+"}
+        return rater(name, dict.fromkeys(marks, "tie"), marks)
+
+    found = summarize(key, [marked("ann", "--", "++"), marked("bo", "++", "+-"), marked("cy", "++", "+-")])
+    said = [[mark["pass"] for mark in found["marks"] if mark["id"] == row] for row in rows]
+    assert [sorted(votes) for votes in said] == [[False, True, True], [True]]
+    assert [(row["model"], row["n"], row["share"]) for row in found["passes"]] == [("base", 2, 0.833333)]
+    judged = [{"id": row, "model": "base", "pass": True} for row in rows]
+    assert with_marks(judged, found["marks"])["true_positive"]["n"] == 2
+
+
 def test_the_report_prints_all_of_it(tmp_path):
     pairs, counts = make(20, same=4)
     key = key_of(pairs, counts)
@@ -299,11 +360,7 @@ def test_the_report_prints_all_of_it(tmp_path):
         rater("<ann>", chosen(key, "tuned", limit=12), marks),
         rater("bo", dict.fromkeys(chosen(key, "base"), "1")),
     ]
-    text = (ROOT / "scripts/report/report.html.j2").read_text()
-    begin, end = text.index("{% if rating %}"), text.index("<h2>What went in</h2>")
-    (tmp_path / "part.j2").write_text(text[begin:end])
-    write_page(tmp_path / "part.j2", {"rating": rating(summarize(key, raters))}, tmp_path / "part.html")
-    part = (tmp_path / "part.html").read_text()
+    part = printed(tmp_path, summarize(key, raters))
     assert "2 raters saw two answers" in part
     assert "&lt;ann&gt;" in part
     assert "tuned and base answer 4 of 20 rows of test identically" in part
