@@ -85,8 +85,23 @@ def test_each_model_comes_first_as_often_as_the_other_in_an_order_that_the_seed_
 def test_identical_answers_are_left_out_of_the_rows_that_are_taken():
     pairs, (count,) = make(40, same=10, limit=15)
     assert (count["rows"], count["identical"], len(pairs)) == (15, 10, 5)
-    with pytest.raises(GradusError, match="rating.pairs: nothing to rate: of 15 rows, no two answers differ"):
-        make(40, same=40, limit=15)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (make(40, same=40, limit=15), "Nothing to rate: on all 15 rows, the two answers are identical."),
+        (make(0), "Nothing to rate: the splits have no rows that both models answered"),
+    ],
+)
+def test_a_page_without_pairs_says_why(tmp_path, made, said):
+    page = make_page("mine", SHOWN, *made)
+    assert make_key(page["page"], "mine", *made)["pairs"] == []
+    write_page(ROOT / "scripts/rating/rating_page.html.j2", page, tmp_path / "rate.html")
+    text = (tmp_path / "rate.html").read_text()
+    assert said in text
+    assert "<script" not in text
+    assert "<button" not in text
 
 
 def test_a_page_has_another_hash_if_raters_see_something_else():
@@ -379,10 +394,12 @@ BASE = {"run": "r", "base_model": {"source": "path:base"}, "data": {"files": ["r
         ({"pairs": [["tuned", "other"]]}, "rating.pairs.0: no model 'other' in models; known models: base, tuned"),
         ({"pairs": [["tuned", "tuned"]]}, "rating.pairs.0: "),
         ({"pairs": [["tuned"]]}, "rating.pairs.0: "),
+        ({"pairs": [["tuned", "base"], ["base", "tuned"]]}, "rating.pairs.1: tuned and base are compared already"),
+        ({"splits": ["test", "eval-hard"]}, "rating.splits.1: no model answers eval-hard; add it to evaluate.splits"),
         ({"files": ["ann.json"]}, "rating.files: needs rating.pairs"),
     ],
 )
 def test_a_config_of_ratings_is_checked(settings, message):
     with pytest.raises(GradusError) as caught:
-        check_config({**BASE, "rating": settings}, [])
+        check_config({**BASE, "evaluate": {"splits": ["test"]}, "rating": settings}, [])
     assert message in str(caught.value)
