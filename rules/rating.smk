@@ -8,8 +8,8 @@ rule rating_page:
     """Make the page for the raters, and the key that says whose the answers are."""
     input:
         template="scripts/rating/rating_page.html.j2",
-        answers=evaluated("answers.jsonl", rated_models(), config["rating"]["splits"]),
-        records=[f"results/{{run}}/curriculum/{split}.jsonl" for split in config["rating"]["splits"]],
+        answers=evaluated("answers.jsonl", rated_models(), rated_splits()),
+        records=[f"results/{{run}}/curriculum/{split}.jsonl" for split in rated_splits()],
     output:
         page="results/{run}/rating/rate.html",
         key="results/{run}/rating/key.json",
@@ -21,7 +21,7 @@ rule rating_page:
         run=config["run"],
         models=[model.name for model in rated_models()],
         pairs=rated_pairs(),
-        splits=config["rating"]["splits"],
+        splits=rated_splits(),
         rows=config["rating"]["rows"],
         seed=config["rating"]["seed"],
         shown={key: config["rating"][key] for key in ("question", "marks", "reference")},

@@ -7,6 +7,11 @@ def rated_pairs():
     return config["rating"]["pairs"] or [[SERVED.name, COMPARED_WITH.name]]
 
 
+def rated_splits():
+    """The splits whose answers are rated."""
+    return config["rating"]["splits"] or SPLITS[:1]
+
+
 def rated_models():
     """The models of these pairs."""
     return [MODELS[name] for name in dict.fromkeys(name for pair in rated_pairs() for name in pair)]

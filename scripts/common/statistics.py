@@ -115,6 +115,20 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p}
 
 
+def with_holm(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return comparisons, {split, p, …}, with `p_holm`: p adjusted for the number of those of the same split; None
+    where p is.
+    """
+    adjusted: dict[str, float] = {}
+    for split in {row["split"] for row in comparisons}:
+        alike = {str(n): row["p"] for n, row in enumerate(comparisons) if row["split"] == split}
+        adjusted |= holm({name: p for name, p in alike.items() if p is not None})
+    return [
+        {**row, "p_holm": three_digits(adjusted[str(n)]) if str(n) in adjusted else None}
+        for n, row in enumerate(comparisons)
+    ]
+
+
 def rounded(bounds: tuple[float, float] | None) -> list[float] | None:
     """Return an interval as JSON has it: [low, high], four decimal places."""
     return None if bounds is None else [round(bound, 4) + 0.0 for bound in bounds]

@@ -15,11 +15,12 @@ from typing import Any
 from scripts.common.curriculum import check_curriculum, complete_curriculum
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.common.models import add_contenders, check_models, given_files, resolve
+from scripts.common.models import add_contenders, check_models, given_files
 from scripts.common.sources import check_sources, local_path, named_sources, scheme_of
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
 from scripts.config.bases import find_base
 from scripts.config.code import check_code, own_code
+from scripts.config.compared import check_compared
 from scripts.config.judge import check_judge
 from scripts.config.reading import find_line, load_yaml, read_config, refusal, where
 
@@ -250,14 +251,7 @@ def _check_data(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
 
 
 def _check_rating(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
-    try:
-        models = resolve(config["models"])
-    except GradusError:
-        return  # check_models says so
-    for number, pair in enumerate(config["rating"]["pairs"]):
-        for name in pair:
-            if name not in models:
-                yield ["rating", "pairs", number], f"no model {name!r} in models; known models: {', '.join(models)}"
+    yield from check_compared(config, "rating")
     if config["rating"]["files"] and not config["rating"]["pairs"]:
         yield ["rating", "files"], "needs rating.pairs, the models whose answers were rated"
 

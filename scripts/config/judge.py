@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scripts.common.endpoints import check_endpoint
-from scripts.common.errors import GradusError
-from scripts.common.models import resolve
+from scripts.config.compared import check_compared
 
 
 def check_judge(config: Mapping[str, Any]) -> Iterator[tuple[list[str | int], str]]:
@@ -15,15 +14,4 @@ def check_judge(config: Mapping[str, Any]) -> Iterator[tuple[list[str | int], st
         return
     for path, reason in check_endpoint(judge):
         yield ["judge", *path], reason
-    for number, split in enumerate(judge["splits"] or []):
-        if split not in config["evaluate"]["splits"]:
-            yield ["judge", "splits", number], f"no model answers {split}; add it to evaluate.splits, or remove it here"
-    try:
-        models = resolve(config["models"])
-    except GradusError:  # check_models reports it
-        return
-    named = [("models", number, name) for number, name in enumerate(judge["models"] or [])]
-    named += [("pairs", number, name) for number, pair in enumerate(judge["pairs"] or []) for name in pair]
-    for key, number, name in named:
-        if name not in models:
-            yield ["judge", key, number], f"no model {name!r} in models; known models: {', '.join(models)}"
+    yield from check_compared(config, "judge")

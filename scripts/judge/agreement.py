@@ -39,8 +39,8 @@ def majority(votes: Iterable[Any], otherwise: Any) -> Any:
 def with_marks(judged: Iterable[Mapping[str, Any]], marks: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return how often the judge passes what people pass (true positives) and fails what they fail (true negatives).
 
-    `judged`: lines of answers.jsonl; `marks`: {id, model, pass, rater}. Of several raters, the majority counts;
-    answers that divide them evenly are left out. None if no judged answer has a mark.
+    `judged`: lines of answers.jsonl; `marks`: {id, model, pass, rater}, one of each rater for an answer. Of several
+    raters, the majority counts; answers that divide them evenly are left out. None if no judged answer has a mark.
     """
     votes: dict[tuple[str, str], list[bool]] = {}
     for mark in marks:

@@ -14,7 +14,7 @@ from typing import Any
 from scripts.common.io import read_json, read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.statistics import holm, mcnemar, mean_interval, rounded, three_digits, wilson
+from scripts.common.statistics import mcnemar, mean_interval, rounded, three_digits, wilson, with_holm
 from scripts.judge.agreement import share, with_marks, with_ratings
 
 MANY = 0.1  # share of unreadable judgments beyond which a figure gets a warning
@@ -83,13 +83,6 @@ def double(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def corrected(pairs: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the figures of a split's pairs with `p_holm`: p corrected for their number."""
-    adjusted = holm({f"{pair['a']} {pair['b']}": pair["p"] for pair in pairs if pair["n"]})
-    found = [adjusted.get(f"{pair['a']} {pair['b']}") for pair in pairs]
-    return [{**pair, "p_holm": None if p is None else three_digits(p)} for pair, p in zip(pairs, found, strict=True)]
-
-
 def prefers_place(row: Row) -> str | None:
     """Return `first` or `second` if the judge preferred that place in both orders of a pair, whichever answer was
     there; else None.
@@ -138,7 +131,7 @@ def sum_up(
     found = {
         "judge": {name: value for name, value in about.items() if name != "kept"},
         "models": models,
-        "pairs": [pair for of_split in grouped(pairs, "split").values() for pair in corrected(of_split)],
+        "pairs": with_holm(pairs),
         "places": places(compared),
         "people": {
             "marks": with_marks(judged, people.get("marks", [])),

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_json
 from scripts.common.html import write_page
 from scripts.common.io import read_jsonl, write_json
@@ -86,8 +85,7 @@ def make_pairs(
 ) -> tuple[list[Pair], list[dict[str, Any]]]:
     """Return the pairs in the order of the page, and of each two models and split {a, b, split, rows, identical}.
 
-    `compared`: pairs of names of models; `answers`: by (model, split); `records`: by split and id. Raises GradusError
-    if there is nothing to rate.
+    `compared`: pairs of names of models; `answers`: by (model, split); `records`: by split and id.
     """
     lots = random.Random(seed)
     pairs: list[Pair] = []
@@ -98,12 +96,6 @@ def make_pairs(
         for (split, key), shown in zip(differing, choose_sides((a, b), len(differing), lots), strict=True):
             texts = (answers[shown[0], split][key], answers[shown[1], split][key])
             pairs.append(Pair(records[split][key], split, (a, b), shown, texts))
-    if not pairs:
-        asked = sum(count["rows"] for count in counts)
-        raise GradusError(
-            f"rating.pairs: nothing to rate: of {asked} rows, no two answers differ; "
-            "name other models, other rating.splits, or more rating.rows"
-        )
     lots.shuffle(pairs)
     return pairs, counts
 
@@ -136,6 +128,7 @@ def make_page(
         **seen,
         "page": sha256_json(seen)[:16],
         "total": len(pairs),
+        "rows": sum(count["rows"] for count in counts),
         "identical": sum(count["identical"] for count in counts),
         "mark_buttons": MARK_BUTTONS,
     }

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nltk.metrics.agreement import AnnotationTask
 from nltk.metrics.distance import interval_distance
 
@@ -26,9 +28,12 @@ from scripts.common.statistics import (
     sign_flips,
     three_digits,
     wilson,
+    with_holm,
 )
 from scripts.common.strict_json import check_schema, strict_json
 
+FEWEST = 6  # shared pairs: on 5, two who choose at random agree or differ throughout in 1 of 16 cases, on 6 in 1 of 32
+COPIED = 10  # shared pairs: all the same choices on so many may be a copy
 VALUES = {"1": 1.0, "tie": 0.5, "2": 0.0}  # of a choice: a tie is half-way, also for the agreement
 SCHEMA = {
     "type": "object",
@@ -148,7 +153,7 @@ def compare(counted: Mapping[str, Any], scores: Sequence[float], pairs: int) -> 
 
 
 def compare_all(key: Key, raters: Sequence[Rater]) -> list[dict[str, Any]]:
-    """Return the comparison of each two models on each split."""
+    """Return the comparison of each two models on each split, with p corrected for the number of those of a split."""
     found = []
     for counted in key["comparisons"]:
         alike = [pair for pair in key["pairs"] if all(pair[name] == counted[name] for name in ("a", "b", "split"))]
@@ -159,7 +164,7 @@ def compare_all(key: Key, raters: Sequence[Rater]) -> list[dict[str, Any]]:
                 of_first = sum(values) / len(values)
                 scores.append(of_first if pair["first"] == pair["a"] else 1 - of_first)
         found.append(compare(counted, scores, len(alike)))
-    return found
+    return with_holm(found)
 
 
 def alpha(pairs: Sequence[Sequence[float]]) -> float:
@@ -178,14 +183,14 @@ def alpha(pairs: Sequence[Sequence[float]]) -> float:
 @cache
 def agreement(pairs: tuple[tuple[float, ...], ...]) -> dict[str, Any]:
     """Return {alpha, interval, pairs}: the agreement on the pairs that more than one rater rated. Of two raters it is
-    asked for more than once.
+    asked for more than once. The interval is of the resamples in which alpha is defined; None if all are the same.
     """
     shared = [values for values in pairs if len(values) > 1]
     found = alpha(shared)
     values = None if math.isnan(found) else resampled(len(shared), lambda rows: alpha([shared[row] for row in rows]))
     return {
         "alpha": None if math.isnan(found) else round(found, 4),
-        "interval": None if values is None else rounded(percentiles(values)),
+        "interval": None if values is None else rounded(percentiles(values[np.isfinite(values)])),
         "pairs": len(shared),
     }
 
@@ -206,15 +211,20 @@ def with_another(rater: str, other: str, pairs: Sequence[Votes]) -> tuple[tuple[
 
 
 def beyond_chance(found: Mapping[str, Any]) -> bool:
-    """Return whether an agreement can be told from chance: its interval, or else alpha itself, is above 0."""
-    return found["alpha"] is not None and bool((found["interval"] or [found["alpha"]])[0] > 0)
+    """Return whether an agreement can be told from chance: there are enough pairs, and the interval is above 0. There
+    is none if the raters agree on all pairs.
+    """
+    if found["alpha"] is None or found["pairs"] < FEWEST:
+        return False
+    return bool(found["interval"][0] > 0 if found["interval"] else found["alpha"] == 1)
 
 
 def at_random(rater: str, with_rest: Mapping[str, Any], pairs: Sequence[Votes]) -> bool:
     """Return whether a rater may have answered at random: no agreement with the mean of the others, or with any one of
-    them, can be told from chance. (The mean alone does not tell: one who answers at random spoils it for all.)
+    them, can be told from chance. (The mean alone does not tell: one who answers at random spoils it for all.) False if
+    they share too few pairs to say so.
     """
-    if with_rest["alpha"] is None or beyond_chance(with_rest):
+    if with_rest["alpha"] is None or with_rest["pairs"] < FEWEST or beyond_chance(with_rest):
         return False
     others = sorted({name for votes in pairs for name in votes} - {rater})
     return not any(beyond_chance(agreement(with_another(rater, other, pairs))) for other in others)
@@ -246,8 +256,15 @@ def find_warnings(raters: Sequence[Mapping[str, Any]], together: Mapping[str, An
     if len(raters) == 1:
         return ["There is one rater only, so nobody knows whether others would choose the same."]
     warnings = []
-    if together["alpha"] is None:
-        warnings.append("How far the raters agree is not known: they share no pairs, or all chose the same throughout.")
+    few = [(rater["rater"], rater["agreement"]["pairs"]) for rater in raters if rater["agreement"]["pairs"] < FEWEST]
+    if few:
+        shared = ", ".join(f"{name} {pairs}" for name, pairs in few)
+        warnings.append(
+            f"Too few pairs are shared with other raters ({shared}): fewer than {FEWEST} do not tell agreement from "
+            "chance. Have more of the same pairs rated."
+        )
+    elif together["alpha"] is None:
+        warnings.append("How far the raters agree is not known: all chose the same throughout.")
     chance = [rater["rater"] for rater in raters if rater["at_random"]]
     if len(raters) == 2 and chance:
         warnings.append(
@@ -269,25 +286,39 @@ def find_warnings(raters: Sequence[Mapping[str, Any]], together: Mapping[str, An
     return warnings
 
 
+def find_copies(raters: Sequence[Rater]) -> list[str]:
+    """Return a warning for each two raters who chose the same on all pairs that both rated, if these are many."""
+    warnings = []
+    for one, other in combinations(raters, 2):
+        shared = one.winners.keys() & other.winners.keys()
+        if len(shared) >= COPIED and all(one.winners[pair] == other.winners[pair] for pair in shared):
+            warnings.append(
+                f"{one.name} and {other.name} chose the same on all {len(shared)} pairs that both rated. Two people "
+                "who rate in one browser save the same choices; if that happened, remove one file."
+            )
+    return warnings
+
+
 def find_marks(key: Key, raters: Sequence[Rater]) -> list[dict[str, Any]]:
-    """Return {id, split, model, pass, rater} of each mark: whether this rater finds that answer acceptable."""
+    """Return {id, split, model, pass, rater}: whether this rater finds that answer acceptable. An answer that stands in
+    several pairs, since they share a model, has one vote of a rater: what this one says more often, none if neither.
+    """
+    votes: dict[tuple[str, str, str, str], list[bool]] = {}
+    for pair in key["pairs"]:
+        for rater in raters:
+            for side, passes in sorted(rater.marks.get(pair["pair"], {}).items()):
+                model = pair["first"] if side == "1" else pair["second"]
+                votes.setdefault((pair["record"], pair["split"], model, rater.name), []).append(passes)
     return [
-        {
-            "id": pair["record"],
-            "split": pair["split"],
-            "model": pair["first"] if side == "1" else pair["second"],
-            "pass": passes,
-            "rater": rater.name,
-        }
-        for pair in key["pairs"]
-        for rater in raters
-        for side, passes in sorted(rater.marks.get(pair["pair"], {}).items())
+        {"id": record, "split": split, "model": model, "pass": 2 * sum(said) > len(said), "rater": name}
+        for (record, split, model, name), said in votes.items()
+        if 2 * sum(said) != len(said)
     ]
 
 
 def count_passes(marks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return {model, split, n, share, interval}: the share of a model's marked answers that are acceptable; of an
-    answer with several marks their mean counts.
+    answer that several raters marked their mean counts.
     """
     by_answer: dict[tuple[str, str], dict[str, list[bool]]] = {}
     for mark in marks:
@@ -323,7 +354,7 @@ def summarize(key: Key, raters: Sequence[Rater]) -> dict[str, Any]:
         "comparisons": compare_all(key, raters),
         "agreement": together,
         "raters": described,
-        "warnings": find_warnings(described, together),
+        "warnings": [*find_warnings(described, together), *find_copies(raters)],
         "passes": count_passes(marks),
         "pairs": [
             {

@@ -231,6 +231,11 @@ def test_a_setting_that_another_one_makes_ineffective_is_refused(tmp_path, text,
     assert len(str(fault.value).splitlines()) == 2
 
 
+def test_too_few_words_of_general_text_are_refused(tmp_path):
+    with pytest.raises(GradusError, match=r"config.yaml:7: forgetting.words: 999 is less than the minimum of 1000"):
+        check(tmp_path, GOOD + "forgetting:\n  words: 999\n")
+
+
 def test_a_source_with_two_sha256_is_refused(tmp_path):
     files = "".join(
         f"\n  - {{path: {URL}, role: {role}, sha256: {digit * 64}}}" for role, digit in (("train", "a"), ("eval", "b"))

@@ -457,6 +457,7 @@ def test_the_config_names_a_judge_and_faults_have_their_line(tmp_path):
         "models: [tuned, big]": "own.yaml:6: judge.models.1: no model 'big' in models; known models: base, tuned",
         "pairs: [[tuned, other]]": "own.yaml:6: judge.pairs.0: no model 'other'",
         "pairs: [[tuned, tuned]]": "own.yaml:6: judge.pairs.0: ",
+        "pairs: [[tuned, base], [base, tuned]]": "own.yaml:6: judge.pairs.1: tuned and base are compared already",
         "splits: [valid]": "own.yaml:6: judge.splits.0: ",
         "rubrik: mine.md": "judge.rubrik: no such key; did you mean rubric?",
     }.items():

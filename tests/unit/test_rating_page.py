@@ -117,8 +117,17 @@ def test_two_people_rate_with_keys_and_their_files_reach_the_report(tmp_path, br
         ],
     }
 
-    browser.run("localStorage.clear()")
+    press = "document.querySelector('[data-do=another]').click()"
+    browser.run("window.confirm = text => { window.asked = text; return false; }")  # a real one stops the page
+    browser.run(press)
+    assert "lost" not in browser.run("window.asked")  # all is saved
+    assert shown(browser)[:2] == (6, "1")
+    browser.run("window.confirm = () => true")
+    browser.run(press)
+    assert shown(browser) == (1, None, "Cleared for another rater. 0 of 6 rated.")
     browser.open(path)
+    assert shown(browser) == (1, None, "0 of 6 rated.")
+    assert browser.run("document.getElementById('rater').value") == ""
     browser.press("1", "2", "2", "1", "1", "s", "B", "o", "Enter")
     assert shown(browser)[2] == "Saved as mine-Bo.json; send it to whoever asked you. 5 of 6 rated."
     bo = browser.downloaded("mine-Bo.json")

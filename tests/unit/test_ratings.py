@@ -10,8 +10,19 @@ from scripts.common.hashing import ROOT
 from scripts.common.html import write_page
 from scripts.common.records import Record
 from scripts.config.check import check_config
+from scripts.judge.agreement import with_marks
 from scripts.rating.rating_page import make_key, make_page, make_pairs
-from scripts.rating.ratings import Rater, alpha, compare, read_rater, read_raters, summarize
+from scripts.rating.ratings import (
+    Rater,
+    agreement,
+    alpha,
+    beyond_chance,
+    compare,
+    find_copies,
+    read_rater,
+    read_raters,
+    summarize,
+)
 from scripts.report.sections.rating import rating
 
 SHOWN = {"question": "Better?", "marks": True, "reference": False}
@@ -74,8 +85,23 @@ def test_each_model_comes_first_as_often_as_the_other_in_an_order_that_the_seed_
 def test_identical_answers_are_left_out_of_the_rows_that_are_taken():
     pairs, (count,) = make(40, same=10, limit=15)
     assert (count["rows"], count["identical"], len(pairs)) == (15, 10, 5)
-    with pytest.raises(GradusError, match="rating.pairs: nothing to rate: of 15 rows, no two answers differ"):
-        make(40, same=40, limit=15)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (make(40, same=40, limit=15), "Nothing to rate: on all 15 rows, the two answers are identical."),
+        (make(0), "Nothing to rate: the splits have no rows that both models answered"),
+    ],
+)
+def test_a_page_without_pairs_says_why(tmp_path, made, said):
+    page = make_page("mine", SHOWN, *made)
+    assert make_key(page["page"], "mine", *made)["pairs"] == []
+    write_page(ROOT / "scripts/rating/rating_page.html.j2", page, tmp_path / "rate.html")
+    text = (tmp_path / "rate.html").read_text()
+    assert said in text
+    assert "<script" not in text
+    assert "<button" not in text
 
 
 def test_a_page_has_another_hash_if_raters_see_something_else():
@@ -213,6 +239,52 @@ def test_a_rater_who_always_takes_the_first_answer_is_found_out():
     assert "The agreement of ann and lazy cannot be told from chance" in found["warnings"][0]
 
 
+def of_pairs(*choices):
+    """Return the key of a page, and what two raters chose on its first pairs, such as "11" and "2t"."""
+    names = {"t": "tie"}
+    both = zip(KEY["pairs"], choices, strict=False)
+    chosen_by = [(pair["pair"], [names.get(choice, choice) for choice in two]) for pair, two in both]
+    return [rater(name, {pair: two[n] for pair, two in chosen_by}) for n, name in enumerate(("ann", "bo"))]
+
+
+@pytest.mark.parametrize(
+    ("choices", "told", "said"),
+    [
+        (["11", "22", "11", "12", "t1"], False, "Too few pairs are shared with other raters (ann 5, bo 5)"),
+        (["11", "22", "11", "22", "11"], False, "Too few pairs are shared with other raters (ann 5, bo 5)"),
+        (["11", "22", "11", "12", "22", "12"], False, "The agreement of ann and bo cannot be told from chance"),
+        (["11", "22", "11", "22", "22", "11"], True, ""),
+    ],
+)
+def test_few_shared_pairs_do_not_pass_for_agreement(choices, told, said):
+    raters = of_pairs(*choices)
+    found = summarize(KEY, raters)
+    together = found["agreement"]
+    assert together["alpha"] > 0  # 4 of 6 agree: of two raters at random every second draw or so is above 0
+    assert beyond_chance(together) is told
+    assert [warning for warning in found["warnings"] if said and said in warning] == found["warnings"]
+
+
+def test_the_interval_of_the_agreement_leaves_out_resamples_without_two_values():
+    found = agreement(tuple((1.0, 1.0) if n else (0.0, 0.5) for n in range(6)))
+    assert found["alpha"] is not None
+    assert found["interval"] is not None
+    assert found["interval"][0] < found["alpha"]
+
+
+def test_two_files_with_the_same_choices_are_named():
+    def copies(one, other):
+        return find_copies([rater("ann", one), rater("bo", other)])
+
+    winners = chosen(KEY, "tuned")
+    ten = dict(list(winners.items())[:10])
+    (warning,) = copies(winners, ten)
+    assert warning.startswith("ann and bo chose the same on all 10 pairs that both rated.")
+    assert warning in summarize(KEY, [rater("ann", winners), rater("bo", ten)])["warnings"]
+    assert copies(winners, dict(list(winners.items())[:9])) == []
+    assert copies(winners, {**ten, KEY["pairs"][0]["pair"]: "tie"}) == []
+
+
 def test_one_rater_alone_shows_no_agreement():
     found = summarize(KEY, [rater("ann", chosen(KEY, "tuned"))])
     assert found["agreement"] == {"alpha": None, "interval": None, "pairs": 0}
@@ -225,7 +297,7 @@ def test_raters_who_share_no_pair_show_no_agreement_either():
     first = dict(list(winners.items())[:10])
     rest = dict(list(winners.items())[10:])
     found = summarize(KEY, [rater("ann", first), rater("bo", rest)])
-    assert "share no pairs" in found["warnings"][0]
+    assert "Too few pairs are shared with other raters (ann 0, bo 0)" in found["warnings"][0]
     assert found["comparisons"][0]["rated"] == 24
     assert rating(found)["comparisons"][0]["preferred"] == "base"
 
@@ -245,6 +317,56 @@ def test_marks_name_the_model_of_the_answer_that_was_marked():
     }
 
 
+def printed(folder, found):
+    """Return the section of the report on ratings."""
+    text = (ROOT / "scripts/report/report.html.j2").read_text()
+    begin, end = text.index("{% if rating %}"), text.index("<h2>What went in</h2>")
+    (folder / "part.j2").write_text(text[begin:end])
+    write_page(folder / "part.j2", {"rating": rating(found)}, folder / "part.html")
+    return (folder / "part.html").read_text()
+
+
+def test_a_preference_is_corrected_for_the_comparisons_of_a_split_and_none_vanishes(tmp_path):
+    key = key_of(*make(10, models=("tuned", "base", "few-shot"), splits=("test", "eval-hard")))
+    winners = {}
+    for a, split in (("tuned", "test"), ("base", "test"), ("base", "eval-hard")):
+        alike = [pair for pair in key["pairs"] if (pair["a"], pair["split"]) == (a, split)]
+        for number, pair in enumerate(alike):  # 6 of 10 for a, 4 ties
+            winners[pair["pair"]] = "tie" if number > 5 else "1" if pair["first"] == a else "2"
+    found = summarize(key, [rater("ann", winners)])
+    assert [
+        (row["a"], row["split"], row["p"], row["p_holm"], row["preferred"]) for row in rating(found)["comparisons"]
+    ] == [
+        ("tuned", "test", 0.0312, 0.0624, None),
+        ("tuned", "eval-hard", None, None, None),
+        ("base", "test", 0.0312, 0.0624, None),
+        ("base", "eval-hard", 0.0312, 0.0312, "base"),
+    ]
+    part = printed(tmp_path, found)
+    assert (part.count(">not rated<"), part.count(">not told apart<"), part.count(">base</td></tr>")) == (1, 2, 1)
+    assert "0 of 10 of tuned and base on eval-hard" in part
+
+
+def test_a_rater_has_one_vote_on_an_answer_that_stands_in_two_pairs():
+    key = key_of(*make(2, models=("tuned", "base", "few-shot")))
+    rows = sorted({pair["record"] for pair in key["pairs"]})
+
+    def marked(name, *of_base):
+        """Mark the answers of base: `of_base` by row, in the pair with tuned and in the one with few-shot."""
+        marks = {}
+        for pair in key["pairs"]:
+            side = "1" if pair["first"] == "base" else "2"
+            marks[pair["pair"]] = {side: of_base[rows.index(pair["record"])][pair["a"] == "base"] == "+"}
+        return rater(name, dict.fromkeys(marks, "tie"), marks)
+
+    found = summarize(key, [marked("ann", "--", "++"), marked("bo", "++", "+-"), marked("cy", "++", "+-")])
+    said = [[mark["pass"] for mark in found["marks"] if mark["id"] == row] for row in rows]
+    assert [sorted(votes) for votes in said] == [[False, True, True], [True]]
+    assert [(row["model"], row["n"], row["share"]) for row in found["passes"]] == [("base", 2, 0.833333)]
+    judged = [{"id": row, "model": "base", "pass": True} for row in rows]
+    assert with_marks(judged, found["marks"])["true_positive"]["n"] == 2
+
+
 def test_the_report_prints_all_of_it(tmp_path):
     pairs, counts = make(20, same=4)
     key = key_of(pairs, counts)
@@ -253,11 +375,7 @@ def test_the_report_prints_all_of_it(tmp_path):
         rater("<ann>", chosen(key, "tuned", limit=12), marks),
         rater("bo", dict.fromkeys(chosen(key, "base"), "1")),
     ]
-    text = (ROOT / "scripts/report/report.html.j2").read_text()
-    begin, end = text.index("{% if rating %}"), text.index("<h2>What went in</h2>")
-    (tmp_path / "part.j2").write_text(text[begin:end])
-    write_page(tmp_path / "part.j2", {"rating": rating(summarize(key, raters))}, tmp_path / "part.html")
-    part = (tmp_path / "part.html").read_text()
+    part = printed(tmp_path, summarize(key, raters))
     assert "2 raters saw two answers" in part
     assert "&lt;ann&gt;" in part
     assert "tuned and base answer 4 of 20 rows of test identically" in part
@@ -276,10 +394,12 @@ BASE = {"run": "r", "base_model": {"source": "path:base"}, "data": {"files": ["r
         ({"pairs": [["tuned", "other"]]}, "rating.pairs.0: no model 'other' in models; known models: base, tuned"),
         ({"pairs": [["tuned", "tuned"]]}, "rating.pairs.0: "),
         ({"pairs": [["tuned"]]}, "rating.pairs.0: "),
+        ({"pairs": [["tuned", "base"], ["base", "tuned"]]}, "rating.pairs.1: tuned and base are compared already"),
+        ({"splits": ["test", "eval-hard"]}, "rating.splits.1: no model answers eval-hard; add it to evaluate.splits"),
         ({"files": ["ann.json"]}, "rating.files: needs rating.pairs"),
     ],
 )
 def test_a_config_of_ratings_is_checked(settings, message):
     with pytest.raises(GradusError) as caught:
-        check_config({**BASE, "rating": settings}, [])
+        check_config({**BASE, "evaluate": {"splits": ["test"]}, "rating": settings}, [])
     assert message in str(caught.value)

@@ -7,8 +7,10 @@ from scripts.common.verdict import LIMIT
 
 
 def prefer(found: Mapping[str, Any]) -> str | None:
-    """Return the model that raters prefer beyond chance: the interval excludes one half, and p is below 0.05."""
-    if found["interval"] is None or found["p"] >= LIMIT:
+    """Return the model that raters prefer beyond chance: the interval excludes one half, and p is below 0.05 after
+    Holm's correction.
+    """
+    if found["interval"] is None or found["p_holm"] >= LIMIT:
         return None
     low, high = found["interval"]
     return str(found["a"]) if low > 0.5 else str(found["b"]) if high < 0.5 else None
@@ -16,7 +18,7 @@ def prefer(found: Mapping[str, Any]) -> str | None:
 
 def rating(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the report shows of ratings.json."""
-    comparisons = [row for row in found["comparisons"] if row["n"]]
+    comparisons = found["comparisons"]
     return {
         "comparisons": [{**row, "preferred": prefer(row)} for row in comparisons],
         "partial": any(row["rated"] < row["pairs"] for row in comparisons),
