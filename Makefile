@@ -33,7 +33,7 @@ $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 	@echo "Gradus: setting up $(VENV), once; nothing outside this folder is changed"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@date +%s > $(LOG)
-	@echo "Gradus: 1 of 3: building llama.cpp (about 5 to 12 minutes the first time)"
+	@echo "Gradus: 1 of 3: building llama.cpp (about 3 to 12 minutes the first time)"
 	@$(LLAMA) $(LOGGED)
 	@echo "Gradus: 2 of 3: installing the pinned packages (about 2 minutes; torch alone is 200 MB, with CUDA 3 GB)"
 	@$(PIP) --requirement envs/requirements.in $(LOGGED)

@@ -53,7 +53,9 @@ def install_llamafactory(folder: str | Path) -> str | None:
         pip += ["--requirement", str(ROOT / "envs" / "llamafactory.in")]
         done = subprocess.run(pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
-            print(f"LLaMA-Factory cannot be installed here and is left out: {done.stdout[-500:]}", file=sys.stderr)
+            print(
+                f"Gradus: LLaMA-Factory cannot be installed here and is left out: {done.stdout[-500:]}", file=sys.stderr
+            )
             shutil.rmtree(folder)
             return None
     return str(command)

@@ -107,14 +107,15 @@ def planned_values(workflow: Any, rule: str, wildcard: str) -> set[str]:
 def replace_stream_handler(workflow: Any, make: Callable[[logging.Handler], logging.Handler]) -> Any:
     """Put a handler in the place of the one that prints Snakemake's messages, and return it; `make` gets the old one.
 
-    Returns None and changes nothing if another logger plugin prints, in a dry run, and with --quiet, --verbose or
-    --debug-dag, which are settings of the old one.
+    Returns None and changes nothing if another logger plugin prints, in a dry run, and with --quiet, --verbose,
+    --debug-dag or --show-failed-logs, which are settings of the old one.
     """
     from snakemake.logging import logger
 
     settings = workflow.output_settings
     old = next((handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"), None)
-    if old is None or settings.dryrun or settings.quiet or settings.verbose or settings.debug_dag:
+    names = ("dryrun", "quiet", "verbose", "debug_dag", "show_failed_logs")
+    if old is None or any(getattr(settings, name) for name in names):
         return None
     new = make(old)
     logger.removeHandler(old)

@@ -18,8 +18,9 @@ def verdict(folder: Path) -> list[str]:
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     models = [model.describe() for model in resolve(config["models"]).values()]
     metrics, comparison, advice = (read_json(folder / f"{name}.json") for name in ("metrics", "comparison", "advice"))
-    told = first_lines(models, metrics, comparison, advice, SPLITS)
-    return [told["verdict"], *told["more"]][:LINES]
+    forgetting = read_json(folder / "forgetting.json") if (folder / "forgetting.json").is_file() else None
+    told = first_lines(models, metrics, comparison, advice, SPLITS, forgetting)
+    return [told["verdict"], *told["warnings"], *told["more"]][:LINES]
 
 
 def ending(folder: Path) -> list[str]:
@@ -27,7 +28,7 @@ def ending(folder: Path) -> list[str]:
     name = folder.name
     try:
         told = [*verdict(folder), ""]
-    except (OSError, LookupError, ValueError):  # edited by hand, or of another version: the report still opens
+    except Exception:  # edited by hand, or of another version: the report still opens
         told = []
     return [
         *told,

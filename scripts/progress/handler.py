@@ -26,13 +26,16 @@ from scripts.progress.times import Planned, Times, clock, rough
 
 LONG = 10.0  # seconds: where there is no terminal, jobs that took as long get a second line
 FULL = 2**20  # bytes free on a disk that is full
+KILLED = 129  # the least exit status of a process that a signal ended
 OVERALL = "all"
 # Snakemake's messages that tell a user nothing: (no event, of a run)
 NOISE = re.compile(
     r"Building DAG|Using shell|Conda environments: ignored|Singularity containers: ignored|Select jobs|Execute \d+ jobs"
     r"|DAG of jobs will be updated|Removing output files of failed job|Shutting down|Complete log|Storing output"
-    r"|Updating checkpoint|Exiting because a job execution failed|Elapsed time|None$|$"
+    r"|Updating checkpoint|Activating (?:conda|singularity|environment)|Exiting because a job execution failed"
+    r"|Elapsed time|None$|$"
 )
+WAITS = "Will exit after finishing currently running jobs"
 OWN_EVENTS = {"workflow_started", "run_info", "resources_info", "shellcmd", "job_started", "rulegraph"}
 
 
@@ -63,7 +66,7 @@ def read_stages(folder: Path) -> dict[str, str]:
         rule: stage
         for stage in included
         for rule in re.findall(
-            r"^(?:rule|checkpoint) (\w+):", (folder / "rules" / f"{stage}.smk").read_text(encoding="utf-8"), re.M
+            r"^[ \t]*(?:rule|checkpoint) (\w+):", (folder / "rules" / f"{stage}.smk").read_text(encoding="utf-8"), re.M
         )
     }
 
@@ -96,8 +99,8 @@ class Progress(logging.Handler):
         self.planned: dict[int, Planned] = {}
         self.ended: set[int] = set()
         self.busy = 0.0  # seconds of all jobs that have ended
-        self.failed = 0
-        self.interrupted = False
+        self.failed: set[int] = set()
+        self.interrupted = self.stopped = False  # by Ctrl-C; by SIGTERM, after which running jobs finish
         self.began: float | None = None  # of a run
         self.ticked = 0.0
         self.died = ""
@@ -150,12 +153,17 @@ class Progress(logging.Handler):
             return
         elif self.began is not None and "CalledProcessError" in message:
             self.died = message
-        elif (self.failed or self.interrupted) and "At least one job did not complete" in message:
+        elif ((self.failed or self.interrupted or self.stopped) and "At least one job did not complete" in message) or (
+            self.stopped and message.startswith(WAITS)  # said again whenever a job ends
+        ):
             return
         else:
             if self.screen:
                 self.screen.clear()
             self.fallback.handle(record)
+            if again := re.match(r"Trying to restart job (\d+)", message):
+                self._forgive(int(again[1]))
+            self.stopped |= message.startswith(WAITS)
             self.interrupted |= message.startswith("Terminating processes on user request")
             if message.startswith("Nothing to be done"):
                 self.began, self.done, self.total = self.now(), 1, 1
@@ -204,18 +212,31 @@ class Progress(logging.Handler):
         ran = self._end(job)
         if self.interrupted:
             return
-        self.failed += 1
+        self.failed.add(job)
         rule = str(getattr(record, "rule_name", ""))
-        reason = self.outputs.reason(job) if self.outputs else ""
+        messages, reason = self.outputs.reason(job) if self.outputs else ([], "")
+        for message in messages:
+            self._print(message)
+        code = re.search(r"exit status (\d+)|died with .*", self.died)
         if not reason and shutil.disk_usage(".").free < FULL:  # then nobody can write why
             reason = "Gradus: the disk is full. Free some space and run again: finished work is kept"
-        elif not reason and (code := re.search(r"exit status (\d+)|died with .*", self.died)):
-            killed = int(code[1] or 0) > 128 or not code[1]
-            reason = "It was killed; perhaps memory ran out." if killed else f"It ended with {code[0]}."
+        elif code and int(code[1] or KILLED) >= KILLED and not reason.startswith("Gradus:"):
+            reason = f"{reason}\nIt was killed; perhaps memory ran out.".lstrip()
+        elif code and not reason:
+            reason = f"It ended with {code[0]}."
         logs = [str(log) for log in getattr(record, "log", None) or []]
         told = ran.told if ran else rule
         lines = [f"Failed: {told} ({self.stage_of.get(rule, rule)})", reason, "", *(f"Log: {log}" for log in logs)]
         self._print("\n" + "\n".join(lines) + "\n")
+
+    def _forgive(self, job: int) -> None:
+        """Note that a job that failed is tried again (--retries)."""
+        self.failed.discard(job)
+        self.ended.discard(job)
+        self.died = ""
+        if self.outputs:
+            self.outputs.forget(job)
+        self._replan()
 
     def _time(self) -> str:
         return time.strftime("%H:%M:%S", time.localtime(self.now()))
@@ -320,6 +341,8 @@ class Progress(logging.Handler):
             return
         for message in self.outputs.messages(-1, ()) if self.outputs else ():  # of jobs that could not be told apart
             self._print(message)
+        if self.died and not self.failed and not self.interrupted:  # of no job
+            self._print(self.died)
         self._draw()  # what is drawn last stays
         whole = self.done == self.total and not self.failed
         self.stop.set()
@@ -327,8 +350,9 @@ class Progress(logging.Handler):
             self.screen.drawn = 0
         if whole and self.everything():
             self._print("\n" + "\n".join(ending(Path("results") / self.run)))
-        elif self.failed or self.interrupted:
-            jobs = "1 job failed" if self.failed == 1 else f"{self.failed} jobs failed" if self.failed else "Stopped"
+        elif self.failed or self.interrupted or self.stopped:
+            count = len(self.failed)
+            jobs = "1 job failed" if count == 1 else f"{count} jobs failed" if count else "Stopped"
             command = shlex.join(["python", "-m", "snakemake"] if sys.argv[0].endswith("__main__.py") else sys.argv[:1])
             again = f"{command} {shlex.join(sys.argv[1:])}".rstrip()
             self._print(f"{jobs}; what is finished is kept. The same command goes on from there:\n  {again}")

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 
-TAIL = 4000  # bytes of a file that can hold its last bar
+TAIL = 2000  # bytes of a file that can hold its last bar, and of a line: in longer ones BAR would search for minutes
+MOST = 2**20  # bytes of a file that are read
 CODES = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")  # of a terminal: colors, moves
 LINES = 15  # of a job that ended without a message
-BAR = re.compile(r".*?(\d+)%\|[^|]*\| *\S+/\S+ \[[\d:]+<([\d:]+|\?)[^\]]*\]?")
+BAR = re.compile(r".*?(\d{1,3})%\|[^|]*\| *\S+/\S+ \[[\d:]+<([\d:]+|\?)[^\]]*\]?")
 MESSAGE = re.compile(r"^Gradus: .*(?:\n.+)*", re.MULTILINE)
 
 
@@ -40,7 +41,7 @@ def read_bar(text: str) -> Bar | None:
 def without_bars(text: str) -> str:
     """Return a text without redrawn lines, bars and control codes."""
     lines = (line.rpartition("\r")[2] for line in CODES.sub("", text).replace("\r\n", "\n").split("\n"))
-    pairs = [(line, BAR.sub("", line)) for line in lines]
+    pairs = [(line, BAR.sub("", line) if "%|" in line and len(line) < TAIL else line) for line in lines]
     return "\n".join(left for line, left in pairs if left.strip() or left == line).strip()
 
 
@@ -75,17 +76,18 @@ class Outputs:
 
     def _said(self, job: int, alone: bool) -> str:
         """Return what a job that has ended has printed since the last call. If its file has not been found, as of one
-        that took no second: what all ended jobs without a file have, provided that it is `alone` in this.
+        that took no second: what all ended jobs without a file have, the last one's last, provided that it is `alone`
+        in this.
         """
         files = [self.of_job[job]] if job in self.of_job else []
         if not files and alone:
             others = set(self.of_job.values())
-            files = [file for file in sorted(self.folder.iterdir()) if file not in others and not _runs(file)]
+            files = [file for file in self.folder.iterdir() if file not in others and not _runs(file)]
         text = ""
-        for file in files:
+        for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file)):
             with file.open("rb") as handle:
-                handle.seek(self.read.get(file, 0))
-                text += "\n" + handle.read().decode(errors="replace")
+                handle.seek(max(self.read.get(file, 0), handle.seek(0, 2) - MOST))
+                text += "\n\n" + handle.read().decode(errors="replace")
                 self.read[file] = handle.tell()
         return without_bars(text)
 
@@ -94,11 +96,19 @@ class Outputs:
         alone = all(other in self.of_job for other in others)
         return [str(message) for message in MESSAGE.findall(self._said(job, alone))]
 
-    def reason(self, job: int) -> str:
-        """Return why a job failed: its message, with a traceback that follows, or the last lines that it printed."""
+    def reason(self, job: int) -> tuple[list[str], str]:
+        """Return (messages before, why a job failed): the last message, with a traceback that follows, or the last
+        lines that it printed. The messages before can be of another job that ended together with it.
+        """
         text = self._said(job, alone=True)
-        found = MESSAGE.search(text)
-        return text[found.start() :] if found else "\n".join(text.splitlines()[-LINES:])
+        found = list(MESSAGE.finditer(text))
+        if not found:
+            return [], "\n".join(text.splitlines()[-LINES:])
+        return [message[0] for message in found[:-1]], text[found[-1].start() :]
+
+    def forget(self, job: int) -> None:
+        """Note that a job starts again: it will print into another file."""
+        self.of_job.pop(job, None)
 
 
 def _runs(file: Path) -> bool:

@@ -6,8 +6,11 @@ from typing import Any
 
 # seconds on two slow cores, of rules whose jobs take long: for a first run; what has run since scales them
 TYPICAL = {
+    "ask_judge": 300,
+    "choose_examples": 300,
     "train_phase": 240,
     "answer": 100,
+    "probe": 75,
     "ask_endpoint": 60,
     "base_loss": 60,
     "importance": 60,

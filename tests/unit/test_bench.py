@@ -1,11 +1,13 @@
 """`make bench` on the tiny model: the ways run, are judged alike, and the levers race. LLaMA-Factory is not installed for it."""
 
 import dataclasses
+import venv
 
 import pytest
 
 from scripts.bench.levers import build, race
-from scripts.bench.training import judge, run, summarize
+from scripts.bench.training import install_llamafactory, judge, run, summarize
+from scripts.progress.output import Outputs
 from scripts.train.model import LoraParams
 from scripts.train.sft import make_dataset
 from tests.unit.test_phase import PARAMS, Bench
@@ -14,6 +16,20 @@ from tests.unit.test_phase import PARAMS, Bench
 @pytest.fixture(scope="module")
 def bench(base, contract, tmp_path_factory):
     return Bench(tmp_path_factory.mktemp("bench"), base, contract, rows=16)
+
+
+def test_a_user_is_told_if_llamafactory_is_left_out(monkeypatch, tmp_path, capsys):
+    def create(folder, **_):  # where pip fails
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin/python").write_text("#!/bin/sh\necho no index; exit 1\n")
+        (folder / "bin/python").chmod(0o755)
+
+    monkeypatch.setattr(venv, "create", create)
+    assert install_llamafactory(tmp_path / "venv") is None
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output/99999999").write_text(f"a warning\n{capsys.readouterr().err}")
+    (told,) = Outputs(tmp_path / "output").messages(1, ())
+    assert told == "Gradus: LLaMA-Factory cannot be installed here and is left out: no index"
 
 
 @pytest.mark.parametrize("way", ["ours", "tutorial", "tutorial-tuned"])

@@ -1,6 +1,7 @@
 """What a run prints, driven by Snakemake's events, and on Snakemake itself."""
 
 import io
+import json
 import logging
 import os
 import pty
@@ -8,16 +9,22 @@ import re
 import shutil
 import subprocess
 import sys
+import termios
 import time
+from collections import Counter
 
 import pytest
+import yaml
 
 from scripts.common.hashing import ROOT
 from scripts.progress import handler
 from scripts.progress.ending import ending
 from scripts.progress.handler import Progress, read_stages
+from scripts.progress.output import MOST as READ
 from scripts.progress.output import Bar, Outputs, read_bar, without_bars
+from scripts.progress.screen import Screen
 from scripts.progress.times import MOST, TYPICAL, Planned, Times, clock, last_times, rough
+from tests.unit.test_report import ADVICE, CONTENDERS, comparison_of, metrics_of, models_of
 
 STAGES = {"fetch": "data", "split": "data", "train_phase": "train", "report": "report"}
 
@@ -51,6 +58,11 @@ class Run:
         told = {"rule_msg": f"Doing {rule}", "log": [f"logs/{rule}.log"]} | more
         self.send("job_info", rule_name=rule, jobid=job, **told)
 
+    def fail(self, job, status=1):
+        text = f"CalledProcessError in file rules/data.smk: returned non-zero exit status {status}."
+        self.send("error", text, logging.ERROR)
+        self.send("job_error", "", logging.ERROR, rule_name=self.jobs[job], jobid=job, log=["logs/it.log"])
+
     def finish(self, job):
         self.done += 1
         self.send("job_finished", job_id=job)
@@ -73,7 +85,12 @@ def block(text):
 
 def test_without_a_terminal_there_is_a_line_per_job_and_a_second_one_for_a_long_one(monkeypatch):
     run = Run(io.StringIO(), ["fetch", "train_phase", "all"])
-    for noise in ("Select jobs to execute...", "Execute 2 jobs...", "Complete log(s): x"):
+    for noise in (
+        "Select jobs to execute...",
+        "Execute 2 jobs...",
+        "Complete log(s): x",
+        "Activating conda environment: .work/x",
+    ):
         run.send(text=noise)
     run.send("workflow_started", "Workflow has started!")
     run.send("shellcmd", "None")
@@ -136,6 +153,21 @@ def test_a_terminal_that_cannot_draw_gets_plain_lines(monkeypatch):
     assert "\x1b" not in run.text()
 
 
+def test_a_block_is_as_wide_as_the_terminal_that_it_is_drawn_on(monkeypatch):
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((200, 50)))
+    main, side = pty.openpty()
+    with open(main, "rb"), open(side, "w") as stream:
+        for size, columns in (((20, 30), 30), ((0, 0), 200)):  # one that knows its size, one that does not
+            termios.tcsetwinsize(side, size)
+            screen = Screen(stream)
+            screen.draw(["x" * 300])
+            print("end", file=stream, flush=True)
+            shown = ""
+            while not shown.endswith("end\r\n"):
+                shown += os.read(main, 1000).decode()
+            assert shown == "x" * (columns - 1) + "\r\nend\r\n"
+
+
 def test_the_time_left_comes_from_the_jobs_own_bar_if_it_has_one(monkeypatch, tmp_path):
     monkeypatch.setenv("TERM", "xterm")
     outputs = Outputs(tmp_path)
@@ -178,6 +210,8 @@ def test_a_failed_job_is_told_with_its_message_its_log_and_how_to_go_on(monkeypa
     [
         ("Traceback (most recent call last):\nImportError: no torch\n", 1, "ImportError: no torch"),
         ("", 137, "It was killed; perhaps memory ran out."),
+        ("a library's warning\n", 137, "a library's warning\nIt was killed; perhaps memory ran out."),
+        ("Gradus: too large\n", 137, "Gradus: too large\n\nLog:"),
         ("", 3, "It ended with exit status 3."),
     ],
 )
@@ -185,8 +219,7 @@ def test_a_job_that_ends_without_a_message_is_told_too(tmp_path, printed, status
     run = Run(io.StringIO(), ["fetch"], outputs=Outputs(tmp_path))
     run.start(1)
     (tmp_path / GONE).write_text(printed)
-    run.send("error", f"CalledProcessError: returned non-zero exit status {status}.", logging.ERROR)
-    run.send("job_error", "", logging.ERROR, rule_name="fetch", jobid=1, log=["logs/fetch.log"])
+    run.fail(1, status)
     assert expected in run.text()
 
 
@@ -226,6 +259,66 @@ def test_jobs_that_end_together_are_told_apart(tmp_path):
     assert "still runs" not in run.text()
 
 
+def test_what_another_job_said_is_not_the_reason_of_a_failure(tmp_path):
+    run = Run(io.StringIO(), ["fetch", "split"], outputs=Outputs(tmp_path))
+    run.start(1)
+    run.start(2)
+    for name, text, at in ((GONE, "Gradus: the advice", 1), ("99999998", "Gradus: rows.csv:3: empty", 2)):
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, (at, at))
+    run.finish(1)
+    run.fail(2)
+    before, _, told = run.text().partition("\nFailed: ")
+    assert before.endswith("\nGradus: the advice\n")
+    assert told.startswith("Doing split (data)\nGradus: rows.csv:3: empty\n\nLog: ")
+
+
+def test_a_job_that_succeeds_when_it_is_tried_again_has_not_failed(tmp_path):
+    outputs = Outputs(tmp_path)
+    run = Run(io.StringIO(), ["fetch"], outputs=outputs)
+    run.start(1)
+    outputs.of_job[1] = tmp_path / "99999998"
+    outputs.of_job[1].write_text("Gradus: the server is down\n")
+    run.fail(1)
+    run.send(text="Trying to restart job 1.")
+    run.start(1)
+    assert list(run.progress.planned) == [1], "it is left again"
+    (tmp_path / GONE).write_text("Gradus: the second time\n")
+    run.finish(1)
+    run.progress.close()
+    assert "Failed: Doing fetch" in run.text()
+    assert "Gradus: the second time" in run.text()
+    assert run.text().endswith("\n1 of 1 jobs done in 0:00\n")
+
+
+def test_an_error_of_no_job_is_told():
+    run = Run(io.StringIO(), ["fetch"])
+    run.send("error", "CalledProcessError in onsuccess: git returned 128", logging.ERROR)
+    run.progress.close()
+    assert run.text() == "CalledProcessError in onsuccess: git returned 128\n"
+    run = Run(io.StringIO(), ["fetch"])
+    run.start(1)
+    run.fail(1)
+    run.progress.close()
+    assert "CalledProcessError" not in run.text()
+
+
+def test_a_terminated_run_says_once_that_it_waits_and_then_how_to_go_on():
+    run = Run(io.StringIO(), ["fetch", "split", "report"])
+    run.start(1)
+    run.start(2)
+    waits = "Will exit after finishing currently running jobs (scheduler)."
+    for job in (1, 2):
+        run.send(text=waits)
+        run.finish(job)
+    run.send(text=waits)
+    run.send("error", "WorkflowError:\nAt least one job did not complete successfully.", logging.ERROR)
+    run.progress.close()
+    assert run.text().count(waits) == 1
+    assert "WorkflowError" not in run.text()
+    assert "\nStopped; what is finished is kept. The same command goes on" in run.text()
+
+
 def test_an_interrupted_run_says_how_to_go_on_and_blames_no_job(tmp_path):
     run = Run(io.StringIO(), ["fetch", "split"])
     run.start(1)
@@ -263,15 +356,48 @@ def test_a_run_whose_files_are_of_another_version_still_says_what_to_open(tmp_pa
     assert lines[0] == "Open:"
     assert len(lines) == 4
     assert "ollama create my-task -f Modelfile" in lines[2]
+    for name in ("metrics", "comparison", "advice"):
+        (tmp_path / f"{name}.json").write_text("[]")
+    (tmp_path / "config.yaml").write_text("models: [tuned]")
+    assert ending(tmp_path)[0] == "Open:"
+
+
+def test_the_ending_warns_of_what_was_forgotten_below_the_verdict(tmp_path):
+    models = models_of(CONTENDERS)
+    lost = {"dropped": True, "value": 0.4, "base_value": 0.7, "difference": -0.3, "difference_interval": [-0.4, -0.2]}
+    found = {"models": {"tuned": {"overall": lost, "kinds": {}, "perplexity": {"rose": False}}}, "base": "base"}
+    values = {
+        "metrics": metrics_of(models),
+        "comparison": comparison_of(models, strongest="linear"),
+        "advice": ADVICE,
+    }
+    for name, value in values.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"models": CONTENDERS}))
+    assert "forgotten" not in "\n".join(ending(tmp_path))
+    (tmp_path / "forgetting.json").write_text(json.dumps(found))
+    told = ending(tmp_path)
+    assert told[0].startswith("tuned beats linear")
+    assert told[1].startswith("⚠ tuned has forgotten: it answers 40.0 %")
+    assert told[3:5] == ["", "Open:"]
 
 
 def test_every_rule_of_the_project_has_a_stage_in_the_order_of_the_pipeline():
     found = read_stages(ROOT)
-    rules = re.findall(r"^(?:rule|checkpoint) (\w+):", "".join(f.read_text() for f in ROOT.glob("rules/*.smk")), re.M)
-    assert set(found) == set(rules)
+    scripts = {file.stem: file.read_text().split().count("script:") for file in ROOT.glob("rules/*.smk")}
+    assert Counter(found.values()) == +Counter(scripts)  # each rule has one
     order = list(dict.fromkeys(found.values()))
     assert order.index("data") < order.index("train") < order.index("export") < order.index("report")
     assert set(TYPICAL) <= set(found)
+
+
+def test_each_rule_that_may_take_an_hour_is_in_the_table_of_times():
+    text = "".join(file.read_text() for file in ROOT.glob("rules/*.smk"))
+    names = [re.match(r"\w+", part)[0] for part in re.split(r"\brule ", text)[1:] if re.search(r"runtime=[\d]", part)]
+    minutes = [int(found) for found in re.findall(r"runtime=(\d+)", text)]
+    long = {name for name, limit in zip(names, minutes, strict=True) if limit >= 60}
+    assert "train_phase" in long
+    assert long <= set(TYPICAL)
 
 
 def test_a_job_is_expected_to_take_what_it_took_then_what_its_like_take_then_what_is_typical():
@@ -313,6 +439,18 @@ def test_bars_are_read_as_tqdm_writes_them():
     assert read_bar("Gradus: 100 of 100 rows") is None
 
 
+def test_a_job_that_prints_far_too_much_does_not_hold_up_the_run(tmp_path):
+    outputs, began = Outputs(tmp_path), time.monotonic()
+    (tmp_path / GONE).write_text("lost\n" + "y" * READ + "\nGradus: an error\n" + "1%|" * 70_000)
+    assert read_bar((tmp_path / GONE).read_text()[-2000:]) is None
+    _, reason = outputs.reason(1)
+    assert reason.startswith("Gradus: an error")
+    assert without_bars("9" * 200_000) == "9" * 200_000
+    assert time.monotonic() - began < 5
+    (tmp_path / "99999998").write_text("Gradus: lost\n\n" + "y" * READ)
+    assert outputs.messages(2, ()) == []
+
+
 @pytest.mark.parametrize(
     ("seconds", "exact", "about"),
     [
@@ -330,7 +468,8 @@ def test_durations(seconds, exact, about):
 
 JOB = """
 import sys, time
-log = open(snakemake.log[0], "w")
+log = open(snakemake.log[0], "w", buffering=1)
+print("in the log of the job", file=log)
 for done in range(4):
     print(f"\\ranswers: {25 * done}%|#  | {done}/4 [00:01<02:00,  1.00row/s]", end="", file=sys.stderr, flush=True)
     time.sleep(0.6)
@@ -360,8 +499,9 @@ progress = replace_stream_handler(workflow, lambda old: Progress(read_stages(Pat
 if progress:
     progress.everything = lambda: print(targeted_rules(workflow), file=open("targeted.txt", "w"))
 onstart:
-    redirect_jobs()
-    progress.begin(lambda: [Planned(*job) for job in jobs_left(workflow)], Times({{}}), Outputs(OUTPUT))
+    if progress:
+        redirect_jobs()
+        progress.begin(lambda: [Planned(*job) for job in jobs_left(workflow)], Times({{}}), Outputs(OUTPUT))
 rule all:
     default_target: True
     input: "out/good.txt", *config.get("more", [])
@@ -398,6 +538,8 @@ def test_snakemake_prints_plain_lines_into_a_pipe_and_tells_a_failure(folder):
     assert "Finished jobid" in log, "what is left out is in Snakemake's log"
     dry = subprocess.run(snakemake("-n"), cwd=folder, capture_output=True, text=True, check=True).stdout
     assert "Job stats:" in dry or "Nothing to be done" in dry
+    shown = subprocess.run([*command, "--show-failed-logs"], cwd=folder, capture_output=True, text=True, check=False)
+    assert "in the log of the job" in shown.stderr
 
 
 def test_snakemake_shows_the_stages_on_a_terminal_with_the_jobs_own_progress(folder):
