@@ -4,9 +4,12 @@ Ollama's README begin with the first of them.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from scripts.common.html import percent, points
+from scripts.common.io import read_json
+from scripts.common.records import SPLITS
 
 Models = Sequence[Mapping[str, Any]]  # each what Model.describe() in scripts/common/models.py returns
 Metrics = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]  # metrics.json
@@ -193,6 +196,15 @@ def forgot(found: Mapping[str, Any] | None, served: str) -> list[str]:
             f"{text['ratio']:.2f}, 95 % interval {low:.2f} to {high:.2f})"
         )
     return [f"⚠ {served} has forgotten: {'; '.join(lost)}."] if lost else []
+
+
+def read_first_lines(folder: Path, models: Models) -> dict[str, Any]:
+    """Return the first lines of a finished run's report; `folder`: results/<run>."""
+    metrics, comparison, advice = (read_json(folder / f"{name}.json") for name in ("metrics", "comparison", "advice"))
+    made = read_json(folder / "manifest.json")["artifacts"]  # a probe of before it was switched off does not count
+    probed = f"results/{folder.name}/forgetting.json" in made
+    forgetting = read_json(folder / "forgetting.json") if probed else None
+    return first_lines(models, metrics, comparison, advice, SPLITS, forgetting)
 
 
 def first_lines(

@@ -10,16 +10,12 @@ def verdict(folder: Path) -> list[str]:
     # imported here: a run that stops early needs none of it
     import yaml
 
-    from scripts.common.io import read_json
     from scripts.common.models import resolve
-    from scripts.common.records import SPLITS
-    from scripts.common.verdict import first_lines
+    from scripts.common.verdict import read_first_lines
 
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     models = [model.describe() for model in resolve(config["models"]).values()]
-    metrics, comparison, advice = (read_json(folder / f"{name}.json") for name in ("metrics", "comparison", "advice"))
-    forgetting = read_json(folder / "forgetting.json") if (folder / "forgetting.json").is_file() else None
-    told = first_lines(models, metrics, comparison, advice, SPLITS, forgetting)
+    told = read_first_lines(folder, models)
     return [told["verdict"], *told["warnings"], *told["more"]][:LINES]
 
 

@@ -17,7 +17,7 @@ from scripts.common.html import general, interval, percent, points
 from scripts.common.io import read_json
 from scripts.common.models import resolve
 from scripts.common.records import SPLITS
-from scripts.common.verdict import Models, asked_splits, first_lines, row_count
+from scripts.common.verdict import Models, asked_splits, read_first_lines, row_count
 from scripts.report.layout import in_order, quant_label, what_is
 
 
@@ -26,9 +26,7 @@ def quality(run: Path, models: Models) -> list[str]:
     values; below it the served model against each other one.
     """
     metrics, comparison = read_json(run / "metrics.json"), read_json(run / "comparison.json")
-    made = read_json(run / "manifest.json")["artifacts"]  # the probe may have been switched off since
-    forgetting = read_json(run / "forgetting.json") if f"results/{run.name}/forgetting.json" in made else None
-    told = first_lines(models, metrics, comparison, read_json(run / "advice.json"), SPLITS, forgetting)
+    told = read_first_lines(run, models)
     lines = [told["verdict"], *told["warnings"], *told["more"]]
     served, headline = comparison["served"], comparison["headline"]
     lists = [model["name"] for model in models if any(map(_is_list, model["options"].get("examples", {}).values()))]

@@ -371,12 +371,15 @@ def test_the_ending_warns_of_what_was_forgotten_below_the_verdict(tmp_path):
         "metrics": metrics_of(models),
         "comparison": comparison_of(models, strongest="linear"),
         "advice": ADVICE,
+        "manifest": {"artifacts": {}},
+        "forgetting": found,
     }
     for name, value in values.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"models": CONTENDERS}))
-    assert "forgotten" not in "\n".join(ending(tmp_path))
-    (tmp_path / "forgetting.json").write_text(json.dumps(found))
+    assert "forgotten" not in "\n".join(ending(tmp_path)), "of an earlier run: the manifest does not list it"
+    made = {"artifacts": {f"results/{tmp_path.name}/forgetting.json": {}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(made))
     told = ending(tmp_path)
     assert told[0].startswith("tuned beats linear")
     assert told[1].startswith("⚠ tuned has forgotten: it answers 40.0 %")
