@@ -125,7 +125,7 @@ def afterwards(advice: Mapping[str, Any], outcome: str) -> str:
     better than the strongest contender; any other advice is right if it is not.
     """
     because = advice["because"].replace("`", "")
-    said = f"Before training, the advice was “{advice['advice']}”, since {because}"
+    said = f"Before training, the advice was “{advice['advice']}”: {because}"
     if outcome not in ("better", "worse", "even"):
         return f"{said} Whether that was right cannot be said."
     if (advice["advice"] == GO_ON) == (outcome == "better"):

@@ -135,7 +135,7 @@ def test_the_printed_tables_leave_it_out_too_and_have_a_row_for_each_model(tmp_p
         "tuned beats linear (a linear model), the strongest cheap alternative: 30.0 % against 10.0 %"
     )
     assert (
-        "Before training, the advice was “a linear model is enough”, since linear reaches 94 %. That was wrong: training paid."
+        "Before training, the advice was “a linear model is enough”: linear reaches 94 %. That was wrong: training paid."
     ) in text
     assert "| test (10) | what it is | exact |" in text
     assert "| few-shot | base, 4 nearest examples | 20.0 % (10.0–60.0 %) |" in text
@@ -267,7 +267,7 @@ def test_what_an_endpoint_reaches_is_said_apart():
 )
 def test_the_advice_is_judged_afterwards(advice, outcome, said):
     told = afterwards({"advice": advice, "because": "`a`: few rows."}, outcome)
-    assert told == f"Before training, the advice was “{advice}”, since a: few rows. {said}"
+    assert told == f"Before training, the advice was “{advice}”: a: few rows. {said}"
 
 
 def test_the_verdict_is_of_the_first_split_that_has_rows():
