@@ -16,7 +16,7 @@ from scripts.common.logs import logging_to
 from scripts.common.plots import COLORS, level_colors, save
 from scripts.common.records import SPLITS
 from scripts.common.verdict import Metrics, Models, asked_splits, row_count
-from scripts.report.layout import in_order, quant_label
+from scripts.report.layout import in_order, quant_label, shown_metrics
 
 Training = tuple[str, str]  # arm, seed
 FEW = 4  # trainings; of more, only the smoothed loss is drawn
@@ -135,7 +135,7 @@ def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]
     lines, headline = lines_of(models, metrics, comparison), comparison["headline"]
     reference = metrics[models[0]["name"]]
     splits = asked_splits(metrics, SPLITS)
-    names = [headline, *(name for name in reference[splits[0]] if name != headline)] if splits else [headline]
+    names = shown_metrics(metrics, splits, headline)
     rows, height = max(1, len(splits)), max(1.1, 0.23 * len(lines) + 0.5)
     figure, panels = pyplot.subplots(
         rows, len(names), figsize=(10, rows * height + 0.3), sharex=True, sharey=True, squeeze=False

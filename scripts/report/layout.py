@@ -1,9 +1,9 @@
 """What the report's sections, its figures and the printed tables share: groups of models, and names."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scripts.common.verdict import Models
+from scripts.common.verdict import Metrics, Models
 
 
 def in_groups(rows: Iterable[Mapping[str, Any]], models: Models) -> list[dict[str, Any]]:
@@ -68,6 +68,14 @@ def shown_models(comparison: Mapping[str, Any]) -> list[str]:
     served = comparison["served"]
     names = [comparison["first"], served["model"], served["strongest"]]
     return list(dict.fromkeys(name for name in names if name))
+
+
+def shown_metrics(metrics: Metrics, splits: Sequence[str], headline: str) -> list[str]:
+    """Return the headline metric and the others of which any model has a value on any of these splits."""
+    known = [by_split[split] for by_split in metrics.values() for split in splits if split in by_split]
+    names = dict.fromkeys(name for values in known for name in values if name != headline)
+    counted = {name for values in known for name, found in values.items() if found["value"] is not None}
+    return [headline, *(name for name in names if name in counted)]
 
 
 def quant_label(quant: str) -> str:

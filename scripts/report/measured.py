@@ -18,7 +18,7 @@ from scripts.common.io import read_json
 from scripts.common.models import resolve
 from scripts.common.records import SPLITS
 from scripts.common.verdict import Models, asked_splits, read_first_lines, row_count
-from scripts.report.layout import in_order, quant_label, what_is
+from scripts.report.layout import in_order, quant_label, shown_metrics, what_is
 
 
 def quality(run: Path, models: Models) -> list[str]:
@@ -32,7 +32,7 @@ def quality(run: Path, models: Models) -> list[str]:
     lists = [model["name"] for model in models if any(map(_is_list, model["options"].get("examples", {}).values()))]
     chosen = {name: read_json(run / "evaluate" / name / "examples.json") for name in lists}
     for split in asked_splits(metrics, SPLITS):
-        names = [headline, *(name for name in metrics[comparison["first"]][split] if name != headline)]
+        names = shown_metrics(metrics, [split], headline)
         rows = row_count(metrics[comparison["first"]][split])
         lines += ["", f"| {split} ({rows}) | what it is | {' | '.join(names)} |", "|---|---|" + "--:|" * len(names)]
         for model in in_order(models):

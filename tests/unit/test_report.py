@@ -12,7 +12,7 @@ from scripts.common.models import resolve
 from scripts.common.verdict import afterwards, asked_splits, decide, first_lines, judge, verdict
 from scripts.export.card import describe_seeds, figures, training_figures, write_card
 from scripts.report.figures import draw_loss, draw_metrics, lines_of
-from scripts.report.layout import in_groups, in_order, shown_models
+from scripts.report.layout import in_groups, in_order, shown_metrics, shown_models
 from scripts.report.measured import quality
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
@@ -517,6 +517,18 @@ def test_the_card_counts_a_row_once_and_says_what_its_figures_are_of():
         ("test", "10.0 % to 60.0 %"),
         ("eval-hard", "10.0 % to 60.0 %"),
     ]
+
+
+def test_a_metric_that_counts_no_row_of_any_model_is_not_shown():
+    """`pass`, where no row has checks; a metric that one model alone has is shown."""
+    none, some = {"value": None, "n": 0}, {"value": 0.5, "n": 4}
+    metrics = {
+        "base": {"test": {"pass": none, "chrf": none, "rouge_l": some}, "eval-hard": {"pass": some}},
+        "tuned": {"test": {"pass": none, "chrf": some, "rouge_l": some}},
+    }
+    assert shown_metrics(metrics, ["test"], "rouge_l") == ["rouge_l", "chrf"]
+    assert shown_metrics(metrics, ["test", "eval-hard"], "rouge_l") == ["rouge_l", "pass", "chrf"]
+    assert shown_metrics(metrics, ["eval-unseen"], "rouge_l") == ["rouge_l"]
 
 
 def test_templates_compute_nothing():

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.common.verdict import Metrics, Models, asked_splits, first_lines, judge, row_count
-from scripts.report.layout import in_groups, in_order, what_is
+from scripts.report.layout import in_groups, in_order, shown_metrics, what_is
 
 POINTS = {
     "chance": "chance",
@@ -73,7 +73,7 @@ def side_by_side(
     tables = []
     asked = asked_splits(metrics, splits)
     for split in asked:
-        names = [headline, *(name for name in metrics[first][split] if name != headline)]
+        names = shown_metrics(metrics, [split], headline)
         rows = [
             {
                 "model": model["name"],
