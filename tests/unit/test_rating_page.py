@@ -8,8 +8,9 @@ import pytest
 from scripts.common.html import write_page
 from scripts.common.io import write_json
 from scripts.common.records import Record
+from scripts.rating.raters import read_raters
 from scripts.rating.rating_page import make_key, make_page, make_pairs
-from scripts.rating.ratings import read_raters, summarize
+from scripts.rating.ratings import summarize
 from scripts.report.sections.rating import rating
 from tests.browser import PROGRAM, Browser
 

@@ -11,16 +11,14 @@ from scripts.common.html import write_page
 from scripts.common.records import Record
 from scripts.config.check import check_config
 from scripts.judge.agreement import with_marks
+from scripts.rating.raters import Rater, read_rater, read_raters
 from scripts.rating.rating_page import make_key, make_page, make_pairs
 from scripts.rating.ratings import (
-    Rater,
     agreement,
     alpha,
     beyond_chance,
     compare,
     find_copies,
-    read_rater,
-    read_raters,
     summarize,
 )
 from scripts.report.sections.rating import rating
