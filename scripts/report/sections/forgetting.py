@@ -5,6 +5,13 @@ from typing import Any
 
 from scripts.report.layout import Models, in_groups
 
+LEVELS = ("easy", "medium", "hard")  # JSON has them in the order of the alphabet
+
+
+def in_levels(kind: Mapping[str, Any]) -> list[str]:
+    """Return the levels of a kind's questions, the easiest first."""
+    return sorted(kind["levels"], key=LEVELS.index)
+
 
 def outside(found: Mapping[str, Any] | None, models: Models) -> dict[str, Any] | None:
     """Return the base's shares by kind, each model's beside them, in groups, and the text; None if nothing was
@@ -13,7 +20,7 @@ def outside(found: Mapping[str, Any] | None, models: Models) -> dict[str, Any] |
     if found is None:
         return None
     kinds = [
-        {"kind": name, **kind, "levels": [{"level": level, **counts} for level, counts in kind["levels"].items()]}
+        {"kind": name, **kind, "levels": [{"level": level, **kind["levels"][level]} for level in in_levels(kind)]}
         for name, kind in found["kinds"].items()
     ]
     rows = []
