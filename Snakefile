@@ -34,7 +34,8 @@ include: "rules/targets.smk"
 
 wildcard_constraints:
     run=re.escape(config["run"]),
-    arm="|".join(sorted({re.escape(training.arm) for training in TRAININGS})),
+    arm="|".join(sorted({re.escape(training.arm) for training in [*TRAININGS, *EXPERIMENT_TRAININGS]})),
+    variant="|".join(map(re.escape, VARIANTS or ["main"])),
     seed=r"\d+",
     phase="|".join(map(re.escape, PHASES)),
     model="|".join(map(re.escape, MODELS)),
@@ -47,6 +48,7 @@ include: "rules/data.smk"
 include: "rules/curriculum.smk"
 include: "rules/train.smk"
 include: "rules/export.smk"
+include: "rules/experiment.smk"
 include: "rules/contenders.smk"
 include: "rules/evaluate.smk"
 include: "rules/advise.smk"

@@ -1,5 +1,7 @@
-"""The models and the paths of their files; models themselves are defined in scripts/common/models.py. No rules."""
+"""The models and trainings of the run, and the paths of their files; what they are is defined in
+scripts/common/models.py and scripts/common/experiment.py. No rules."""
 
+from scripts.common import experiment as experiments
 from scripts.common import models as resolved
 
 PHASES = [phase["name"] for phase in config["curriculum"]["phases"]]  # in training order
@@ -7,6 +9,9 @@ MODELS = resolved.resolve(config["models"])  # by name, in the order of the conf
 SERVED = resolved.served(config, MODELS)  # goes to Ollama and the Hub
 COMPARED_WITH = resolved.compared_with(config, MODELS)
 TRAININGS = resolved.trainings(MODELS)
+EXPERIMENT = config["experiment"]  # null if there is none
+VARIANTS = experiments.variants(EXPERIMENT) if EXPERIMENT else {}
+EXPERIMENT_TRAININGS = experiments.trainings(EXPERIMENT)
 SPLITS = config["evaluate"]["splits"]
 QUANT = config["export"]["quant"]
 QUANTS = r"[A-Z0-9_]+(-no-imatrix)?|bf16"  # what a quant is called; no kind of model is called so

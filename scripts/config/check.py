@@ -14,6 +14,7 @@ from typing import Any
 
 from scripts.common.curriculum import check_curriculum, complete_curriculum
 from scripts.common.errors import GradusError
+from scripts.common.experiment import check_experiment
 from scripts.common.hashing import ROOT
 from scripts.common.models import add_contenders, check_models, given_files
 from scripts.common.sources import check_sources, local_path, named_sources, scheme_of
@@ -271,6 +272,7 @@ CHECKS: list[Check] = [
     check_curriculum,
     _check_train,
     check_models,
+    check_experiment,
     check_judge,
     _check_rating,
 ]

@@ -7,7 +7,7 @@ row. The budget is that of the config's phases, which is the `curriculum` arm. O
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -18,6 +18,7 @@ from scripts.common.hashing import sha256_text
 from scripts.common.records import Record
 
 Steps = list[list[Record]]
+Measure = Callable[[Sequence[Record]], Sequence[float]]  # the loss of rows, of the model as it is trained so far
 
 
 @dataclass
@@ -148,7 +149,7 @@ def budget(train: Sequence[Record], curriculum: Curriculum, dealer: Dealer, batc
 def deal_out(train: Sequence[Record], arm: Arm, curriculum: Curriculum, seed: int) -> dict[str, str]:
     """Return each record's level by id: its own, or, with `difficulty: random`, the same levels in random order."""
     own = {record.id: curriculum.level(record.difficulty) for record in train}
-    if arm.difficulty == "given":
+    if arm.difficulty != "random":
         return own
     dealt = sorted(own, key=lambda key: lot(seed, "deal", key))
     return dict(zip(dealt, sorted(own.values(), key=list(curriculum.levels).index), strict=True))
@@ -210,6 +211,17 @@ def mixed(reference: Mapping[str, Steps], seed: int) -> dict[str, Steps]:
     return {phase: [[next(stream) for _ in step] for step in steps] for phase, steps in reference.items()}
 
 
+def deal_again(train: Sequence[Record], dealer: Dealer, curriculum: Curriculum, measure: Measure) -> dict[str, str]:
+    """Return each record's level by id, dealt anew: as many rows of each level as before, those already seen first,
+    then the others by their loss, the lowest first (self-paced learning, Kumar, Packer and Koller 2010, NIPS 23).
+    """
+    own = sorted((curriculum.level(record.difficulty) for record in train), key=list(curriculum.levels).index)
+    unseen = [record for record in train if not dealer.seen[record.id]]
+    losses = dict(zip((record.id for record in unseen), measure(unseen), strict=True))
+    ranked = sorted((r.id for r in train), key=lambda key: (losses.get(key, -math.inf), lot(dealer.seed, "deal", key)))
+    return dict(zip(ranked, own, strict=True))
+
+
 def draw_phases(
     train: Sequence[Record],
     arm: Arm,
@@ -217,16 +229,22 @@ def draw_phases(
     dealer: Dealer,
     counts: Mapping[str, int],
     tokens: Mapping[str, int],
-) -> dict[str, Steps]:
-    """Return an arm's steps, phase by phase: draws rows for `tokens` tokens and divides them into `counts` steps."""
+    measure: Measure | None,
+) -> Iterator[tuple[str, Steps]]:
+    """Yield an arm's steps, phase by phase: draws rows for `tokens` tokens and divides them into `counts` steps.
+
+    An arm whose difficulty is the model's asks `measure` before each phase that leaves out some level.
+    """
     level = deal_out(train, arm, curriculum, dealer.seed)
     levels, pool_shares = arm.drawn_levels(curriculum), by_phase(arm.pool_shares, curriculum.names)
     place = {record.id: number for number, record in enumerate(train)}
-    phases: dict[str, Steps] = {}
     before: list[Record] = []  # the pools of all earlier phases
     spent = due = 0
     for phase in counts:
         due += tokens[phase]
+        if arm.difficulty == "model" and set(levels[phase]) != set(curriculum.levels):
+            assert measure  # noqa: S101 - lay_out_phases refuses such an arm without it
+            level = deal_again(train, dealer, curriculum, measure)
         pool = [r for r in train if level[r.id] in levels[phase]]
         if (share := pool_shares.get(phase, 1.0)) < 1:
             pool = sorted(pool, key=lambda r: lot(dealer.seed, "pool", r.id))[: max(1, round(share * len(pool)))]
@@ -241,10 +259,9 @@ def draw_phases(
         if again:
             drawn = shuffle(drawn, dealer.seed, phase, "replay")
         spent += dealer.tokens(drawn)
-        phases[phase] = dealer.cut(order_rows(drawn, arm, dealer, place), counts[phase])
+        yield phase, dealer.cut(order_rows(drawn, arm, dealer, place), counts[phase])
         known = {r.id for r in before}
         before += [r for r in pool if r.id not in known]
-    return phases
 
 
 def lay_out(
@@ -260,20 +277,42 @@ def lay_out(
 
     Raises GradusError if a phase would be empty.
     """
+    return dict(lay_out_phases(train, arm, curriculum, seed, batch_size, lengths, scores))
+
+
+def lay_out_phases(
+    train: Sequence[Record],
+    arm: Arm,
+    curriculum: Curriculum,
+    seed: int,
+    batch_size: int,
+    lengths: Mapping[str, int],
+    scores: Mapping[str, float],
+    measure: Measure | None = None,
+) -> Iterator[tuple[str, Steps]]:
+    """Yield each phase with the records of its steps, as `lay_out`; `measure` is asked just before a phase is due.
+
+    Raises GradusError if a phase would be empty, or if the arm's difficulty is the model's and there is no `measure`.
+    """
+    if arm.difficulty == "model" and not measure:
+        raise GradusError("an arm whose difficulty is the model's loss is trained only as part of an experiment")
     reference = budget(train, curriculum, Dealer(seed, lengths, scores), batch_size)
     if arm == Arm():
-        return reference
+        yield from reference.items()
+        return
     if arm.order == "mixed":
-        return mixed(reference, seed)
+        yield from mixed(reference, seed).items()
+        return
     dealer = Dealer(seed, lengths, scores)
     counts = phase_steps(arm, reference)
     tokens = {phase: sum(map(dealer.tokens, steps)) for phase, steps in reference.items()}
     total, all_steps = sum(tokens.values()), sum(counts.values())
     if arm.pacing == "sqrt":
-        return pace(train, arm, dealer, counts, total)
+        yield from pace(train, arm, dealer, counts, total).items()
+        return
     if arm.shares is not None:
         tokens = {phase: total * count // all_steps for phase, count in counts.items()}
-    return draw_phases(train, arm, curriculum, dealer, counts, tokens)
+    yield from draw_phases(train, arm, curriculum, dealer, counts, tokens, measure)
 
 
 def ledger(

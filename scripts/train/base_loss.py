@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
@@ -20,11 +19,9 @@ from scripts.common.io import write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
-from scripts.train.loss import completion_logits, shares_beginnings
+from scripts.train.loss import row_losses
 from scripts.train.model import choose_attention, choose_device, load_base
-from scripts.train.packing import IGNORED, collate, encode, on, packs
-
-TOKENS = 2048  # per forward pass
+from scripts.train.packing import encode
 
 
 def opening(tokenizer: Any, contract: ChatContract) -> list[int]:
@@ -38,24 +35,6 @@ def opening(tokenizer: Any, contract: ChatContract) -> list[int]:
     return list(tokenizer(texts[1][len(texts[0]) :], add_special_tokens=False)["input_ids"])
 
 
-def losses(model: Any, rows: list[tuple[list[int], list[int]]]) -> list[float]:
-    """Return the mean loss over the completion, in nats per token, of each (prompt ids, completion ids)."""
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]) + len(rows[i][1]), i))
-    encoded = [
-        {"input_ids": rows[i][0] + rows[i][1], "labels": [IGNORED] * len(rows[i][0]) + rows[i][1]} for i in order
-    ]
-    means: list[float] = []
-    with torch.no_grad():
-        for packed in packs(on(model.device, collate(encoded)), TOKENS, shares_beginnings(model)):
-            logits, targets = completion_logits(model, packed)
-            token_losses = cross_entropy(logits.float(), targets, reduction="none")
-            wanted = (packed.targets != IGNORED).cumsum(0)
-            ends = [0, *(int(wanted[end - 1]) for end in packed.bounds[1:])]
-            means += [token_losses[start:end].mean().item() for start, end in zip(ends, ends[1:], strict=False)]
-    by_row = dict(zip(order, means, strict=True))
-    return [by_row[i] for i in range(len(rows))]
-
-
 def base_losses(records: Iterable[Record], base: str | Path, contract: ChatContract) -> Iterator[dict[str, Any]]:
     """Yield {id, loss, loss_alone} for each record."""
     device = choose_device()
@@ -65,8 +44,8 @@ def base_losses(records: Iterable[Record], base: str | Path, contract: ChatContr
     stream = iter(tqdm(records, desc="base's loss", unit="row", mininterval=1))
     while batch := list(islice(stream, 256)):
         pairs = [encode(tokenizer, contract, record) for record in batch]
-        with_prompt = losses(model, pairs)
-        without = losses(model, [(alone, answer) for _, answer in pairs])
+        with_prompt = row_losses(model, pairs)
+        without = row_losses(model, [(alone, answer) for _, answer in pairs])
         for record, loss, loss_alone in zip(batch, with_prompt, without, strict=True):
             yield {"id": record.id, "loss": round(loss, 5), "loss_alone": round(loss_alone, 5)}
 

@@ -28,17 +28,20 @@ class PhaseCallback(TrainerCallback):
         patience: int | None,
         checkpoint_steps: int | None,
         checkpoint_minutes: float,
+        keep_best: bool,
         seed: int,
     ) -> None:
         """`tokens_per_step`: the tokens of each step of the phase, without padding.
 
-        New lines are appended to `history`. `progress` is updated in place; its step is where this attempt starts.
+        New lines are appended to `history`. `keep_best`: whether the adapter of the lowest held-out loss counts,
+        instead of the last one. `progress` is updated in place; its step is where this attempt starts.
         `evaluate` returns the held-out loss; it is called at the end and every `evaluate_every` steps.
         """
         self.history, self.tokens_per_step = history, tokens_per_step
         self.progress, self.checkpoints = progress, checkpoints
         self.evaluate, self.evaluate_every, self.patience = evaluate, evaluate_every, patience
         self.checkpoint_steps, self.checkpoint_minutes = checkpoint_steps, checkpoint_minutes
+        self.keep_best = keep_best
         self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
         self.start = self.saved = time.monotonic()
         self.losses: list[float] = []
@@ -85,7 +88,7 @@ class PhaseCallback(TrainerCallback):
             handle.write(json.dumps(line) + "\n")
         minutes = (time.monotonic() - self.saved) / 60
         due = minutes >= self.checkpoint_minutes or (self.checkpoint_steps and step % self.checkpoint_steps == 0)
-        if due or self.progress.best_step == step:
+        if due or (self.keep_best and self.progress.best_step == step):
             self.checkpoints.save(model, optimizer, self.history, self.progress)
             self.saved = time.monotonic()
         if self.progress.stopped_early:
@@ -94,7 +97,7 @@ class PhaseCallback(TrainerCallback):
     def _judge(self, loss: float) -> float:
         """Record whether this held-out loss is the best so far, stop if patience has run out, and return the loss."""
         progress = self.progress
-        if progress.best_loss is None or loss < progress.best_loss:
+        if not self.keep_best or progress.best_loss is None or loss < progress.best_loss:
             progress.best_loss, progress.best_step, progress.evaluations_since_best = loss, progress.step, 0
         else:
             progress.evaluations_since_best += 1

@@ -10,6 +10,8 @@ from scripts.common.errors import GradusError
 from scripts.train.fused import HeadLoss
 from scripts.train.packing import IGNORED, Pack, collate, on, packs
 
+TOKENS = 2048  # per forward pass without gradients
+
 
 def shares_beginnings(model: Any) -> bool:
     """Return whether the model's attention separates packed rows by `bounds`; others use the position ids only."""
@@ -68,6 +70,24 @@ def completion_loss(model: Any, packed: Pack) -> torch.Tensor:
             return HeadLoss.apply(_hidden(causal, packed), head.weight, targets)  # type: ignore[no-any-return]
     logits, targets = completion_logits(model, packed)
     return cross_entropy(logits.float(), targets, reduction="sum")
+
+
+def row_losses(model: Any, rows: list[tuple[list[int], list[int]]]) -> list[float]:
+    """Return the mean loss over the completion, in nats per token, of each (prompt ids, completion ids)."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]) + len(rows[i][1]), i))
+    encoded = [
+        {"input_ids": rows[i][0] + rows[i][1], "labels": [IGNORED] * len(rows[i][0]) + rows[i][1]} for i in order
+    ]
+    means: list[float] = []
+    with torch.no_grad():
+        for packed in packs(on(model.device, collate(encoded)), TOKENS, shares_beginnings(model)):
+            logits, targets = completion_logits(model, packed)
+            token_losses = cross_entropy(logits.float(), targets, reduction="none")
+            wanted = (packed.targets != IGNORED).cumsum(0)
+            ends = [0, *(int(wanted[end - 1]) for end in packed.bounds[1:])]
+            means += [token_losses[start:end].mean().item() for start, end in zip(ends, ends[1:], strict=False)]
+    by_row = dict(zip(order, means, strict=True))
+    return [by_row[i] for i in range(len(rows))]
 
 
 def check_isolation(model: Any, rows: Sequence[Mapping[str, Any]]) -> None:

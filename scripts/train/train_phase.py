@@ -64,6 +64,7 @@ class TrainParams:
     checkpoint_minutes: float
     memory_gib: float | None
     report_to: str
+    keep: str = "best"  # which adapter, if there are several evaluations: best (lowest held-out loss) or last
 
 
 def schedule_position(schedule: Mapping[str, int], phase: str, spans: str) -> tuple[int, int]:
@@ -183,6 +184,7 @@ def train_phase(
             params.patience,
             params.checkpoint_steps,
             params.checkpoint_minutes,
+            params.keep == "best",
             seed=seed * 1_000 + order.index(phase),
         )
         trainer = functions.trainer(

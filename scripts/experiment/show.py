@@ -1,0 +1,135 @@
+"""Tables and figures of an experiment."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib import pyplot
+from scipy.stats import t
+
+from scripts.common.experiment import MAIN
+from scripts.common.plots import COLORS, save
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+def number(value: float | None, places: int = 4, sign: bool = False) -> str:
+    """Return a number as a table has it."""
+    return "–" if value is None else f"{value:{'+' if sign else ''}.{places}f}"
+
+
+def interval(bounds: Sequence[float] | None, places: int = 4) -> str:
+    """Return an interval as a table has it."""
+    return "–" if bounds is None else f"{bounds[0]:+.{places}f} to {bounds[1]:+.{places}f}"
+
+
+def p_value(value: float | None) -> str:
+    """Return a p value with two significant digits."""
+    return "–" if value is None else f"{value:.2g}"
+
+
+def said(line: Mapping[str, Any]) -> str:
+    """Return what a comparison shows, in words."""
+    if line["interval"] is None:
+        return "no spread, so nothing can be said"
+    low, high = line["interval"]
+    if low <= 0 <= high:
+        shown = "equal within the margin" if line["equivalent"] else "not shown"
+        least = line["minimum_detectable_effect"]
+        return shown if least is None else f"{shown}; would have found {least:.3g}"
+    better = (line["difference"] > 0) == line["higher_is_better"]
+    return f"{'better' if better else 'worse'}{', within the margin' if line['equivalent'] else ''}"
+
+
+def tables(effects: Mapping[str, Any]) -> str:
+    """Return the experiment as Markdown."""
+    primary, trainings = effects["primary"], effects["trainings"]
+    minutes = sum(line["this_attempt"] for line in trainings) / 60
+    tokens = [line["tokens"] for line in trainings]
+    lines = [
+        f"**{effects['question']}**",
+        "",
+        f"{len(trainings)} trainings of {min(tokens):,} to {max(tokens):,} tokens; {minutes:.0f} minutes in all on "
+        f"{', '.join(sorted({line['cpu'] for line in trainings}))}. Plan `{effects['plan'][:12]}`. Command:",
+        "",
+        f"    {effects['command']}",
+        "",
+    ]
+    if primary:
+        lines += [
+            f"Primary comparison, named before the first training: {primary['arm']} against {primary['control']}, "
+            f"loss on `{primary['split']}` in nats a token: {number(primary['difference'], sign=True)} "
+            f"(95 % interval {interval(primary['interval'])}; p = {p_value(primary['p'])}; {primary['seeds']} seeds, "
+            f"{primary['items']} rows; margin {primary['margin']:g}): **{said(primary)}**.",
+            "",
+        ]
+    lines += [
+        "Differences are arm minus control. Below 0 the arm is better where it is a loss, above 0 where it is a share.",
+        "",
+        "| variant | arm | metric | split | level | n | arm's | control's | difference | 95 % interval | bootstrap "
+        "| p | p (Holm) | SD of seeds | shows |",
+        "|---|---|---|---|---|---|--:|--:|--:|---|---|--:|--:|--:|---|",
+    ]
+    for line in effects["comparisons"]:
+        arm = f"**{line['arm']}**" if line["primary"] else line["arm"]
+        lines.append(
+            f"| {line['variant']} | {arm} | {line['metric']} | {line['split']} | {line['level'] or 'all'} | "
+            f"{line['seeds']} × {line['items']} | {number(line['value'])} | {number(line['control_value'])} | "
+            f"{number(line['difference'], sign=True)} | {interval(line['interval'])} | {interval(line['bootstrap'])} | "
+            f"{p_value(line['p'])} | {p_value(line['p_holm'])} | {number(line['seed_sd'])} | {said(line)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw_forest(comparisons: Lines, path: str | Path) -> None:
+    """Draw the differences of the loss from the control, on all rows of each split, with 95 % intervals."""
+    shown = [line for line in comparisons if line["metric"] == "loss" and line["level"] is None]
+    figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.3 * len(shown)))
+    for place, line in enumerate(shown):
+        color = COLORS[2] if line["primary"] else COLORS[3]
+        if line["interval"]:
+            axes.plot(line["interval"], [place, place], color=color, linewidth=1.5)
+        axes.plot(line["difference"], place, "o", color=color, markersize=5)
+    names = [
+        f"{'' if line['variant'] == MAIN else line['variant'] + ': '}{line['arm']}, {line['split']} "
+        f"({line['seeds']} × {line['items']})"
+        for line in shown
+    ]
+    axes.set_yticks(range(len(shown)), names)
+    axes.invert_yaxis()
+    axes.axvline(0, color="#888888", linewidth=0.8)
+    if shown:
+        margin = shown[0]["margin"]
+        axes.axvspan(-margin, margin, color="#888888", alpha=0.15, linewidth=0)
+        axes.set_xlabel(f"loss minus that of {shown[0]['control']}, nats a token (gray: within the margin)")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    save(figure, path)
+
+
+def draw_curves(curves: Lines, path: str | Path) -> None:
+    """Draw the validation loss over the tokens, the mean of each arm of `main` with a band: its 95 % t interval over
+    seeds.
+    """
+    figure, axes = pyplot.subplots(figsize=(7, 3.2))
+    points: dict[str, dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    for line in curves:
+        if line["variant"] == MAIN:
+            points[line["arm"]][line["step"]].append((line["tokens"], line["heldout_loss"]))
+    for place, (arm, by_step) in enumerate(points.items()):
+        seeds = max(map(len, by_step.values()))
+        whole = [values for _, values in sorted(by_step.items()) if len(values) == seeds]
+        tokens = [mean(at for at, _ in values) for values in whole]
+        losses = [mean(loss for _, loss in values) for values in whole]
+        color = COLORS[place % len(COLORS)]
+        axes.plot(tokens, losses, "-" if place < len(COLORS) else "--", color=color, label=arm, linewidth=1.4)
+        if seeds > 1:
+            half = [float(t.ppf(0.975, seeds - 1)) * stdev(loss for _, loss in values) / seeds**0.5 for values in whole]
+            low, high = ([value + sign * width for value, width in zip(losses, half, strict=True)] for sign in (-1, 1))
+            axes.fill_between(tokens, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.set_xlabel("tokens")
+    axes.set_ylabel("validation loss, nats a token")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
