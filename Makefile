@@ -15,7 +15,7 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
-.PHONY: run new setup tools test verify faults trace viewers crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
+.PHONY: run new experiment setup tools test verify faults trace viewers crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
 
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
@@ -25,6 +25,12 @@ run: setup
 # make new ROWS=rows.csv RUN=my-task writes config/runs/my-task.yaml; ROWS="a.csv b.jsonl" for several files
 new: setup
 	@$(BIN)/python -m scripts.new --run="$$RUN" -- "$$ROWS"
+
+# make experiment RUN=my-task trains all arms of the config's `experiment` and compares them (docs/experiments.md)
+experiment: setup
+	$(if $(CONFIG),,$(error name the run: make experiment RUN=my-task))
+	@$(BIN)/python -m scripts.config.check "$(CONFIG)"
+	@$(BIN)/snakemake --cores $(CORES) --configfile "$(CONFIG)" -- experiment
 
 setup: $(VENV)/.ready
 

@@ -7,9 +7,11 @@ from typing import Any
 # seconds on two slow cores, of rules whose jobs take long: for a first run; what has run since scales them
 TYPICAL = {
     "ask_judge": 300,
+    "train_arm": 300,
     "choose_examples": 300,
     "train_phase": 240,
     "answer": 100,
+    "answer_arm": 90,
     "probe": 75,
     "ask_endpoint": 60,
     "base_loss": 60,

@@ -12,7 +12,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_json
 from scripts.common.records import Record
 from scripts.config.check import check_config
-from scripts.curriculum.arms import Arm, lay_out, ledger
+from scripts.curriculum.arms import Arm, lay_out, lay_out_phases, ledger
 
 LEVELS = ["easy", "medium", "hard"]
 
@@ -22,7 +22,8 @@ def section(**curriculum):
     return check_config(config, [])["curriculum"]
 
 
-BUILT_IN = section()["definitions"]
+DEFINED = section()["definitions"]
+BUILT_IN = {name: arm for name, arm in DEFINED.items() if arm.get("difficulty") != "model"}  # those known in advance
 
 
 def graded(*counts, seed=1):
@@ -306,3 +307,49 @@ def test_cutting_gives_every_row_once_in_order():
         assert [r for step in cut for r in step] == records[:count]
         assert len(cut) == steps
         assert all(cut)
+
+
+class Learner:
+    """A stand-in for a model: a row's loss is a number, and it notes which rows it was asked about, and when."""
+
+    def __init__(self, rows):
+        self.losses = {row.id: float(int(row.id, 16) % 1000) for row in rows}
+        self.asked = []
+
+    def __call__(self, rows):
+        self.asked.append({row.id for row in rows})
+        return [self.losses[row.id] for row in rows]
+
+
+def lay_self_paced(measure, sizes=SIZES):
+    records, lengths, scores = ROWS
+    arm = Arm(**DEFINED["self-paced"])
+    return lay_out_phases(records, arm, phases_of(LEVELS, sizes), 1, 8, lengths, scores, measure)
+
+
+def test_self_paced_takes_the_rows_with_the_lowest_loss_first_and_asks_only_about_rows_not_yet_seen():
+    learner = Learner(ROWS[0])
+    seen, asked = {}, []
+    for phase, steps in lay_self_paced(learner):
+        asked.append(len(learner.asked))
+        seen[phase] = {row.id for step in steps for row in step}
+    assert asked == [1, 2, 2]  # just before each phase; the last draws from all rows, so it needs no measurement
+    assert learner.asked[0] == {row.id for row in ROWS[0]}
+    assert learner.asked[1] == learner.asked[0] - seen["easy"]
+    easiest = sorted(learner.losses, key=learner.losses.get)
+    pool = len([row for row in ROWS[0] if row.difficulty == 0])
+    assert seen["easy"] <= set(easiest[:pool])
+    left = [key for key in easiest if key not in seen["easy"]]
+    medium = len([row for row in ROWS[0] if row.difficulty < 2])
+    assert seen["medium"] - seen["easy"] <= set(left[: medium - len(seen["easy"])])
+
+
+def test_self_paced_spends_the_budget_of_the_curriculum():
+    reference, found = spent(lay(ROWS, sizes=SIZES))["all"], spent(dict(lay_self_paced(Learner(ROWS[0]))))["all"]
+    assert found["steps"] == reference["steps"]
+    assert abs(found["tokens"] - reference["tokens"]) <= max(ROWS[1].values())
+
+
+def test_self_paced_needs_a_model_to_ask():
+    with pytest.raises(GradusError, match="only as part of an experiment"):
+        lay(ROWS, Arm(**DEFINED["self-paced"]))
