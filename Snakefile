@@ -67,3 +67,9 @@ rule all:
     default_target: True
     input:
         everything(),
+
+
+rule experiment:
+    """Make only the experiment: all of its trainings, and their comparison."""
+    input:
+        f"results/{config['run']}/experiment/effects.json" if EXPERIMENT else [],

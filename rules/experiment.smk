@@ -141,9 +141,3 @@ rule effects:
         "Comparing the arms"
     script:
         "../scripts/experiment/effects.py"
-
-
-rule experiment:
-    """Make the whole experiment: all trainings and their comparison. `make experiment RUN=…`."""
-    input:
-        f"results/{config['run']}/experiment/effects.json" if EXPERIMENT else [],

@@ -19,6 +19,7 @@ ORDER = [
     "test_viewers",
     "test_security",
     "test_judge",
+    "test_experiment",
     "test_reruns",
     "test_pipeline",
     "test_to_llama_cpp",

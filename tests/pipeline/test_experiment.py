@@ -1,0 +1,71 @@
+"""An experiment beside a finished run: the same bytes as the run's own training, a kill, a changed plan."""
+
+import json
+import os
+import signal
+import time
+
+import yaml
+
+CONFIGS = ("tiny.yaml", "own.yaml")
+FOLDER = "results/tiny/experiment"
+EXPERIMENT = {"arms": ["curriculum", "growing-random", "self-paced"], "seeds": [1, 2], "answers": [1], "points": 1}
+
+
+def write(copy, **changes):
+    (copy.folder / "own.yaml").write_text(yaml.safe_dump({"experiment": {**EXPERIMENT, **changes}}))
+
+
+def test_an_experiment_is_trained_killed_resumed_and_compared_and_its_plan_cannot_change(project, tmp_path):
+    copy = project.copy_to(tmp_path / "copy")
+    write(copy)
+    jobs = copy.planned("experiment", configs=CONFIGS)
+    assert jobs["train_arm"] == 6
+    assert jobs["answer_arm"] == 3
+    assert "train_phase" not in jobs, "the run's own training is left alone"
+
+    first = copy.start(f"{FOLDER}/main/curriculum/seed1/result.json", configs=CONFIGS)
+    work = copy.folder / ".work/experiment/tiny/main-curriculum-1"
+    while not list(work.glob("*/medium/rows.jsonl")):
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    code, text = copy.snakemake("experiment", configs=CONFIGS)
+    assert code == 0, text
+
+    plan = json.loads((copy.results / "experiment.json").read_text())
+    results = {
+        (arm, seed): json.loads((copy.folder / FOLDER / f"main/{arm}/seed{seed}/result.json").read_text())
+        for arm in EXPERIMENT["arms"]
+        for seed in (1, 2)
+    }
+    assert {result["plan"] for result in results.values()} == {plan["hash"]}
+    assert len({(result["steps"], result["seed"]) for result in results.values()}) == 2
+    own = json.loads((copy.results / "manifest.json").read_text())["artifacts"]
+    adapter = "results/tiny/train/curriculum/seed1/hard/trained/adapter/adapter_model.safetensors"
+    assert results["curriculum", 1]["adapter"] == own[adapter]["sha256"], "as the run's own training, phase by phase"
+    assert len({result["adapter"] for result in results.values()}) == 6
+
+    effects = json.loads((copy.folder / FOLDER / "effects.json").read_text())
+    assert effects["primary"]["arm"] == "curriculum"
+    assert effects["primary"]["seeds"] == 2
+    exact = [line for line in effects["comparisons"] if line["metric"] != "loss"]
+    assert not exact, "one seed answered, which compares no arms"
+    assert any(line["metric"] == "exact" and line["seeds"] == 1 for line in effects["arms"])
+    assert (copy.folder / FOLDER / "main/self-paced/seed1/answers.jsonl").is_file()
+    assert not list((copy.folder / FOLDER).glob("main/*/seed*/trained")), "adapters are not kept"
+    assert not list((copy.folder / ".work/experiment/tiny").iterdir()), "nor are checkpoints"
+    assert copy.planned("experiment", configs=CONFIGS) == {}
+
+    write(copy, margin=0.5)
+    code, text = copy.snakemake("experiment", configs=CONFIGS)
+    assert code != 0
+    assert "the plan of this experiment was changed after trainings were made with it" in text
+    assert "experiment.margin: 0.01 → 0.5" in text
+    assert plan["hash"][:12] in text
+    write(copy)
+    before = {path: os.stat(path).st_mtime_ns for path in (copy.folder / FOLDER).rglob("result.json")}
+    code, text = copy.snakemake("experiment", configs=CONFIGS)
+    assert code == 0, text
+    assert {path: os.stat(path).st_mtime_ns for path in before} == before, "with the old plan nothing is trained again"
