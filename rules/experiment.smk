@@ -4,7 +4,9 @@
 include: "inputs/experiment.smk"
 
 
-rule plan:
+# A checkpoint, because after a plan that was refused and then restored, inputs must be compared again: else every
+# training would be repeated.
+checkpoint plan:
     """Fix the plan of the experiment, with its hash, before the first training."""
     input:
         **shared_files(),
