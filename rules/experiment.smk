@@ -43,7 +43,7 @@ rule train_arm:
         estimate="results/{run}/train/estimate.json",
         labels="results/{run}/fidelity/labels.passed",
     output:
-        trained=temp(directory("results/{run}/experiment/{variant}/{arm}/seed{seed}/trained")),
+        trained=directory("results/{run}/experiment/{variant}/{arm}/seed{seed}/trained"),
         losses="results/{run}/experiment/{variant}/{arm}/seed{seed}/losses.jsonl",
         history="results/{run}/experiment/{variant}/{arm}/seed{seed}/history.jsonl",
         result="results/{run}/experiment/{variant}/{arm}/seed{seed}/result.json",
