@@ -35,6 +35,8 @@ with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
     stop_after(patch, 2)
     train("medium", bench.folder / "easy")
 train("medium", bench.folder / "easy")
+bench.train("untracked", evaluate_every=2)
+assert bench.digest("untracked") == bench.digest("easy")
 print(json.dumps(asked))
 """
 TENSORBOARD = """
@@ -81,7 +83,7 @@ def test_a_tracker_that_is_not_installed_is_named_with_what_to_do(monkeypatch):
 
 
 @pytest.mark.parametrize(("tracker", "read"), [("tensorboard", TENSORBOARD), ("trackio", TRACKIO)])
-def test_a_tracker_has_the_history_by_the_step_of_all_phases_and_asks_no_network(
+def test_a_tracker_has_the_history_by_the_step_of_all_phases_changes_nothing_and_asks_no_network(
     base, contract, tmp_path, tracker, read
 ):
     if not importlib.util.find_spec(tracker):
