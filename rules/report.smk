@@ -1,4 +1,4 @@
-"""figures → report."""
+"""figures, curves → report."""
 
 
 include: "inputs/report.smk"
@@ -29,6 +29,24 @@ rule figures:
         "Drawing the figures"
     script:
         "../scripts/report/figures.py"
+
+
+rule curves:
+    """Write the learning curves of all trainings as a table."""
+    input:
+        histories=training_files("history.jsonl"),
+    output:
+        curves="results/{run}/curves.csv",
+    log:
+        "results/{run}/logs/curves.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        code=code_fingerprint("report/curves"),
+    message:
+        "Writing the learning curves"
+    script:
+        "../scripts/report/curves.py"
 
 
 rule report:

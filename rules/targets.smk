@@ -38,7 +38,7 @@ def rating_files():
 def everything():
     """What `rule all` makes."""
     names = ["advice.json", "advice.html", "metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
-    records = ["manifest.json", "config.yaml", "ro-crate-metadata.json", "sbom.cdx.json"]
+    records = ["curves.csv", "manifest.json", "config.yaml", "ro-crate-metadata.json", "sbom.cdx.json"]
     experiment = [f"results/{config['run']}/experiment/effects.json"] if EXPERIMENT else []
     rated = [path.format(run=config["run"]) for path in rating_files()]
     return [*(f"results/{config['run']}/{name}" for name in names + records), *rated, *experiment]

@@ -9,6 +9,7 @@ def recorded():
     results = ["metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
     return [
         *(f"results/{{run}}/{name}" for name in data + results),
+        "results/{run}/curves.csv",
         *training_files("trained"),
         *(model_folder(model) for model in MODELS.values() if model.trained),
         *(f"results/{{run}}/export/{SERVED.name}/{quant}.gguf" for quant in quants()),

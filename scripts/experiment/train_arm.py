@@ -78,11 +78,12 @@ def measure_rows(
 
 
 def train_arm(
-    shared: Shared, arm: Arm, seed: int, batch_size: int, params: TrainParams, points: int, work: Path
+    shared: Shared, arm: Arm, seed: int, batch_size: int, params: TrainParams, points: int, work: Path, tracked_as: str
 ) -> dict[str, dict[str, Any]]:
     """Train all phases in the folder `work`, each in a subfolder of its name; return {phase: its summary}.
 
-    `points`: how often the validation loss is measured before the end, for the learning curve.
+    `points`: how often the validation loss is measured before the end, for the learning curve; `tracked_as`: <run>/<name>,
+    for a tracker.
     """
     trained: Path | None = None
 
@@ -119,6 +120,7 @@ def train_arm(
                 folder=folder / "trained",
                 history=folder / "history.jsonl",
                 summary=folder / "summary.json",
+                tracked_as=f"{tracked_as}-{phase}",
             )
             gc.collect()
         trained = folder / "trained"
@@ -177,7 +179,14 @@ if job := find_job(globals()):
         )
         work = Path(job.params.work) / key
         summaries = train_arm(
-            shared, Arm(**job.params.arm), seed, job.params.train["batch_size"], settings, job.params.points, work
+            shared,
+            Arm(**job.params.arm),
+            seed,
+            job.params.train["batch_size"],
+            settings,
+            job.params.points,
+            work,
+            "{run}/{variant}-{arm}-{seed}".format(**dict(job.wildcards)),
         )
         last = work / list(summaries)[-1] / "trained"
         held_out = [row for path in job.input.held_out for row in read_records(path)]

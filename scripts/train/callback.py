@@ -83,7 +83,7 @@ class PhaseCallback(TrainerCallback):
         check_loss(self.losses)
         last = step == len(self.tokens_per_step)
         if self.evaluate and (last or (self.evaluate_every and step % self.evaluate_every == 0)):
-            line["heldout_loss"] = self._judge(self.evaluate())
+            line["heldout_loss"] = logs["eval_loss"] = self._judge(self.evaluate())  # trackers read the logs after this
         with open(self.history, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
         minutes = (time.monotonic() - self.saved) / 60

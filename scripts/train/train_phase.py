@@ -36,6 +36,7 @@ from scripts.train.loss import check_isolation
 from scripts.train.methods import METHODS
 from scripts.train.model import LoraParams, attach_adapter, choose_attention, choose_device, load_base
 from scripts.train.shaping import not_shaping, shaping
+from scripts.train.tracking import Tracking
 from scripts.train.trainer import digest
 
 
@@ -125,12 +126,13 @@ def train_phase(
     folder: str | Path,
     history: str | Path,
     summary: str | Path,
+    tracked_as: str = "gradus/phase",
 ) -> None:
     """Train one phase and write its folder (adapter, optimizer state), history and summary.
 
     `schedule`: steps of each phase, in training order; `method`: a name in METHODS; `base`: the checkpoint to train on
     (rounded to NF4, or not). `work` holds checkpoints while the phase runs; a killed phase resumes from the last one
-    and ends with the same bytes. It is deleted when the phase is done.
+    and ends with the same bytes. It is deleted when the phase is done. `tracked_as`: <run>/<phase>, for a tracker.
     """
     began = time.time()
     imported = began - psutil.Process().create_time()  # since the process started
@@ -187,6 +189,10 @@ def train_phase(
             params.keep == "best",
             seed=seed * 1_000 + order.index(phase),
         )
+        project, name = tracked_as.split("/", 1)
+        before_this, _ = schedule_position(schedule, phase, "all")
+        # another name for another result; after a kill, the same
+        tracking = Tracking(params.report_to, project, f"{name}-{key}", before_this + resumed)
         trainer = functions.trainer(
             model=model,
             args=SFTConfig(
@@ -211,13 +217,15 @@ def train_phase(
                 max_length=None,
                 save_strategy="no",
                 logging_steps=1,
-                report_to=params.report_to,
+                report_to="none",  # `Tracking` does it
+                project=project,
+                run_name=f"{name}-{key}",
                 dataloader_pin_memory=device == "cuda",
             ),
             train_dataset=remaining if len(remaining) else steps,
             processing_class=tokenizer,
             data_collator=functions.collate,
-            callbacks=[callback],
+            callbacks=[callback, tracking],  # in this order: the first adds the held-out loss
             token_budget=params.micro_batch_tokens,
             first_step=first_step + resumed,
             total_steps=total_steps,
@@ -285,4 +293,5 @@ if job := find_job(globals()):
             folder=job.output.folder,
             history=job.output.history,
             summary=job.output.summary,
+            tracked_as="{run}/{arm}-{seed}-{phase}".format(**dict(job.wildcards)),
         )

@@ -101,7 +101,7 @@ def pack(
         raise GradusError(
             f"{outside[0]} is outside this folder, so a reviewer would not have it; move it into the project"
         )
-    places = [Path(name) for name in [*ALSO, "docs", ".dvc/config"] if Path(name).exists()]
+    places = [Path(name) for name in [*ALSO, "docs", ".dvc/config", ".dvc/plots"] if Path(name).exists()]
     places += [*source_files(), *map(Path, given), *Path("results").glob("*.dvc"), *Path("data/raw").glob("*.dvc")]
     places += kept_replies(asked, judged)
     with atomic_path(output) as part, tempfile.TemporaryDirectory() as scratch, tarfile.open(part, "w") as archive:

@@ -20,6 +20,10 @@ from scripts.common.snakemake_internals import ancestors, read_metadata
 from scripts.version.dvc import run_dvc
 from scripts.version.restore import remember
 
+METRICS = ("metrics.json", "verdict.json")  # an older run has no verdict
+CURVES = (("loss", "training loss"), ("heldout_loss", "held-out loss"))  # columns of a table of learning curves
+TABLES = {"curves": "curves.csv", "experiment": "experiment/curves.csv"}  # of learning curves
+
 
 def collect(run: str, targets: Sequence[str]) -> dict[str, Any]:
     """Return {records, order: paths from oldest to newest} of everything that `targets` depend on.
@@ -50,11 +54,34 @@ def to_track(run: str, sources: Sequence[str], records: dict[str, Any]) -> list[
     return [*sorted(fetched), *sorted(own), f"results/{run}"]
 
 
+def describe_curves(run: str) -> list[dict[str, Any]]:
+    """Return the plots of a run's learning curves, and of its experiment's if there is one, over optimizer steps.
+
+    They are drawn by .dvc/plots/curves.json, because DVC's own templates would join all arms and seeds to one line.
+    """
+    plots = []
+    for name, file in TABLES.items():
+        table = Path("results", run, file)
+        columns = table.open(encoding="utf-8").readline().strip().split(",") if table.is_file() else []
+        for column, title in CURVES:
+            if column in columns:
+                shown = {
+                    "x": "step",
+                    "y": {table.as_posix(): column},
+                    "template": "curves",
+                    "title": f"{run}: {title}" + (" of the experiment" if name == "experiment" else ""),
+                    "x_label": "optimizer step, over all phases",
+                    "y_label": "nats per completion token",
+                }
+                plots.append({f"results/{run}/{name}/{column}": shown})
+    return plots
+
+
 def describe_run(run: str, served: dict[str, str], figures: Sequence[str]) -> dict[str, Any]:
     """Return the entries of a run in dvc.yaml; `served`: {name: path} of its models."""
     return {
-        "metrics": [f"results/{run}/metrics.json"],
-        "plots": [{path: None} for path in figures],
+        "metrics": [path for name in METRICS if Path(path := f"results/{run}/{name}").is_file()],
+        "plots": [*({path: None} for path in figures), *describe_curves(run)],
         "artifacts": {
             f"{run}-{name}": {"path": path, "type": "model", "desc": f"{name} of run {run}", "labels": ["gradus"]}
             for name, path in served.items()

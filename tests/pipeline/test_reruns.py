@@ -23,7 +23,7 @@ DATA = {
     "phase",
     "passages",
 }
-TRAINED = {"train_phase", *EXPORT, *CHECKS, *MEASURED, "answer", "grade", "probe", "forgetting"}
+TRAINED = {"train_phase", "curves", *EXPORT, *CHECKS, *MEASURED, "answer", "grade", "probe", "forgetting"}
 # with another version of a package: at least what computes with it and what follows, and never what does not
 BASE = {"prepare_base", "round_base"}
 ASKED = {"prepare_tokenizer", "chat_contract"}

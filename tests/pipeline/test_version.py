@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -9,13 +10,17 @@ import sys
 import tarfile
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 import yaml
 
 from scripts.common.hashing import ROOT, sha256_file, sha256_folder
+from scripts.common.io import write_json, write_jsonl
 from scripts.common.packages import normalize
+from scripts.report.curves import write_curves
 from scripts.reproduce.reference import RANDOM_BASE
+from scripts.version.version import version
 from tests.project import Project
 
 TOOLS = ROOT / ".venv" / "tools" / "bin"
@@ -23,6 +28,7 @@ pytestmark = pytest.mark.skipif(not (TOOLS / "dvc").is_file(), reason="`make too
 FILES = [
     ".dvc/config",
     ".dvc/.gitignore",
+    ".dvc/plots/curves.json",
     ".dvcignore",
     ".gitignore",
     "Makefile",
@@ -90,6 +96,7 @@ def test_git_has_small_pointers_and_no_second_dag(versioned):
     known = yaml.safe_load((versioned.folder / "dvc.yaml").read_text())
     assert set(known) == {"metrics", "plots", "artifacts"}
     assert known["artifacts"]["tiny-gguf"]["path"] == "results/tiny/ollama/model.gguf"
+    assert {"results/tiny/curves/loss", "results/tiny/curves/heldout_loss"} < {next(iter(p)) for p in known["plots"]}
     shown = run(versioned.folder, TOOLS / "dvc", "metrics", "show", "--json")
     assert json.loads(shown)[""]["data"]["results/tiny/metrics.json"]["data"]["base"]["test"]["exact"]["n"] == 4
 
@@ -210,6 +217,85 @@ def test_a_remote_on_s3(versioned, s3, tmp_path):
     run(copy.folder, TOOLS / "dvc", "pull", "--quiet", "--remote", "s3", "results/tiny.dvc", **keys)
     assert sha256_file(copy.results / "ollama/model.gguf") == sha256_file(versioned.results / "ollama/model.gguf")
     assert sha256_folder(copy.results / "hf") == sha256_folder(versioned.results / "hf")
+
+
+# --- what changed, in DVC's own words
+
+
+def record_small(seeds, loss, difference):
+    """Write a run with a verdict and learning curves, as a finished run has them, and record it by the pipeline's code."""
+    place = Path("results/small")
+    write_json(place / "metrics.json", {"tuned": {"test": {"exact": {"value": 0.5, "n": 8}}}})
+    write_json(place / "manifest.json", {"sources": {}})
+    verdict = "worth it" if difference > 0 else "not worth it"
+    write_json(place / "verdict.json", {"verdict": verdict, "difference": difference, "interval": [-0.1, 0.3], "n": 8})
+    histories = []
+    for seed in range(1, seeds + 1):
+        for number, phase in enumerate(("easy", "hard")):
+            lines = [
+                {"step": step, "loss": loss + seed / 8 - number - step / 16, "tokens": 40 * step} for step in (1, 2, 3)
+            ]
+            lines[-1]["heldout_loss"] = loss + seed / 8 - number
+            histories.append(f"results/small/train/shuffled/seed{seed}/{phase}/history.jsonl")
+            write_jsonl(histories[-1], lines)
+    write_curves(histories, place / "curves.csv")
+    if seeds > 1:
+        rows = [
+            "variant,arm,seed,step,tokens,heldout_loss",
+            "main,shuffled,1,3,120,1.5",
+            "constant,shuffled,1,3,120,1.75",
+        ]
+        (place / "experiment").mkdir()
+        (place / "experiment/curves.csv").write_text("\n".join(rows) + "\n")
+    version("small", [], {}, [], place / "records.json")
+
+
+def plotted(page):
+    """{title: {(revision, arm, seed): [(x, y), …]}} of the page that `dvc plots diff` writes, read as its template does."""
+    plots = {}
+    for text in page.read_text().split("var spec = ")[1:]:
+        spec, _ = json.JSONDecoder().raw_decode(text)
+        across, up = (re.search(r"'(\w+)'", spec["transform"][number]["calculate"])[1] for number in (0, 1))
+        lines = plots.setdefault(spec["title"], {})
+        for point in spec["data"]["values"]:
+            if point[up] != "":
+                key = (point["rev"], point.get("variant", "main"), point["arm"], point["seed"])
+                lines.setdefault(key, []).append((int(point[across]), float(point[up])))
+    return plots
+
+
+def test_dvc_shows_verdict_and_curves_across_commits(tmp_path, monkeypatch):
+    for name in FILES[:5]:
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{TOOLS}{os.pathsep}{os.environ['PATH']}")
+    run(tmp_path, "git", "init", "--quiet")
+    record_small(seeds=1, loss=2.0, difference=-0.02)
+    commit(tmp_path, "First")
+    record_small(seeds=2, loss=1.5, difference=0.11)
+    commit(tmp_path, "Second")
+    rows = json.loads(run(tmp_path, TOOLS / "dvc", "metrics", "diff", "--json", "HEAD~1"))["results/small/verdict.json"]
+    assert rows["difference"] == {"old": -0.02, "new": 0.11, "diff": pytest.approx(0.13)}
+    assert (rows["verdict"]["old"], rows["verdict"]["new"]) == ("not worth it", "worth it")
+    run(tmp_path, TOOLS / "dvc", "plots", "diff", "HEAD~1", "--out", "plots")
+    plots = plotted(tmp_path / "plots/index.html")
+    assert set(plots) == {"small: training loss", "small: held-out loss", "small: held-out loss of the experiment"}
+    old, new, other = (("HEAD~1", "1"), ("workspace", "1"), ("workspace", "2"))
+    held_out = {(rev, seed): line for (rev, _, _, seed), line in plots["small: held-out loss"].items()}
+    assert held_out == {
+        old: [(3, 2.125), (6, 1.125)],
+        new: [(3, 1.625), (6, 0.625)],
+        other: [(3, 1.75), (6, 0.75)],
+    }
+    training = {(rev, seed): line for (rev, _, _, seed), line in plots["small: training loss"].items()}
+    assert set(training) == {old, new, other}
+    assert [step for step, _ in training[old]] == [1, 2, 3, 4, 5, 6]
+    assert training[old][:4] == [(1, 2.0625), (2, 2.0), (3, 1.9375), (4, 1.0625)]
+    assert {key[:2] for key in plots["small: held-out loss of the experiment"]} == {
+        ("workspace", "main"),
+        ("workspace", "constant"),
+    }
 
 
 # --- manifest, crate, SBOM, trace, archive

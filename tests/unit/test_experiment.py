@@ -177,7 +177,12 @@ def test_the_primary_comparison_is_first_uncorrected_and_finds_the_effect():
     made, losses = drawn(effect=0.05)
     lines = compare(collect(made, losses, {}, "exact"), EXPERIMENT, {}, ["test", "eval-hard"])
     primary = lines[0]
-    assert (primary["arm"], primary["metric"], primary["split"], primary["level"]) == ("curriculum", "loss", "test", None)
+    assert (primary["arm"], primary["metric"], primary["split"], primary["level"]) == (
+        "curriculum",
+        "loss",
+        "test",
+        None,
+    )
     assert primary["primary"]
     assert primary["p_holm"] is None
     assert primary["difference"] == pytest.approx(-0.05, abs=0.02)
@@ -203,14 +208,20 @@ def test_grades_of_the_seeds_that_answered_are_compared_as_a_share_where_higher_
     lots = random.Random(1)
     grades = {
         ("main", one["arm"], one["seed"]): [
-            {"id": row["id"], "split": row["split"], "exact": float(lots.random() < (0.9 if one["arm"] == "curriculum" else 0.3))}
+            {
+                "id": row["id"],
+                "split": row["split"],
+                "exact": float(lots.random() < (0.9 if one["arm"] == "curriculum" else 0.3)),
+            }
             for row in rows
         ]
         for one, rows in zip(made, losses, strict=True)
         if one["seed"] <= 3
     }
     lines = compare(collect(made, losses, grades, "exact"), EXPERIMENT, {}, ["test"])
-    exact = next(x for x in lines if (x["metric"], x["split"], x["level"], x["arm"]) == ("exact", "test", None, "curriculum"))
+    exact = next(
+        x for x in lines if (x["metric"], x["split"], x["level"], x["arm"]) == ("exact", "test", None, "curriculum")
+    )
     assert exact["seeds"] == 3
     assert exact["higher_is_better"]
     assert said(exact) == "better"

@@ -396,9 +396,9 @@ def test_checkpoints_of_other_settings_or_rows_are_not_gone_on_from(base, contra
 
 
 def test_progress_goes_to_a_tracker_when_asked(base, contract, tmp_path, monkeypatch):
-    """report_to reaches transformers: an unknown tracker is its error, before any step."""
+    """An unknown tracker stops the training before any step; tests/unit/test_tracking.py has those that are known."""
     bench = Bench(tmp_path, base, contract, rows=4)
-    with pytest.raises(ValueError, match="no-such-tracker"):
+    with pytest.raises(GradusError, match=r"train.report_to: no-such-tracker cannot be used here: .*tensorboard"):
         bench.train("tracked", report_to="no-such-tracker")
 
 

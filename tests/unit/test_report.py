@@ -8,9 +8,11 @@ import pytest
 from jinja2 import Environment, meta
 
 from scripts.common.html import write_page
+from scripts.common.io import write_jsonl
 from scripts.common.models import resolve
 from scripts.common.verdict import afterwards, asked_splits, decide, first_lines, judge, verdict
 from scripts.export.card import describe_seeds, figures, training_figures, write_card
+from scripts.report.curves import write_curves
 from scripts.report.figures import draw_loss, draw_metrics, lines_of
 from scripts.report.layout import in_groups, in_order, shown_metrics, shown_models
 from scripts.report.measured import quality
@@ -580,3 +582,19 @@ def test_the_card_prints_every_value(tmp_path):
     assert "as Q4_K_M; base, which is untuned, was asked the same way. They are from one training with one seed" in text
     assert "| eval-hard | 10 | exact | 0.0 % | 10.0 % | 10.0 % to 60.0 % |" in text
     assert "eval-unseen" not in text
+
+
+def test_learning_curves_count_steps_and_tokens_over_the_phases_of_each_training(tmp_path):
+    paths = []
+    for arm in ("curriculum", "shuffled"):
+        for phase, tokens in (("easy", 100), ("hard", 1000)):
+            path = tmp_path / arm / "seed7" / phase / "history.jsonl"
+            lines = [{"step": step, "loss": step / 2, "tokens": tokens * step, "seconds": 9.9} for step in (1, 2)]
+            lines[-1]["heldout_loss"] = 0.25
+            write_jsonl(path, lines)
+            paths.append(str(path))
+    write_curves(paths, tmp_path / "curves.csv")
+    header, *lines = (tmp_path / "curves.csv").read_text().splitlines()
+    assert header == "arm,seed,phase,step,tokens,loss,heldout_loss"
+    first = ["7,easy,1,100,0.5,", "7,easy,2,200,1.0,0.25", "7,hard,3,1200,0.5,", "7,hard,4,2200,1.0,0.25"]
+    assert lines == [f"{arm},{line}" for arm in ("curriculum", "shuffled") for line in first]

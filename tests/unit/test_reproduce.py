@@ -13,6 +13,7 @@ from scripts.common import code, guard, packages
 from scripts.common.code import code_fingerprint, imported_names, local_files
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
+from scripts.common.io import write_json
 from scripts.common.machine import fingerprint
 from scripts.common.packages import differing_from_lock, normalize
 from scripts.reproduce.compare_runs import compare_bits, compare_metrics
@@ -277,7 +278,11 @@ def test_a_lock_is_held_as_long_as_its_process_lives(tmp_path, monkeypatch):
     guard._held.pop().close()
 
 
-def test_dvc_yaml_keeps_other_runs_and_has_no_stages():
+def test_dvc_yaml_keeps_other_runs_and_has_no_stages(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run in "ab":
+        write_json(f"results/{run}/metrics.json", {})
+    write_json("results/b/verdict.json", {})
     first = merge_runs(
         {}, "a", describe_run("a", {"gguf": "results/a/ollama/model.gguf"}, ["results/a/figures/loss.svg"])
     )
@@ -285,7 +290,7 @@ def test_dvc_yaml_keeps_other_runs_and_has_no_stages():
     again = merge_runs(both, "b", describe_run("b", {"gguf": "results/b/ollama/model.gguf"}, []))
     assert both == again
     assert set(both) == {"metrics", "plots", "artifacts"}
-    assert both["metrics"] == ["results/a/metrics.json", "results/b/metrics.json"]
+    assert both["metrics"] == ["results/a/metrics.json", "results/b/metrics.json", "results/b/verdict.json"]
     assert set(both["artifacts"]) == {"a-gguf", "b-gguf"}
 
 
