@@ -82,8 +82,8 @@ def train_arm(
 ) -> dict[str, dict[str, Any]]:
     """Train all phases in the folder `work`, each in a subfolder of its name; return {phase: its summary}.
 
-    `points`: how often the validation loss is measured before the end, for the learning curve; `tracked_as`: <run>/<name>,
-    for a tracker.
+    `points`: how often the validation loss is measured before the end, for the learning curve; `tracked_as`:
+    <run>/<name>, for a tracker.
     """
     trained: Path | None = None
 

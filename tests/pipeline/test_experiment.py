@@ -1,7 +1,6 @@
 """An experiment beside a finished run: the same bytes as the run's own training, a kill, a changed plan."""
 
 import json
-import os
 import signal
 import time
 
@@ -66,7 +65,7 @@ def test_an_experiment_is_trained_killed_resumed_and_compared_and_its_plan_canno
     assert "experiment.margin: 0.01 → 0.5" in text
     assert plan["hash"][:12] in text
     write(copy)
-    before = {path: os.stat(path).st_mtime_ns for path in (copy.folder / FOLDER).rglob("result.json")}
+    before = {path: path.stat().st_mtime_ns for path in (copy.folder / FOLDER).rglob("result.json")}
     code, text = copy.snakemake("experiment", configs=CONFIGS)
     assert code == 0, text
-    assert {path: os.stat(path).st_mtime_ns for path in before} == before, "with the old plan nothing is trained again"
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "with the old plan nothing is trained again"
