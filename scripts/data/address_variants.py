@@ -59,7 +59,10 @@ def within(name: str, change: Callable[[str], str], text: str, parts: Parts) -> 
 def swap(words: Mapping[str, str], word: str, text: str) -> str:
     """Return a word's abbreviation, or what it abbreviates, in the case of the text; the word itself if it is neither."""
     bare = word.rstrip(".").lower()
-    long, short = {key.lower(): value for key, value in words.items()}, {value.lower(): key for key, value in words.items()}
+    long, short = (
+        {key.lower(): value for key, value in words.items()},
+        {value.lower(): key for key, value in words.items()},
+    )
     new = long.get(bare) or short.get(bare)
     if not new:
         return word

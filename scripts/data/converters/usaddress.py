@@ -54,7 +54,9 @@ class Options:
     files: names of the files under `training/` to read, without `.xml`. train_files: further ones, whose rows are only
     trained on, and how many rows of each at most. mend: whether labels that contradict the others are mended.
     contiguous: whether addresses with a part in several places are left out. periods: whether a part's last period
-    stays. po_box: whether every row says if it has a post office box, or only those that have one.
+    stays. po_box: whether every row says if it has a post office box, or only those that have one. grouped: whether
+    a row's group is its text without case and punctuation, so that `split.by: group` gives the same split whatever the
+    other options are.
     """
 
     files: list[str] = field(default_factory=lambda: ["labeled", "us50_messiest_manual_label", "us50_train_tagged"])
@@ -63,6 +65,7 @@ class Options:
     contiguous: bool = False
     periods: bool = False
     po_box: Literal["always", "if true"] = "always"
+    grouped: bool = False
 
     def __post_init__(self) -> None:
         for name, most in self.train_files.items():
@@ -158,7 +161,9 @@ def addresses(archive: tarfile.TarFile, name: str, mend: bool) -> Iterator[Addre
     try:
         nodes = fromstring(member.read())
     except ParseError as error:
-        raise GradusError(f"data.package.options: training/{name}.xml is not valid XML ({error}); leave it out") from None
+        raise GradusError(
+            f"data.package.options: training/{name}.xml is not valid XML ({error}); leave it out"
+        ) from None
     for number, node in enumerate(tqdm(nodes, desc=name, mininterval=1), 1):
         words = words_of(node, mend)
         yield Address(f"{name}.xml#{number}", simple(node), words, words != words_of(node, False))
@@ -176,7 +181,8 @@ def make_row(address: Address, usual: Mapping[str, tuple[str, ...]], options: Op
     text, labels = labeling(address.words)
     if usual.get(text, labels) != labels:
         raise ValueError("labeled otherwise elsewhere")
-    return {"input": address.text, "output": parts(address.words, options), "source": address.source}
+    row = {"input": address.text, "output": parts(address.words, options), "source": address.source}
+    return {**row, "group": text} if options.grouped else row
 
 
 def sample(rows: Iterable[dict[str, Any]], most: int, others: Sequence[str]) -> list[dict[str, Any]]:
