@@ -57,7 +57,7 @@ def within(name: str, change: Callable[[str], str], text: str, parts: Parts) -> 
 
 
 def swap(words: Mapping[str, str], word: str, text: str) -> str:
-    """Return a word's abbreviation, or what it abbreviates, in the case of the text; the word itself if it is neither."""
+    """Return a word's abbreviation, or what it abbreviates, in the case of the text; or the word itself."""
     bare = word.rstrip(".").lower()
     long, short = (
         {key.lower(): value for key, value in words.items()},

@@ -52,9 +52,16 @@ def vary(record: Record, kinds: Mapping[str, Vary], number: int, layout: Layout)
         text, parts = rest.pop(random.randrange(len(rest)))(text, parts, random) or (text, parts)
     if text == record.prompt:
         return None
-    source = f"{record.source}, variant {number}"
-    response = layout.write(parts, None)
-    return Record(text, response, record.task, checks=record.checks, group=record.group, split="train", source=source)
+    return Record(
+        prompt=text,
+        response=layout.write(parts, None),
+        task=record.task,
+        context=record.context,
+        group=record.group,
+        thread=record.thread or record.id,  # kin of its row: contenders do not answer the one with the other
+        split=record.split,
+        source=f"{record.source}, variant {number}",
+    )
 
 
 def make_variants(

@@ -8,6 +8,7 @@ import pytest
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.records import Record
+from scripts.contenders.contender import number_kin
 from scripts.data.address_variants import VARIANTS
 from scripts.data.augment import augmented, find_kinds, make_variants, vary
 from scripts.data.shapes import Layout
@@ -73,6 +74,12 @@ def test_variants_are_always_the_same_and_written_as_the_rows_are():
     assert once == again and once.source == f"{ROWS[0][0]}, variant 1"
     assert ": " not in once.response and list(json.loads(once.response)) == list(json.loads(given.response))
     assert vary(record("12"), {"unit": VARIANTS["unit"]}, 1, Layout()) is None
+
+
+def test_a_variant_is_kin_of_its_row():
+    given = record(*ROWS[2])
+    variant = vary(given, VARIANTS, 1, Layout())
+    assert len({*number_kin([given, variant], "row")}) == 1
 
 
 def test_only_training_rows_have_variants_and_none_comes_near_a_held_out_row():

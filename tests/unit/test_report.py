@@ -475,6 +475,14 @@ def test_answers_of_three_models_stand_side_by_side():
     ]
 
 
+def test_only_rows_that_all_shown_models_answered_stand_side_by_side():
+    rows = [{"id": str(number), "prompt": "q", "response": "r"} for number in range(3)]
+    answers = {"tuned": [{"id": row["id"], "text": "a"} for row in rows], "base": [{"id": "0", "text": "b"}]}
+    grades = {name: [{"id": row["id"], "exact": 1} for row in given] for name, given in answers.items()}
+    shown = examples(rows, answers, grades, 3, "exact")
+    assert [[answer["text"] for answer in row["answers"]] for row in shown] == [["a", "b"]]
+
+
 @pytest.mark.parametrize("entries", [ONE, CONTENDERS, MANY])
 def test_figures_can_be_drawn_of_two_models_and_of_forty(entries):
     models = models_of(entries)
