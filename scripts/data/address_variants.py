@@ -47,7 +47,9 @@ def everywhere(change: Callable[[str], str], text: str, parts: Parts) -> tuple[s
 def within(name: str, change: Callable[[str], str], text: str, parts: Parts) -> tuple[str, Parts] | None:
     """Change one part, and the text where the part stands; only if it stands there once."""
     value = parts.get(name)
-    places = list(re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text)) if isinstance(value, str) else []
+    if not isinstance(value, str):
+        return None
+    places = list(re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text))
     if len(places) != 1 or (new := change(value)) == value:
         return None
     before, after = text[: places[0].start()], text[places[0].end() :]
