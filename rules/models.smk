@@ -34,7 +34,11 @@ def quants():
 
 def weighted(quant):
     """Whether a quant is made with an importance matrix. llama.cpp's Q8_0 rounds without looking at one."""
-    return config["export"]["imatrix"]["enabled"] and quant not in ("bf16", "Q8_0") and not quant.endswith("-no-imatrix")
+    return (
+        config["export"]["imatrix"]["enabled"]
+        and quant not in ("bf16", "Q8_0")
+        and not quant.endswith("-no-imatrix")
+    )
 
 
 def quant_files(kind):
