@@ -1,4 +1,4 @@
-"""fetch → convert → ingest → mask → deduplicate → split → decontaminate → audit, and the chat contract."""
+"""fetch → convert → ingest → mask → deduplicate → split → decontaminate → audit, augment; and the chat contract."""
 
 
 include: "inputs/data.smk"
@@ -78,6 +78,7 @@ rule ingest:
         **{key: config["data"][key] for key in ("task", "shape", "max_rejected_share")},
         ignore_fields=lambda w: config["data"]["ignore_fields"],
         columns=lambda w: config["data"]["columns"],
+        layout={"order": config["data"]["key_order"], "compact": config["data"]["compact_json"]},
         files=given_rows,
         levels=config["curriculum"]["levels"],
         system_prompt=lambda w: config["chat"]["system_prompt"],
@@ -191,6 +192,33 @@ rule decontaminate:
         "Comparing held-out rows with training rows"
     script:
         "../scripts/data/decontaminate.py"
+
+
+rule augment:
+    """Add variants of training rows, if the config names kinds of them."""
+    input:
+        converter=converter_file(config["data"]["package"]["converter"] or CONVERTER),
+        records="results/{run}/data/dataset.jsonl",
+    output:
+        records="results/{run}/data/augmented.jsonl",
+        counts="results/{run}/data/augment.json",
+    log:
+        "results/{run}/logs/augment.log",
+    benchmark:
+        "results/{run}/benchmarks/augment.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        variants=config["data"]["package"]["variants"],
+        compact=config["data"]["compact_json"],
+        threshold=config["decontaminate"]["threshold"],
+        code=[code_fingerprint("data/augment"), converter_code()],
+    message:
+        "Adding variants of training rows"
+    script:
+        "../scripts/data/augment.py"
 
 
 rule chat_contract:

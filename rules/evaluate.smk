@@ -65,7 +65,7 @@ rule answer:
         runtime=120,
     params:
         answer=lambda w: {
-            "max_rows": max_rows(w.split),
+            "max_rows": max_rows(w.split, MODELS[w.model]),
             **{key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads")},
         },
         options=lambda w: dict(MODELS[w.model].options),
@@ -99,7 +99,7 @@ rule ask_endpoint:
         runtime=120,
         endpoint=1,  # one job at a time (profiles/default), so that its concurrency is that of the run
     params:
-        max_rows=lambda w: max_rows(w.split),
+        max_rows=lambda w: max_rows(w.split, MODELS[w.model]),
         max_tokens=config["evaluate"]["max_tokens"],
         endpoint=lambda w: shapes_answers(MODELS[w.model].given),
         options=lambda w: dict(MODELS[w.model].options),

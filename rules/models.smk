@@ -30,12 +30,20 @@ def evaluated(kind, models=None, splits=SPLITS):
 
 
 def quants():
-    """The quants of the served model to compare: bf16, the served one, Q4_K_M, `more_quants`, and one without
-    importance matrix.
+    """The quants of the served model to compare: bf16, the served one, `more_quants`, and, if the config says so, the
+    served one without importance matrix.
     """
-    given = [QUANT, "Q4_K_M", *config["export"]["more_quants"]]
-    unweighted = [f"{QUANT}-no-imatrix"] if config["export"]["imatrix"]["enabled"] else []
-    return list(dict.fromkeys(["bf16", *given, *unweighted]))
+    unweighted = [f"{QUANT}-no-imatrix"] if weighted(QUANT) and config["export"]["imatrix"]["compare"] else []
+    return list(dict.fromkeys(["bf16", QUANT, *config["export"]["more_quants"], *unweighted]))
+
+
+def weighted(quant):
+    """Whether a quant is made with an importance matrix. llama.cpp's Q8_0 rounds without looking at one."""
+    return (
+        config["export"]["imatrix"]["enabled"]
+        and quant not in ("bf16", "Q8_0")
+        and not quant.endswith("-no-imatrix")
+    )
 
 
 def quant_files(kind):
@@ -87,9 +95,12 @@ def needed_to_choose(wildcards):
     }
 
 
-def max_rows(split):
-    """The number of rows of a split that are asked at most."""
-    return config["advise"]["rows"] if split == "valid" else config["evaluate"]["max_rows"][split]
+def max_rows(split, model=None):
+    """The number of rows of a split that a model is asked at most; None stands for an untrained one."""
+    if split == "valid":
+        return config["advise"]["rows"]
+    most, untrained = config["evaluate"]["max_rows"][split], config["evaluate"]["untrained_rows"]
+    return most if untrained is None or (model and model.trained) else min(most, untrained)
 
 
 def shapes_answers(endpoint):

@@ -11,6 +11,6 @@ def trained_rows(wildcards):
 
 def importance_matrix(wildcards):
     """The importance matrix of a quant, if it uses one."""
-    if wildcards.quant.endswith("-no-imatrix") or not config["export"]["imatrix"]["enabled"]:
+    if not weighted(wildcards.quant):
         return {}
     return {"imatrix": f"results/{wildcards.run}/export/{wildcards.model}/importance.gguf"}

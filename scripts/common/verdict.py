@@ -31,6 +31,12 @@ def row_count(values: Mapping[str, Mapping[str, Any]]) -> int:
     return max((metric["n"] for metric in values.values()), default=0)
 
 
+def row_counts(metrics: Metrics, split: str) -> str:
+    """Return how many rows of a split the models answered, as a text: one number, or the smallest and the largest."""
+    counts = sorted({count for values in metrics.values() if (count := row_count(values.get(split, {})))})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}" if counts else "0"
+
+
 def asked_splits(metrics: Metrics, splits: Sequence[str]) -> list[str]:
     """Return those of `splits` of which any row was asked."""
     return [split for split in splits if any(row_count(values.get(split, {})) for values in metrics.values())]

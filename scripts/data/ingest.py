@@ -23,7 +23,7 @@ from scripts.common.records import Record
 from scripts.common.sources import fetched_file, require_sha256, scheme_of
 from scripts.common.strict_json import read_schema
 from scripts.data.readers import FIRST_ROWS, Lines, read_file
-from scripts.data.shapes import SHAPES, Fault, detect, make_fields
+from scripts.data.shapes import SHAPES, USUAL, Fault, Layout, detect, make_fields
 from scripts.tasks.checks import LABELS, Check, base_of, load_check
 
 
@@ -51,6 +51,7 @@ class Ingest:
     labels: bool = False  # whether responses are labels, of which there must be at least two
     answers: set[str] = field(default_factory=set)  # the first two different labels
     columns: Mapping[str, str] = field(default_factory=dict)  # {our name of a field: its name in the rows}
+    layout: Layout = USUAL  # of JSON objects
     rejected: list[dict[str, Any]] = field(default_factory=list)
     shapes: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -104,7 +105,7 @@ class Ingest:
     def _make(self, row: Mapping[str, Any], shape: str, source: Source, line: int) -> list[Record]:
         place = f"{Path(source.path).name}:{line}"
         records = []
-        turns = make_fields(row, shape, self.schema, self.ignore_fields, self.levels)
+        turns = make_fields(row, shape, self.schema, self.ignore_fields, self.levels, self.layout)
         for fields in turns:
             system = fields.pop("system", None)
             if system is not None and " ".join(system.split()) != " ".join(self.system_prompt.split()):
@@ -191,6 +192,7 @@ if job := find_job(globals()):
             load_check(job.params.task),
             base_of(job.params.task) in LABELS,
             columns=job.params.columns,
+            layout=Layout(**job.params.layout),
         )
         write_jsonl(job.output.records, (record.to_json() for record in ingest.records()))
         write_jsonl(job.output.rejected, ingest.rejected)

@@ -1,11 +1,13 @@
 """The shapes of rows, and their conversion to the fields of records.
 
-To add a shape, write a function here and enter it in SHAPES with the fields that it needs. It takes a row and the
-task's JSON schema (or None), and returns a list of record fields; it raises Fault for a row that cannot be used.
+To add a shape, write a function here and enter it in SHAPES with the fields that it needs. It takes a row, the task's
+JSON schema (or None) and the layout of JSON, and returns a list of record fields; it raises Fault for a row that cannot
+be used.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from scripts.common.errors import GradusError
@@ -14,6 +16,25 @@ from scripts.common.strict_json import check_schema, strict_json
 
 COMMON = ("checks", "group", "split", "difficulty", "source")  # fields that a row of any shape may have
 Fields = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a JSON object is written as a response."""
+
+    order: str = "schema"  # of the keys: the schema's, or the row's own
+    compact: bool = False  # no space after commas and colons, which the model would have to write
+
+    def write(self, value: Mapping[str, Any], schema: Mapping[str, Any] | None) -> str:
+        """Return an object as JSON. In the schema's order, keys that it does not name come last."""
+        if schema and self.order == "schema":
+            known = [name for name in schema.get("properties", {}) if name in value]
+            value = {name: value[name] for name in [*known, *(name for name in value if name not in known)]}
+        separators = (",", ":") if self.compact else (", ", ": ")
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators)
+
+
+USUAL = Layout()
 
 
 class Fault(ValueError):
@@ -73,22 +94,22 @@ def common_fields(row: Mapping[str, Any], levels: Sequence[str]) -> dict[str, An
     return fields
 
 
-def prompt_response(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
+def prompt_response(row: Mapping[str, Any], schema: Mapping[str, Any] | None, layout: Layout) -> Fields:
     """`prompt` and `response`, both strings."""
     return [{"prompt": text_of(row, "prompt"), "response": text_of(row, "response")}]
 
 
-def instruction(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
+def instruction(row: Mapping[str, Any], schema: Mapping[str, Any] | None, layout: Layout) -> Fields:
     """`instruction`, `input` (may be empty or missing) and `output`, all strings: the Alpaca format."""
     given = text_of(row, "input", empty=True) if "input" in row else ""
     asked = "\n\n".join(part for part in (text_of(row, "instruction"), given) if part.strip())
     return [{"prompt": asked, "response": text_of(row, "output")}]
 
 
-def input_output(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
+def input_output(row: Mapping[str, Any], schema: Mapping[str, Any] | None, layout: Layout) -> Fields:
     """`input`, a string, and `output`, a JSON object (or a string with one), which becomes the response.
 
-    With a schema, the object must satisfy it, and its keys are put in the schema's order.
+    With a schema, the object must satisfy it. `layout` says how it is written.
     """
     value = row.get("output")
     if isinstance(value, str):
@@ -98,15 +119,12 @@ def input_output(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fi
             raise Fault("output", f"not a JSON object ({error})") from None
     if not isinstance(value, dict):
         raise Fault("output", "missing, or not a JSON object")
-    if schema:
-        if wrong := check_schema(value, schema):
-            raise Fault("output", f"not as the schema says, {wrong}")
-        known = [name for name in schema.get("properties", {}) if name in value]
-        value = {name: value[name] for name in [*known, *(name for name in value if name not in known)]}
-    return [{"prompt": text_of(row, "input"), "response": json.dumps(value, ensure_ascii=False, allow_nan=False)}]
+    if schema and (wrong := check_schema(value, schema)):
+        raise Fault("output", f"not as the schema says, {wrong}")
+    return [{"prompt": text_of(row, "input"), "response": layout.write(value, schema)}]
 
 
-def messages(row: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Fields:
+def messages(row: Mapping[str, Any], schema: Mapping[str, Any] | None, layout: Layout) -> Fields:
     """`messages`: an optional system turn, then alternating user and assistant turns. One record per assistant turn.
 
     Earlier turns are its context. The system turn is returned as `system`; ingest compares it with the config's.
@@ -175,6 +193,7 @@ def make_fields(
     schema: Mapping[str, Any] | None,
     ignored: Sequence[str],
     levels: Sequence[str],
+    layout: Layout = USUAL,
 ) -> Fields:
     """Return the record fields of a row with the given shape. Raises Fault."""
     needs, may, function = SHAPES[shape]
@@ -184,4 +203,4 @@ def make_fields(
             unknown[0], f"no such field; known: {', '.join(sorted(known))}; list it in data.ignore_fields to drop it"
         )
     shared = common_fields(row, levels)
-    return [{**fields, **shared} for fields in function(row, schema)]
+    return [{**fields, **shared} for fields in function(row, schema, layout)]

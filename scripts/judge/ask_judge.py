@@ -172,7 +172,12 @@ if job := find_job(globals()):
         }
         records = {
             split: sample(
-                [record for record in read_records(path) if record.id in answers[models[0], split]], params.max_rows
+                [
+                    record
+                    for record in read_records(path)
+                    if all(record.id in given for (_, answered), given in answers.items() if answered == split)
+                ],
+                params.max_rows,
             )
             for split, path in zip(params.splits, job.input.records, strict=True)
         }

@@ -13,7 +13,7 @@ from scripts.common.errors import GradusError
 from scripts.common.records import Record, normal
 from scripts.common.strict_json import strict_json
 from scripts.data.readers import read_file
-from scripts.data.shapes import COMMON, SHAPES, Fault, common_fields, make_fields
+from scripts.data.shapes import COMMON, SHAPES, USUAL, Fault, common_fields, make_fields
 from scripts.new.defaults import default
 
 # common names of columns with prompts, responses and groups; the first one that exists is used
@@ -132,7 +132,7 @@ def fits(rows: Sequence[Mapping[str, Any]], shape: str) -> bool:
     good = 0
     for row in rows:
         try:
-            function({name: row[name] for name in (*needs, *may) if name in row}, None)
+            function({name: row[name] for name in (*needs, *may) if name in row}, None, USUAL)
         except (Fault, KeyError):
             continue
         good += 1

@@ -15,7 +15,7 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.plots import COLORS, level_colors, save
 from scripts.common.records import SPLITS
-from scripts.common.verdict import Metrics, Models, asked_splits, row_count
+from scripts.common.verdict import Metrics, Models, asked_splits, row_counts
 from scripts.report.layout import in_order, quant_label, shown_metrics
 
 Training = tuple[str, str]  # arm, seed
@@ -133,7 +133,6 @@ def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]
     interval. Splits stand one below the other; the headline metric is on the left.
     """
     lines, headline = lines_of(models, metrics, comparison), comparison["headline"]
-    reference = metrics[models[0]["name"]]
     splits = asked_splits(metrics, SPLITS)
     names = shown_metrics(metrics, splits, headline)
     rows, height = max(1, len(splits)), max(1.1, 0.23 * len(lines) + 0.5)
@@ -151,7 +150,7 @@ def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]
             axes.grid(axis="x", color="#eeeeee", linewidth=0.8)
             axes.spines[["top", "right", "left"]].set_visible(False)
             axes.tick_params(labelsize=8, length=0)
-        across[0].set_ylabel(f"{split}\nn = {row_count(reference[split])}", fontsize=9)
+        across[0].set_ylabel(f"{split}\nn = {row_counts(metrics, split)}", fontsize=9)
     panels[0][0].set_yticks(range(len(lines)), [line["label"] for line in lines])
     panels[0][0].set_ylim(len(lines) - 0.5, -0.5)
     panels[0][0].set_xlim(-0.02, 1.02)

@@ -17,7 +17,7 @@ from scripts.common.html import general, interval, percent, points
 from scripts.common.io import read_json
 from scripts.common.models import resolve
 from scripts.common.records import SPLITS
-from scripts.common.verdict import Models, asked_splits, read_first_lines, row_count
+from scripts.common.verdict import Models, asked_splits, read_first_lines, row_counts
 from scripts.report.layout import in_order, quant_label, shown_metrics, what_is
 
 
@@ -33,8 +33,11 @@ def quality(run: Path, models: Models) -> list[str]:
     chosen = {name: read_json(run / "evaluate" / name / "examples.json") for name in lists}
     for split in asked_splits(metrics, SPLITS):
         names = shown_metrics(metrics, [split], headline)
-        rows = row_count(metrics[comparison["first"]][split])
-        lines += ["", f"| {split} ({rows}) | what it is | {' | '.join(names)} |", "|---|---|" + "--:|" * len(names)]
+        lines += [
+            "",
+            f"| {split} ({row_counts(metrics, split)}) | what it is | {' | '.join(names)} |",
+            "|---|---|" + "--:|" * len(names),
+        ]
         for model in in_order(models):
             name = model["name"]
             cells = [

@@ -12,6 +12,7 @@ from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.common.strict_json import read_schema
 from scripts.data.ingest import Ingest, Source
+from scripts.data.shapes import Layout, make_fields
 from scripts.tasks.checks import load_check
 
 LEVELS = ["easy", "medium", "hard"]
@@ -81,6 +82,22 @@ def test_a_conversation_gives_a_record_for_each_answer_with_what_went_before(tmp
 def test_a_system_prompt_that_is_not_the_pinned_one_is_refused(tmp_path):
     with pytest.raises(GradusError, match=r"rows.jsonl:1: messages\[0\].content: its system prompt is not chat.system"):
         read(write(tmp_path, talk("hi", "hello", system="Other.")), system_prompt="Be brief.")
+
+
+def test_objects_keep_their_own_order_and_lose_their_spaces_if_wanted():
+    schema = {"properties": {"a": {}, "b": {}}}
+    row = {"input": "x", "output": {"b": [1, 2], "a": "é: y, z"}}
+    written = {}
+    for order in ("schema", "row"):
+        for compact in (False, True):
+            (fields,) = make_fields(row, "input-output", schema, (), LEVELS, Layout(order, compact))
+            written[order, compact] = fields["response"]
+    assert written == {
+        ("schema", False): '{"a": "é: y, z", "b": [1, 2]}',
+        ("schema", True): '{"a":"é: y, z","b":[1,2]}',
+        ("row", False): '{"b": [1, 2], "a": "é: y, z"}',
+        ("row", True): '{"b":[1,2],"a":"é: y, z"}',
+    }
 
 
 def test_objects_are_written_in_the_schemas_order_and_checked_against_it(tmp_path):

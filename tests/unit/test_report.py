@@ -10,7 +10,7 @@ from jinja2 import Environment, meta
 from scripts.common.html import write_page
 from scripts.common.io import write_jsonl
 from scripts.common.models import resolve
-from scripts.common.verdict import afterwards, asked_splits, decide, first_lines, judge, verdict
+from scripts.common.verdict import afterwards, asked_splits, decide, first_lines, judge, row_counts, verdict
 from scripts.export.card import describe_seeds, figures, training_figures, write_card
 from scripts.report.curves import write_curves
 from scripts.report.figures import draw_loss, draw_metrics, lines_of
@@ -475,6 +475,21 @@ def test_answers_of_three_models_stand_side_by_side():
         ("tuned", 0),
         ("linear", 1),
     ]
+
+
+def test_a_split_that_models_answered_in_part_has_a_range_of_rows():
+    metrics = {"base": {"test": {"exact": {"value": 0, "n": 40}}}, "tuned": {"test": {"exact": {"value": 1, "n": 147}}}}
+    assert row_counts(metrics, "test") == "40 to 147"
+    assert row_counts({"tuned": metrics["tuned"]}, "test") == "147"
+    assert row_counts(metrics, "eval-unseen") == "0"
+
+
+def test_only_rows_that_all_shown_models_answered_stand_side_by_side():
+    rows = [{"id": str(number), "prompt": "q", "response": "r"} for number in range(3)]
+    answers = {"tuned": [{"id": row["id"], "text": "a"} for row in rows], "base": [{"id": "0", "text": "b"}]}
+    grades = {name: [{"id": row["id"], "exact": 1} for row in given] for name, given in answers.items()}
+    shown = examples(rows, answers, grades, 3, "exact")
+    assert [[answer["text"] for answer in row["answers"]] for row in shown] == [["a", "b"]]
 
 
 @pytest.mark.parametrize("entries", [ONE, CONTENDERS, MANY])

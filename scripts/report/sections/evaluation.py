@@ -183,12 +183,13 @@ def examples(
 ) -> list[dict[str, Any]]:
     """Return the first `count` asked records, these models' answers, and the headline metric of each.
 
-    The order is that of the ids, which are hashes: nobody chose these rows.
+    The order is that of the ids, which are hashes: nobody chose these rows. A model that answered fewer rows than
+    another answered the first of them.
     """
     by_id = {record["id"]: record for record in records}
     marks = {model: {row["id"]: row for row in rows} for model, rows in grades.items()}
     shown = []
-    for number, asked in enumerate(next(iter(answers.values()))[:count]):
+    for number, asked in enumerate(min(answers.values(), key=len)[:count]):
         record = by_id[asked["id"]]
         answered = [
             {"model": model, "text": rows[number]["text"], "value": marks[model][asked["id"]].get(headline)}
