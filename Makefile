@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 export FILE RUN ROWS TO
+CHROMIUM ?= $(firstword $(wildcard $(addprefix /usr/bin/,chromium chromium-browser google-chrome)) chromium)
 # make RUN=my-task: only as typed, not a variable RUN that the environment happens to have
 CONFIG ?= $(if $(findstring command,$(origin RUN)),config/runs/$(RUN).yaml)
 # a llama.cpp for any x86-64 CPU of the last ten years: no machine-specific code, and no AVX512 or AMX, which crashes
@@ -15,7 +16,7 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
-.PHONY: run new setup tools test verify faults trace viewers crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
+.PHONY: run new setup tools test verify faults trace viewers crate dvc-push dvc-pull vulnerabilities bench scale families results picture lint format docs site lock clean-llama
 
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
@@ -119,8 +120,34 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
+# puts the figures of the runs in results/ into README and docs/
+results: setup
+	@$(BIN)/python -m scripts.report.results
+
+# make picture RUN=aws-cli: the first screen of its report, for the README
+picture:
+	@mkdir -p docs/images
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1100,760 --screenshot=docs/images/report.png \
+	  "file://$(CURDIR)/results/$${RUN:-aws-cli}/report.html"
+
 docs: setup
 	$(BIN)/python -m scripts.config.docs
+
+# the pages as a site in .work/site/html; a broken link or anchor is an error. They are copied with the layout that they
+# have here, so that their links hold
+site: $(VENV)/docs/.ready
+	@rm -rf .work/site
+	@mkdir -p .work/site/pages/config
+	@cp -r README.md CONTRIBUTING.md CHANGELOG.md docs .work/site/pages
+	@cp config/README.md .work/site/pages/config
+	@$(VENV)/docs/bin/zensical build --strict --clean
+
+$(VENV)/docs/.ready: envs/docs.in envs/docs.lock
+	@mkdir -p $(VENV)
+	@date +%s > $(LOG)
+	@$(PYTHON) -m venv $(VENV)/docs
+	@$(VENV)/docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint envs/docs.lock --requirement envs/docs.in $(LOGGED)
+	@touch $@
 
 # needs uv; pins everything for all platforms and Python versions. Keeps the `# via` comments, which code fingerprints
 # read (scripts/common/packages.py)
@@ -129,6 +156,8 @@ lock:
 	  envs/requirements.in envs/converter.in --output-file envs/requirements.lock
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	  envs/tools.in --output-file envs/tools.lock
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	  envs/docs.in --output-file envs/docs.lock
 
 clean-llama:
 	$(BIN)/python -m pip uninstall --yes --quiet llama-cpp-python
