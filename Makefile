@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 export FILE RUN ROWS TO
+DEFAULT = $(shell sed -n 's/^run: *//p' config/config.yaml)
 CHROMIUM ?= $(firstword $(wildcard $(addprefix /usr/bin/,chromium chromium-browser google-chrome)) chromium)
 # make RUN=my-task: only as typed, not a variable RUN that the environment happens to have
 CONFIG ?= $(if $(findstring command,$(origin RUN)),config/runs/$(RUN).yaml)
@@ -75,12 +76,12 @@ trace: setup
 
 # make viewers RUN=aws-cli writes a finished run as Inspect logs, and as tasks for lm-evaluation-harness (docs/viewers.md)
 viewers: tools
-	@$(VENV)/tools/bin/python -m scripts.viewers.inspect_logs "results/$${RUN:-aws-cli}"
-	@$(BIN)/python -m scripts.viewers.lm_eval_task "results/$${RUN:-aws-cli}"
+	@$(VENV)/tools/bin/python -m scripts.viewers.inspect_logs "results/$${RUN:-$(DEFAULT)}"
+	@$(BIN)/python -m scripts.viewers.lm_eval_task "results/$${RUN:-$(DEFAULT)}"
 
 # make crate RUN=aws-cli checks that its RO-Crate conforms to the profile
 crate: tools
-	@$(VENV)/tools/bin/python -m scripts.provenance.validate_crate "results/$${RUN:-aws-cli}"
+	@$(VENV)/tools/bin/python -m scripts.provenance.validate_crate "results/$${RUN:-$(DEFAULT)}"
 
 # to and from DVC's remote; every object is hashed before the upload and after the download
 dvc-push: tools
@@ -126,9 +127,10 @@ results: setup
 
 # make picture RUN=aws-cli: the first screen of its report, for the README
 picture:
+	@test -f "results/$${RUN:-$(DEFAULT)}/report.html" || { echo "Gradus: results/$${RUN:-$(DEFAULT)} has no report" >&2; exit 1; }
 	@mkdir -p docs/images
 	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1100,760 --screenshot=docs/images/report.png \
-	  "file://$(CURDIR)/results/$${RUN:-aws-cli}/report.html"
+	  "file://$(CURDIR)/results/$${RUN:-$(DEFAULT)}/report.html"
 
 docs: setup
 	$(BIN)/python -m scripts.config.docs

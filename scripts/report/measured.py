@@ -15,6 +15,7 @@ from typing import Any, cast
 import yaml
 
 from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
 from scripts.common.html import decimals, general, interval, percent, points
 from scripts.common.io import read_json
 from scripts.common.models import resolve
@@ -376,7 +377,8 @@ def made(what: Callable[[Path], list[str]], run: Path) -> list[str]:
 
 def main() -> None:
     """Print everything that is there; say on standard error what is not. Exits with 1 if the run is not finished."""
-    run = Path(sys.argv[1] if len(sys.argv) > 1 else "results/aws-cli")
+    default = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))["run"]
+    run = Path(sys.argv[1] if len(sys.argv) > 1 else f"results/{default}")
     if not run.is_dir():
         sys.exit(f"Gradus: no run in {run}; run `make` first, or name another folder")
     for name, what in SECTIONS.items():
