@@ -331,7 +331,7 @@ def about(run: Path) -> list[str]:
             start = datetime.fromisoformat(made["started"]).timestamp()
             spans.append((start, start + made["seconds"]))
     git, cpu = manifest["git"], manifest["cpu"]
-    code = f"commit {git['commit'][:7]}{' with changes' if git['dirty'] else ''}" if git else "unknown commit"
+    code = f"commit {git['commit'][:7]}{' with changes' if git['dirty'] else ''}" if git["commit"] else "no commit known"
     return [
         f"Run of {manifest['made'][:10]}, {code}, on {cpu['cores']} cores ({cpu['name']}), device "
         f"{manifest['fingerprint']['device']}; its jobs took {busy(spans) / 60:.0f} minutes."
