@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 export FILE RUN ROWS TO
+DEFAULT = $(shell sed -n 's/^run: *//p' config/config.yaml)
+CHROMIUM ?= $(firstword $(wildcard $(addprefix /usr/bin/,chromium chromium-browser google-chrome)) chromium)
 # make RUN=my-task: only as typed, not a variable RUN that the environment happens to have
 CONFIG ?= $(if $(findstring command,$(origin RUN)),config/runs/$(RUN).yaml)
 # a llama.cpp for any x86-64 CPU of the last ten years: no machine-specific code, and no AVX512 or AMX, which crashes
@@ -15,7 +17,7 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
-.PHONY: run new experiment setup tools test verify faults trace viewers crate dvc-push dvc-pull vulnerabilities bench scale families lint format docs lock clean-llama
+.PHONY: run new experiment setup tools test verify faults trace viewers crate dvc-push dvc-pull vulnerabilities bench scale families results picture lint format docs site lock clean-llama
 
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
@@ -80,12 +82,12 @@ trace: setup
 
 # make viewers RUN=aws-cli writes a finished run as Inspect logs, and as tasks for lm-evaluation-harness (docs/viewers.md)
 viewers: tools
-	@$(VENV)/tools/bin/python -m scripts.viewers.inspect_logs "results/$${RUN:-aws-cli}"
-	@$(BIN)/python -m scripts.viewers.lm_eval_task "results/$${RUN:-aws-cli}"
+	@$(VENV)/tools/bin/python -m scripts.viewers.inspect_logs "results/$${RUN:-$(DEFAULT)}"
+	@$(BIN)/python -m scripts.viewers.lm_eval_task "results/$${RUN:-$(DEFAULT)}"
 
 # make crate RUN=aws-cli checks that its RO-Crate conforms to the profile
 crate: tools
-	@$(VENV)/tools/bin/python -m scripts.provenance.validate_crate "results/$${RUN:-aws-cli}"
+	@$(VENV)/tools/bin/python -m scripts.provenance.validate_crate "results/$${RUN:-$(DEFAULT)}"
 
 # to and from DVC's remote; every object is hashed before the upload and after the download
 dvc-push: tools
@@ -125,8 +127,35 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
+# puts the figures of the runs in results/ into README and docs/
+results: setup
+	@$(BIN)/python -m scripts.report.results
+
+# make picture RUN=aws-cli: the first screen of its report, for the README
+picture:
+	@test -f "results/$${RUN:-$(DEFAULT)}/report.html" || { echo "Gradus: results/$${RUN:-$(DEFAULT)} has no report" >&2; exit 1; }
+	@mkdir -p docs/images
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1100,760 --screenshot=docs/images/report.png \
+	  "file://$(CURDIR)/results/$${RUN:-$(DEFAULT)}/report.html"
+
 docs: setup
 	$(BIN)/python -m scripts.config.docs
+
+# the pages as a site in .work/site/html; a broken link or anchor is an error. They are copied with the layout that they
+# have here, so that their links hold
+site: $(VENV)/docs/.ready
+	@rm -rf .work/site
+	@mkdir -p .work/site/pages/config
+	@cp -r README.md CONTRIBUTING.md CHANGELOG.md docs .work/site/pages
+	@cp config/README.md .work/site/pages/config
+	@$(VENV)/docs/bin/zensical build --strict --clean
+
+$(VENV)/docs/.ready: envs/docs.in envs/docs.lock
+	@mkdir -p $(VENV)
+	@date +%s > $(LOG)
+	@$(PYTHON) -m venv $(VENV)/docs
+	@$(VENV)/docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint envs/docs.lock --requirement envs/docs.in $(LOGGED)
+	@touch $@
 
 # needs uv; pins everything for all platforms and Python versions. Keeps the `# via` comments, which code fingerprints
 # read (scripts/common/packages.py)
@@ -135,6 +164,8 @@ lock:
 	  envs/requirements.in envs/converter.in --output-file envs/requirements.lock
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	  envs/tools.in --output-file envs/tools.lock
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	  envs/docs.in --output-file envs/docs.lock
 
 clean-llama:
 	$(BIN)/python -m pip uninstall --yes --quiet llama-cpp-python

@@ -12,6 +12,8 @@ command -v "$python" >/dev/null 2>&1 ||
   fail "$($python --version 2>&1) is too new for the pinned packages; use Python 3.11 to 3.14: make PYTHON=/path/to/python3"
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
   fail "$python has no venv module; on Debian or Ubuntu: apt-get install python3-venv"
+"$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.isfile(sysconfig.get_path("include") + "/Python.h"))' ||
+  fail "$python has no headers (Python.h), which some packages are built with; on Debian or Ubuntu: apt-get install python3-dev"
 command -v git >/dev/null 2>&1 || fail "git not found; on Debian or Ubuntu: apt-get install git"
 compiler=${CXX:-c++}
 command -v "$compiler" >/dev/null 2>&1 ||

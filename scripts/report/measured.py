@@ -1,52 +1,124 @@
-"""`python -m scripts.report.measured [results/<run>]`: the figures of README and docs/results.md, as Markdown.
+"""`python -m scripts.report.measured [results/<run>]`: the figures of a finished run, as Markdown.
 
-In: a finished run's folder. Out, on the terminal: the verdict, each model's metrics with intervals, the served model
-against each other one, fidelity, speeds, time and memory.
+In: a run's folder. Out, on the terminal: the sections of `SECTIONS`, in their order. `scripts/report/results.py` puts
+the same sections into README and docs/.
 """
 
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
-from scripts.common.html import general, interval, percent, points
+from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
+from scripts.common.html import decimals, general, interval, percent, points
 from scripts.common.io import read_json
 from scripts.common.models import resolve
 from scripts.common.records import SPLITS
-from scripts.common.verdict import Models, asked_splits, read_first_lines, row_counts
+from scripts.common.verdict import Models, asked_splits, row_counts
 from scripts.report.layout import in_order, quant_label, shown_metrics, what_is
 
 
-def quality(run: Path, models: Models) -> list[str]:
-    """Return the verdict; of each split that was asked a table with a row for each model and the intervals of its
-    values; below it the served model against each other one.
-    """
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
+    """Return the lines of a Markdown table. The first `left` columns are text, the others numbers."""
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * left + "--:|" * (len(head) - left)]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def models_of(run: Path) -> Models:
+    """Return the models of a run, as its resolved config names them."""
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    return [model.describe() for model in resolve(config["models"]).values()]
+
+
+def read_verdict(run: Path, models: Models | None = None) -> Mapping[str, Any]:
+    """Return verdict.json, or what a run has that was made before there was one."""
+    if (run / "verdict.json").is_file():
+        return cast("Mapping[str, Any]", read_json(run / "verdict.json"))
+    from scripts.common.verdict import decide, read_first_lines
+
+    models = models_of(run) if models is None else models
     metrics, comparison = read_json(run / "metrics.json"), read_json(run / "comparison.json")
-    told = read_first_lines(run, models)
-    lines = [told["verdict"], *told["warnings"], *told["more"]]
+    told, found = read_first_lines(run, models), decide(models, metrics, comparison, SPLITS)
+    words = {"better": "worth it", "worse": "not worth it"}
+    known: dict[str, Any] = {
+        "verdict": words.get(found["outcome"], "not shown"),
+        "sentence": told["verdict"],
+        "reasons": [*told["warnings"], *told["more"]],
+        "served": comparison["served"]["model"],
+        "primary_metric": comparison["headline"],
+        "split": found["split"],
+        "best_contender": found["opponent"],
+    }
+    if found["opponent"]:
+        pair = comparison["served"]["models"][found["opponent"]][found["split"]][comparison["headline"]]
+        known |= {"difference": pair["difference"], "interval": pair["difference_interval"], "n": pair["n"]}
+    return known
+
+
+def verdict(run: Path, models: Models | None = None) -> list[str]:
+    """Return the verdict and its reasons."""
+    told = read_verdict(run, models)
+    order = [told["order"]["reason"]] if "order" in told else []
+    return [line for each in (told["sentence"], *told["reasons"], *order) for line in (each, "")][:-1]
+
+
+def summary(run: Path) -> list[str]:
+    """Return the table of the first split, best model first, with the main metric's intervals, and the verdict."""
+    models, metrics, comparison = models_of(run), read_json(run / "metrics.json"), read_json(run / "comparison.json")
+    split = asked_splits(metrics, SPLITS)[0]
+    headline, *others = shown_metrics(metrics, [split], comparison["headline"])
+    told = read_verdict(run, models)
+    rows = []
+    for model in sorted(in_order(models), key=lambda model: -(metrics[model["name"]][split][headline]["value"] or 0)):
+        name, values = model["name"], metrics[model["name"]][split]
+        bounds = comparison["intervals"][name][split][headline]
+        rows.append(
+            [f"**{name}**" if name == told["served"] else name, what_is(model)]
+            + [percent(values[headline]["value"]), bare(bounds)]
+            + [percent(values[metric]["value"]) for metric in others]
+        )
+    count = row_count(metrics[comparison["first"]][split])
+    head = [f"{split}, {count} rows", "what it is", headline, "95 % interval", *others]
+    return [*table(head, rows, left=2), "", f"**{told['sentence']}**"]
+
+
+def bare(bounds: Sequence[float] | None) -> str:
+    """Return an interval of shares for a column of its own."""
+    return "–" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
+
+
+def quality(run: Path, models: Models) -> list[str]:
+    """Return the report's first lines; of each split that was asked a table with a row for each model and the intervals
+    of its values; below it the served model against each other one.
+    """
+    return [*verdict(run, models), "", *splits(run, models)]
+
+
+def splits(run: Path, models: Models | None = None) -> list[str]:
+    """Return the tables of `quality`."""
+    models = models_of(run) if models is None else models
+    metrics, comparison = read_json(run / "metrics.json"), read_json(run / "comparison.json")
     served, headline = comparison["served"], comparison["headline"]
     lists = [model["name"] for model in models if any(map(_is_list, model["options"].get("examples", {}).values()))]
     chosen = {name: read_json(run / "evaluate" / name / "examples.json") for name in lists}
+    lines: list[str] = []
     for split in asked_splits(metrics, SPLITS):
         names = shown_metrics(metrics, [split], headline)
-        lines += [
-            "",
-            f"| {split} ({row_counts(metrics, split)}) | what it is | {' | '.join(names)} |",
-            "|---|---|" + "--:|" * len(names),
-        ]
+        rows = []
         for model in in_order(models):
             name = model["name"]
-            cells = [
-                _cell(metrics[name][split][metric]["value"], comparison["intervals"][name][split][metric])
-                for metric in names
-            ]
-            lines.append(f"| {name} | {what_is(model, chosen.get(name))} | {' | '.join(cells)} |")
-        lines += ["", *against(served, split, headline)]
-    return lines
+            values, bounds = metrics[name][split], comparison["intervals"][name][split]
+            cells = [_cell(values[metric]["value"], bounds[metric]) for metric in names]
+            rows.append([name, what_is(model, chosen.get(name)), *cells])
+        lines += [*table([f"{split} ({row_counts(metrics, split)})", "what it is", *names], rows, left=2), ""]
+        lines += [*against(served, split, headline), ""]
+    return lines[:-1]
 
 
 def _is_list(value: Any) -> bool:
@@ -74,37 +146,96 @@ def against(served: Mapping[str, Any], split: str, headline: str) -> list[str]:
     return lines
 
 
-def speed(run: Path) -> list[str]:
-    """Return lines on the speed of training and answering."""
-    lines = []
-    for path in sorted(run.glob("train/*/*/*/summary.json")):
-        s = read_json(path)
-        loss = f", held-out loss after it {s['heldout_loss']:.3f}" if s["heldout_loss"] is not None else ""
-        lines.append(
-            f"- training {s['phase']}: {s['rows']} rows, {s['tokens']} tokens in {s['seconds']['steps']} s, "
-            f"{s['tokens_per_s']} tokens/s{loss}; start-up: imports {s['seconds']['imports']} s, "
-            f"tokenization {s['seconds']['tokenization']} s, model {s['seconds']['model']} s"
+def advice(run: Path) -> list[str]:
+    """Return the table that the advice before training rests on."""
+    told = read_json(run / "advice.json")
+    rows = [
+        [row["model"], percent(row["value"]), bare(None if row["value"] is None else (row["low"], row["high"]))]
+        for row in sorted(told["contenders"], key=lambda row: -(row["value"] or 0))
+    ]
+    asked = max((row["n"] for row in told["contenders"]), default=0)
+    head = [f"validation rows ({asked})", told["headline"], "95 % interval"]
+    return [f"Advice: *{told['advice']}*, of {told['rows']} training rows. {told['because']}", "", *table(head, rows)]
+
+
+def difficulty(run: Path) -> list[str]:
+    """Return the table of rank correlations between the scorers and the models' failures."""
+    found = read_json(run / "validity.json")
+    models = list(next(iter(found["scorers"].values()))["failures"])
+    if not any(scorer["failures"].get(model) for scorer in found["scorers"].values() for model in models):
+        return ["No scorer can be judged: every row has the same difficulty, or fails."]
+    rows = [
+        [
+            name,
+            *(
+                f"{pair['rho']:.2f} ({pair['low']:.2f} to {pair['high']:.2f})" if pair else "–"
+                for pair in (scorer["failures"].get(model) for model in models)
+            ),
+        ]
+        for name, scorer in found["scorers"].items()
+    ]
+    return table([f"rank correlation with failures ({found['rows']} rows)", *models], rows)
+
+
+def forgetting(run: Path) -> list[str]:
+    """Return the table of what the models still know outside the task."""
+    found = read_json(run / "forgetting.json")
+    if f"results/{run.name}/forgetting.json" not in read_json(run / "manifest.json")["artifacts"]:
+        raise GradusError(f"{run}/forgetting.json is left from an earlier run; this one has not asked")
+    rows = []
+    for name, model in found["models"].items():
+        kinds = {
+            kind: f"{percent(pair['value'])} (base {percent(pair['base_value'])})"
+            for kind, pair in model["kinds"].items()
+        }
+        text = model["perplexity"]
+        ratio = f"times {text['ratio']:.2f} ({text['ratio_interval'][0]:.2f} to {text['ratio_interval'][1]:.2f})"
+        rows.append([name, *(kinds.get(kind, "–") for kind in found["kinds"]), ratio])
+    return table(["outside the task", *found["kinds"], "perplexity of general text"], rows)
+
+
+def training(run: Path) -> list[str]:
+    """Return the table of the phases of each training."""
+    summaries = [(path.parts[-4:-1], read_json(path)) for path in run.glob("train/*/*/*/summary.json")]
+    if not summaries:
+        raise GradusError(f"{run}/train: no phase has been trained")
+    rows = []
+    for (arm, seed, phase), s in sorted(summaries, key=lambda each: (each[0][:2], each[1]["tokens"], each[0])):
+        seconds = s["seconds"]
+        rows.append(
+            [f"{arm}, {seed.replace('seed', 'seed ')}", phase, str(s["rows"]), f"{s['tokens']:,}"]
+            + [str(seconds["steps"]), str(s["tokens_per_s"]), decimals(s["heldout_loss"], 3)]
+            + [str(seconds[part]) for part in ("imports", "tokenization", "model")]
         )
+    head = ["training", "phase", "rows", "tokens", "seconds", "tokens/s", "held-out loss after it"]
+    return table([*head, "imports (s)", "tokenization (s)", "model (s)"], rows, left=2)
+
+
+def answering(run: Path) -> list[str]:
+    """Return the table of what answering took, one row for each model, form and split."""
+    rows, notes = [], []
     for path in sorted(run.glob("evaluate/*/*/*.speed.json")):
-        s = read_json(path)
-        split = path.name.removesuffix(".speed.json")
-        if s["rows"]:
-            tokens = f", {s['tokens']} tokens" if s["tokens"] is not None else ""
-            pace = f", {s['tokens_per_s']} tokens/s" if s["tokens_per_s"] is not None else ""
-            cost = f", cost {s['cost']}" if s.get("cost") is not None else ""
-            fewer = s.get("examples", {}).get("rows_with_fewer", 0)
-            shown = f", {fewer} of them after fewer than {s['examples']['count']} examples" if fewer else ""
-            lines.append(
-                f"- answering {path.parts[-3]} ({path.parts[-2]}) {split}: {s['rows']} answers{tokens} in "
-                f"{s['seconds']} s ({s['seconds'] / s['rows']:.3f} s a row){pace}{cost}{shown}"
-            )
-    return lines
+        s, split = read_json(path), path.name.removesuffix(".speed.json")
+        if not s["rows"]:
+            continue
+        name, form = path.parts[-3], path.parts[-2]
+        tokens = "–" if s["tokens"] is None else f"{s['tokens']:,}"
+        rows.append(
+            [name, form, split, str(s["rows"]), tokens, str(s["seconds"]), f"{s['seconds'] / s['rows']:.3f}"]
+            + [general(s["tokens_per_s"]), general(s.get("cost"))]
+        )
+        examples = s.get("examples", {})
+        if fewer := examples.get("rows_with_fewer", 0):
+            notes.append(f"- {name}, {split}: {fewer} rows after fewer than {examples['count']} examples")
+    if not rows:
+        raise GradusError(f"{run}/evaluate: no model has answered")
+    head = ["answers of", "form", "split", "answers", "tokens", "seconds", "seconds a row", "tokens/s", "cost"]
+    lines = table(head, rows, left=3)
+    return [*lines, "", *notes] if notes else lines
 
 
 def fidelity(run: Path) -> list[str]:
-    """Return what happened to the model on its way to the served file: gates, merge, quants, serving."""
-    if not (run / "fidelity.json").is_file():
-        return []
+    """Return what happened to the model on its way to the served file: gates, merge, GGUF, serving."""
     gates = read_json(run / "fidelity.json")["gates"]
     passed = sum(gate["passed"] is True for gate in gates)
     skipped = sum(gate["passed"] is None for gate in gates)
@@ -133,31 +264,37 @@ def fidelity(run: Path) -> list[str]:
         f"- prompts: {template['conversations']} conversations the same from transformers and llama.cpp, "
         f"{template['go_conversations']} from Go"
     )
-    for path in sorted(run.glob("fidelity/*/quantization.json")):
-        lines += ["", *quants(path.parts[-2], read_json(path), read_json(run / "fidelity/speed.json")["quants"])]
     return lines
 
 
-def quants(model: str, measured: Mapping[str, Any], speeds: Mapping[str, Any]) -> list[str]:
+def quants(run: Path) -> list[str]:
+    """Return a table of the quants for each model that has several."""
+    speeds = read_json(run / "fidelity/speed.json")["quants"]
+    lines: list[str] = []
+    for path in sorted(run.glob("fidelity/*/quantization.json")):
+        lines += [*quant_table(path.parts[-2], read_json(path), speeds), ""]
+    return lines[:-1]
+
+
+def quant_table(model: str, measured: Mapping[str, Any], speeds: Mapping[str, Any]) -> list[str]:
     """Return the table of a model's quants."""
     headline = f"{measured['metric']}, {measured['split']} ({measured['quants'][measured['served']]['n']})"
     columns = [f"quant of {model}", "MB", "bits a weight", "perplexity", "mean KL", "same first choice", headline]
     columns += ["right → wrong", "wrong → right"] if measured["binary"] else ["rows worse", "rows better"]
-    columns += ["stopped", "prompt tokens/s", "answer tokens/s"]
-    lines = [f"| {' | '.join(columns)} |", "|---|" + "--:|" * 11]
-    for quant, q in measured["quants"].items():
-        cells = [
+    rows = [
+        [
             quant_label(quant) + (" (served)" if quant == measured["served"] else ""),
             *(f"{q['bytes'] / 1e6:.0f}", str(q["bits_per_weight"]), f"{q['perplexity']:.4f}", f"{q['mean_kl']:.5f}"),
             *(percent(q["top1_agreement"]), percent(q["value"]), str(q["worse"]), str(q["better"])),
             *(percent(q["stopped"]), *(f"{value:.0f}" for value in speeds[quant].values())),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        for quant, q in measured["quants"].items()
+    ]
+    return table([*columns, "stopped", "prompt tokens/s", "answer tokens/s"], rows)
 
 
 def resources(run: Path) -> list[str]:
-    """Return the table of each rule's jobs: seconds in all, and the largest resident memory of one."""
+    """Return the table of the rules whose jobs took more than a second: seconds in all, largest memory of a job."""
     seconds: dict[str, float] = defaultdict(float)
     memory: dict[str, float] = defaultdict(float)
     jobs: dict[str, int] = defaultdict(int)
@@ -176,19 +313,81 @@ def resources(run: Path) -> list[str]:
             f"measured {memory['train_phase'] / 1024:.2f}",
             "",
         ]
-    lines += ["| rule | jobs | seconds in all | peak memory of one (GiB) |", "|---|--:|--:|--:|"]
-    lines += [f"| {rule} | {jobs[rule]} | {seconds[rule]:.0f} | {memory[rule] / 1024:.2f} |" for rule in seconds]
-    return lines
+    rows = [
+        [rule, str(jobs[rule]), f"{taken:.0f}", f"{memory[rule] / 1024:.2f}"]
+        for rule, taken in seconds.items()
+        if taken > 1 or rule == "train_phase"
+    ]
+    return lines + table(["rule", "jobs", "seconds in all", "peak memory of one (GiB)"], rows)
+
+
+def about(run: Path) -> list[str]:
+    """Return when, where and from which code the run was made, and how long its jobs ran."""
+    manifest = read_json(run / "manifest.json")
+    spans = []
+    for name, made in manifest["artifacts"].items():
+        if name.startswith(f"results/{run.name}/") and made.get("started") and made.get("seconds"):
+            start = datetime.fromisoformat(made["started"]).timestamp()
+            spans.append((start, start + made["seconds"]))
+    git, cpu = manifest["git"], manifest["cpu"]
+    code = f"commit {git['commit'][:7]}{' with changes' if git['dirty'] else ''}" if git["commit"] else "no commit known"
+    return [
+        f"Run of {manifest['made'][:10]}, {code}, on {cpu['cores']} cores ({cpu['name']}), device "
+        f"{manifest['fingerprint']['device']}; its jobs took {busy(spans) / 60:.0f} minutes."
+    ]
+
+
+def busy(spans: Iterable[tuple[float, float]]) -> float:
+    """Return for how many seconds at least one of these spans (start, end) lasted."""
+    total, end = 0.0, float("-inf")
+    for start, stop in sorted(spans):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total
+
+
+SECTIONS: dict[str, Callable[[Path], list[str]]] = {
+    "summary": summary,
+    "verdict": verdict,
+    "models": splits,
+    "advice": advice,
+    "forgetting": forgetting,
+    "difficulty": difficulty,
+    "fidelity": fidelity,
+    "quants": quants,
+    "training": training,
+    "answering": answering,
+    "resources": resources,
+    "about": about,
+}
+
+
+def made(what: Callable[[Path], list[str]], run: Path) -> list[str]:
+    """Return what a function finds in a run. Raises GradusError that says what the run lacks."""
+    try:
+        return what(run)
+    except FileNotFoundError as error:
+        raise GradusError(f"{error.filename} is missing: the run has not made it") from None
+    except KeyError as error:
+        raise GradusError(
+            f"a file of {run} is from another version of Gradus: it has no {error}; run it again"
+        ) from None
 
 
 def main() -> None:
-    """Print everything."""
-    run = Path(sys.argv[1] if len(sys.argv) > 1 else "results/aws-cli")
-    if not (run / "metrics.json").is_file():
-        sys.exit(f"Gradus: no finished run in {run}; run `make` first, or name another folder")
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    models = [model.describe() for model in resolve(config["models"]).values()]
-    print("\n".join([*quality(run, models), "", *fidelity(run), "", *speed(run), "", *resources(run)]))
+    """Print everything that is there; say on standard error what is not. Exits with 1 if the run is not finished."""
+    default = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))["run"]
+    run = Path(sys.argv[1] if len(sys.argv) > 1 else f"results/{default}")
+    if not run.is_dir():
+        sys.exit(f"Gradus: no run in {run}; run `make` first, or name another folder")
+    for name, what in SECTIONS.items():
+        if name == "summary":  # its figures are in the sections below
+            continue
+        try:
+            print("\n".join(made(what, run)), end="\n\n")
+        except GradusError as error:
+            print(f"Gradus: no {name}: {error}", file=sys.stderr)
+    sys.exit(0 if (run / "metrics.json").is_file() else 1)
 
 
 if __name__ == "__main__":

@@ -138,9 +138,27 @@ def test_llama_cpp_survives_a_long_prompt_and_is_portable():
     assert check().startswith("llama.cpp works")
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
-def test_the_files_that_the_docs_name_are_there(page):
-    named = set(
-        re.findall(r"`((?:scripts|rules|config|tests|docs|profiles|envs)/[\w./-]+)`", (ROOT / page).read_text())
-    )
-    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_files_and_targets_that_the_docs_name_are_there(page):
+    text = (ROOT / page).read_text()
+    named = set(re.findall(r"`((?:scripts|rules|config|tests|docs|profiles|envs)/[\w./-]+)`", text))
+    made = {"config/runs/tickets.yaml", "config/runs/my-task.yaml"}  # what a reader makes
+    assert [name for name in sorted(named - made) if not (ROOT / name).exists()] == []
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^    |`)make ([a-z][\w-]*)", text, re.MULTILINE)) - targets == set()
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_headers_of_python_are_asked_for_before_the_installation(preflight, tmp_path):
+    bare = tmp_path / "bare-python"
+    bare.write_text('#!/bin/sh\ncase "$2" in *sysconfig*) exit 1;; esac\n')
+    bare.chmod(0o755)
+    code, text = preflight("git", "c++", python=str(bare), GRADUS_DISK_KB="1")
+    assert code == 1
+    assert text.startswith(f"Gradus: {bare} has no headers (Python.h)")

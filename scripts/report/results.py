@@ -1,0 +1,102 @@
+"""`python -m scripts.report.results [results/<run> …]` (`make results`): put the runs' figures into README and docs/.
+
+In: folders of runs, by default all in results/; pages with blocks, between comments that a reader does not see:
+
+    <!-- results: summary aws-cli -->
+    <!-- /results -->
+
+Out: the same pages. Between the comments then stands a section of that run (`SECTIONS` in scripts/report/measured.py),
+or an `overview` of several runs, one row for each. What a run has not made stays as it was, and is named; where nothing
+stood, the page says so.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
+from scripts.common.html import percent, points
+from scripts.common.io import atomic_open, read_json
+from scripts.report.measured import SECTIONS, bare, made, read_verdict, table
+
+OPENING = re.compile(r"^<!-- results: ", re.MULTILINE)
+BLOCK = re.compile(r"^(<!-- results: (\w+) ([\w. -]+?) -->\n)(.*?)^(<!-- /results -->)$", re.DOTALL | re.MULTILINE)
+OVERVIEW = table(["run", "measured", "served model", "best contender", "lead in points", "training is"], [], left=6)
+
+
+def overview(run: Path) -> list[str]:
+    """Return a run's row of the overview: the served model beside the best contender, on the main metric."""
+    metrics, comparison, told = read_json(run / "metrics.json"), read_json(run / "comparison.json"), read_verdict(run)
+    served, rival, split, metric = (told[key] for key in ("served", "best_contender", "split", "primary_metric"))
+
+    def value(model: str) -> str:
+        interval = bare(comparison["intervals"][model][split][metric])
+        return f"{model} {percent(metrics[model][split][metric]['value'])} ({interval})"
+
+    cells = [run.name, f"{metric}, {split}", value(served), "–", "–", told["verdict"]]
+    if rival is not None:
+        low, high = told["interval"] or (None, None)
+        cells[3:5] = [value(rival), f"{points(told['difference'])} ({points(low)} to {points(high)}), n = {told['n']}"]
+    return [f"| {' | '.join(cells)} |"]
+
+
+def section(name: str, runs: str, before: list[str], folders: Mapping[str, Path]) -> tuple[list[str], list[str]]:
+    """Return the lines of a block, and what is missing for it. `before`: the lines that stand there."""
+    lines, missing = [], []
+    for run in runs.split():
+        try:
+            if run not in folders:
+                raise GradusError(f"results/{run} is missing")
+            lines += made(overview if name == "overview" else SECTIONS[name], folders[run])
+        except GradusError as error:
+            missing.append(f"{name} of {run}: {error}")
+            lines += [line for line in before if line.startswith(f"| {run} |")] if name == "overview" else before
+    return (OVERVIEW + lines if name == "overview" else lines), missing
+
+
+def fill(text: str, folders: Mapping[str, Path]) -> tuple[str, list[str]]:
+    """Return a page with its blocks filled, and what is missing for them. `folders`: {run: its folder}.
+
+    Raises GradusError for a block without an end, or of an unknown section.
+    """
+    missing: list[str] = []
+
+    def write(block: re.Match[str]) -> str:
+        opening, name, runs, before, closing = block.groups()
+        stood = before.strip("\n").splitlines() or [f"*No figures yet: `make RUN={runs}`, then `make results`.*"]
+        if name not in {"overview", *SECTIONS}:
+            raise GradusError(f"{opening.strip()}: no such section; there are overview, {', '.join(SECTIONS)}")
+        lines, without = section(name, runs, stood, folders)
+        missing.extend(without)
+        return opening + "\n".join(["", *lines, "", closing])
+
+    blocks = BLOCK.findall(text)
+    if len(blocks) != len(OPENING.findall(text)):
+        raise GradusError("a block `<!-- results: … -->` has no end `<!-- /results -->`, on a line of its own")
+    return BLOCK.sub(write, text), missing
+
+
+def main() -> None:
+    """Fill the blocks of all pages; print what changed and what is missing."""
+    given = [Path(name) for name in sys.argv[1:]] or sorted(Path("results").glob("*/"))
+    folders = {folder.name: folder for folder in given if (folder / "evaluate").is_dir()}
+    if not folders:
+        sys.exit("Gradus: no run in results/; run `make` first, or name a run's folder")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text, name = page.read_text(encoding="utf-8"), page.relative_to(ROOT)
+        try:
+            filled, missing = fill(text, folders)
+        except GradusError as error:
+            sys.exit(f"Gradus: {name}: {error}")
+        if filled != text:
+            with atomic_open(page) as handle:
+                handle.write(filled)
+            print(f"{name}: new figures")
+        for each in missing:
+            print(f"{name}: kept as it was: {each}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

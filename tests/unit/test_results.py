@@ -1,0 +1,141 @@
+"""The figures that `make results` puts into pages, and those of a run that is not finished."""
+
+import json
+import re
+
+import pytest
+
+from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
+from scripts.report.measured import SECTIONS, busy, made
+from scripts.report.results import BLOCK, fill
+
+MODELS = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}, "nearest": {"nearest": {}}}
+VALUES = {"base": 0.0, "tuned": 0.5, "nearest": 0.25}
+PAGE = """# Page
+<!-- results: summary one -->
+
+old figures
+
+<!-- /results -->
+by hand
+<!-- results: overview two one -->
+
+| run | old |
+|---|---|
+| two | of before |
+
+<!-- /results -->
+<!-- results: models two -->
+<!-- /results -->
+"""
+
+
+def pair(name):
+    lead = VALUES["tuned"] - VALUES[name]
+    return {
+        "n": 40,
+        "value": 0.5,
+        "first_value": VALUES[name],
+        "difference": lead,
+        "difference_interval": [lead - 0.1, lead + 0.1],
+        "p": 0.001,
+        "p_holm": 0.002,
+    }
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "one"
+    (folder / "evaluate").mkdir(parents=True)
+    files = {
+        "metrics.json": {name: {"test": {"exact": {"value": v, "n": 40}}} for name, v in VALUES.items()},
+        "comparison.json": {
+            "headline": "exact",
+            "first": "base",
+            "intervals": {name: {"test": {"exact": [max(0, v - 0.1), v + 0.1]}} for name, v in VALUES.items()},
+            "served": {
+                "model": "tuned",
+                "strongest": "nearest",
+                "models": {name: {"test": {"exact": pair(name)}} for name in ("base", "nearest")},
+            },
+        },
+        "verdict.json": {
+            "verdict": "worth it",
+            "served": "tuned",
+            "primary_metric": "exact",
+            "split": "test",
+            "best_contender": "nearest",
+            "difference": 0.25,
+            "interval": [0.15, 0.35],
+            "n": 40,
+            "sentence": "Worth it: tuned beats nearest.",
+            "reasons": ["One seed."],
+        },
+        "config.yaml": {"models": MODELS},
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def test_the_figures_stand_between_the_comments_and_nothing_else_changes(run):
+    text, missing = fill(PAGE, {"one": run})
+    assert "old figures" not in text
+    assert "| **tuned** | trained: curriculum, seed 1 | 50.0 % | 40.0 to 60.0 |" in text
+    assert text.index("| **tuned**") < text.index("| nearest |") < text.index("| base |")  # the best first
+    assert "**Worth it: tuned beats nearest.**" in text
+    assert BLOCK.sub("", text) == BLOCK.sub("", PAGE)
+    again = fill(text, {"one": run})
+    assert again == (text, missing)
+
+
+def test_a_run_that_is_not_there_keeps_its_figures_and_is_named(run):
+    text, missing = fill(PAGE, {"one": run})
+    rows = re.findall(r"^\| (?:one|two) \|.*$", text, re.MULTILINE)
+    assert rows == [
+        "| two | of before |",
+        "| one | exact, test | tuned 50.0 % (40.0 to 60.0) | nearest 25.0 % (15.0 to 35.0) "
+        "| +25.0 (+15.0 to +35.0), n = 40 | worth it |",
+    ]
+    assert "*No figures yet: `make RUN=two`, then `make results`.*" in text
+    assert missing == ["overview of two: results/two is missing", "models of two: results/two is missing"]
+
+
+def test_every_section_of_a_run_that_has_just_begun_says_what_is_missing(tmp_path):
+    for name, what in SECTIONS.items():
+        if name == "resources":  # what has run so far
+            continue
+        with pytest.raises(GradusError, match=str(tmp_path)):
+            made(what, tmp_path)
+
+
+def test_a_run_of_another_version_is_named(run):
+    comparison = json.loads((run / "comparison.json").read_text())
+    del comparison["intervals"]
+    (run / "comparison.json").write_text(json.dumps(comparison))
+    with pytest.raises(GradusError, match="another version of Gradus: it has no 'intervals'"):
+        made(SECTIONS["summary"], run)
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("<!-- results: summary one -->\nno end\n", "has no end"),
+        ("<!-- results: summary one -->\n<!-- results: models one -->\n<!-- /results -->\n", "has no end"),
+        ("<!-- results: sumary one -->\n<!-- /results -->\n", "no such section; there are overview, summary"),
+    ],
+)
+def test_a_block_that_cannot_be_filled_is_an_error(run, page, message):
+    with pytest.raises(GradusError, match=message):
+        fill(page, {"one": run})
+
+
+def test_the_projects_own_pages_have_whole_blocks():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        fill(page.read_text(), {})
+
+
+def test_time_counts_once_where_jobs_run_side_by_side():
+    assert busy([(0, 10), (5, 12), (20, 21), (6, 7)]) == 13
+    assert busy([]) == 0
