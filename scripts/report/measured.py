@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
+from scripts.common.comparison import Models, asked_splits, row_count
 from scripts.common.html import general, interval, percent, points
 from scripts.common.io import read_json
 from scripts.common.models import resolve
 from scripts.common.records import SPLITS
-from scripts.common.verdict import Models, asked_splits, read_first_lines, row_count
 from scripts.report.layout import in_order, quant_label, shown_metrics, what_is
 
 
@@ -26,8 +26,8 @@ def quality(run: Path, models: Models) -> list[str]:
     values; below it the served model against each other one.
     """
     metrics, comparison = read_json(run / "metrics.json"), read_json(run / "comparison.json")
-    told = read_first_lines(run, models)
-    lines = [told["verdict"], *told["warnings"], *told["more"]]
+    told = read_json(run / "verdict.json")
+    lines = [told["sentence"], *told["reasons"], told["order"]["reason"]]
     served, headline = comparison["served"], comparison["headline"]
     lists = [model["name"] for model in models if any(map(_is_list, model["options"].get("examples", {}).values()))]
     chosen = {name: read_json(run / "evaluate" / name / "examples.json") for name in lists}
@@ -181,7 +181,7 @@ def resources(run: Path) -> list[str]:
 def main() -> None:
     """Print everything."""
     run = Path(sys.argv[1] if len(sys.argv) > 1 else "results/aws-cli")
-    if not (run / "metrics.json").is_file():
+    if not (run / "verdict.json").is_file():
         sys.exit(f"Gradus: no finished run in {run}; run `make` first, or name another folder")
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     models = [model.describe() for model in resolve(config["models"]).values()]

@@ -53,7 +53,7 @@ def to_track(run: str, sources: Sequence[str], records: dict[str, Any]) -> list[
 def describe_run(run: str, served: dict[str, str], figures: Sequence[str]) -> dict[str, Any]:
     """Return the entries of a run in dvc.yaml; `served`: {name: path} of its models."""
     return {
-        "metrics": [f"results/{run}/metrics.json"],
+        "metrics": [f"results/{run}/{name}.json" for name in ("metrics", "verdict")],
         "plots": [{path: None} for path in figures],
         "artifacts": {
             f"{run}-{name}": {"path": path, "type": "model", "desc": f"{name} of run {run}", "labels": ["gradus"]}

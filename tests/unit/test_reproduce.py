@@ -285,7 +285,7 @@ def test_dvc_yaml_keeps_other_runs_and_has_no_stages():
     again = merge_runs(both, "b", describe_run("b", {"gguf": "results/b/ollama/model.gguf"}, []))
     assert both == again
     assert set(both) == {"metrics", "plots", "artifacts"}
-    assert both["metrics"] == ["results/a/metrics.json", "results/b/metrics.json"]
+    assert both["metrics"] == [f"results/{run}/{name}.json" for run in "ab" for name in ("metrics", "verdict")]
     assert set(both["artifacts"]) == {"a-gguf", "b-gguf"}
 
 
