@@ -17,7 +17,7 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
-.PHONY: run new experiment setup tools test verify faults trace viewers crate dvc-push dvc-pull vulnerabilities bench scale families results picture lint format docs site lock clean-llama
+.PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families results picture lint format docs site lock clean-llama
 
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
@@ -79,6 +79,10 @@ faults: tools
 # make trace FILE=results/aws-cli/ollama/model.gguf
 trace: setup
 	@$(BIN)/python -m scripts.provenance.trace "$$FILE"
+
+# make verdict RUN=aws-cli: was it worth it? For CI run the command itself: make turns its exit codes 10 and 11 into 2
+verdict: setup
+	@$(BIN)/python -m scripts.report.show_verdict "results/$${RUN:-aws-cli}"
 
 # make viewers RUN=aws-cli writes a finished run as Inspect logs, and as tasks for lm-evaluation-harness (docs/viewers.md)
 viewers: tools

@@ -139,8 +139,7 @@ rule ollama:
         unpack(answer_schema),
         gguf=served("results/{run}/export/{model}/{quant}.gguf"),
         modelfile="results/{run}/export/Modelfile",
-        metrics="results/{run}/metrics.json",
-        comparison="results/{run}/comparison.json",
+        verdict="results/{run}/verdict.json",
         passed=passed(),
     output:
         folder=directory("results/{run}/ollama"),
@@ -150,8 +149,6 @@ rule ollama:
         "../envs/gradus.yaml"
     params:
         about=lambda w: describe_served(config, SERVED),
-        models=[model.describe() for model in MODELS.values()],
-        splits=SPLITS,
         code=code_fingerprint("export/ollama"),
     message:
         "Preparing the folder for Ollama"
@@ -171,6 +168,7 @@ rule hf:
         ledger=ledger(SERVED.training),
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
+        verdict="results/{run}/verdict.json",
         quantization=served("results/{run}/fidelity/{model}/quantization.json"),
         passed=passed(),
     output:
@@ -190,8 +188,6 @@ rule hf:
             "seeds": resolved.seeds_of(SERVED, MODELS),
             "first_trained": COMPARED_WITH.trained,
         },
-        models=[model.describe() for model in MODELS.values()],
-        splits=SPLITS,
         threads=config["train"]["threads"],
         code=code_fingerprint("export/hf"),
     message:

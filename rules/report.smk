@@ -1,7 +1,33 @@
-"""figures, curves → report."""
+"""verdict; figures, curves → report."""
 
 
 include: "inputs/report.smk"
+
+
+rule verdict:
+    """Say whether training was worth it, and whether the order of the rows mattered."""
+    input:
+        metrics="results/{run}/metrics.json",
+        comparison="results/{run}/comparison.json",
+        advice="results/{run}/advice.json",
+        fidelity="results/{run}/fidelity.json",
+        forgetting=forgotten(),
+        effects="results/{run}/experiment/effects.json" if config.get("experiment") else [],
+    output:
+        verdict="results/{run}/verdict.json",
+    log:
+        "results/{run}/logs/verdict.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        models=[model.describe() for model in MODELS.values()],
+        splits=SPLITS,
+        margin=config["evaluate"]["margin"],
+        code=code_fingerprint("report/verdict"),
+    message:
+        "Reaching the verdict"
+    script:
+        "../scripts/report/verdict.py"
 
 
 rule figures:
@@ -70,7 +96,7 @@ rule report:
         details=evaluated("details.json"),
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
-        advice="results/{run}/advice.json",
+        verdict="results/{run}/verdict.json",
         ratings="results/{run}/rating/ratings.json" if config["rating"]["files"] else [],
         chosen=[
             f"results/{{run}}/evaluate/{model.name}/examples.json"

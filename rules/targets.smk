@@ -20,7 +20,7 @@ def check_files():
 
 def passed():
     """The files that say that each check's gates passed. The folders that leave the run wait for them, but do not
-    depend on them: if a check is repeated, for example after Go was installed, they are not made again."""
+    depend on them: what a check found reaches them by the verdict, which they quote."""
     return ancient([f"results/{{run}}/fidelity/{check}.passed" for check in check_names()])
 
 
@@ -37,8 +37,9 @@ def rating_files():
 
 def everything():
     """What `rule all` makes."""
-    names = ["advice.json", "advice.html", "metrics.json", "report.html", "fidelity.json", "ollama", "hf"]
+    names = ["advice.json", "advice.html", "metrics.json", "verdict.json", "report.html", "fidelity.json"]
+    folders = ["ollama", "hf"]
     records = ["curves.csv", "manifest.json", "config.yaml", "ro-crate-metadata.json", "sbom.cdx.json"]
     experiment = [f"results/{config['run']}/experiment/effects.json"] if EXPERIMENT else []
     rated = [path.format(run=config["run"]) for path in rating_files()]
-    return [*(f"results/{config['run']}/{name}" for name in names + records), *rated, *experiment]
+    return [*(f"results/{config['run']}/{name}" for name in names + folders + records), *rated, *experiment]

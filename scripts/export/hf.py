@@ -20,7 +20,6 @@ from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.verdict import verdict
 from scripts.export.card import describe_seeds, figures, training_figures, write_card
 from scripts.export.ollama import link
 
@@ -98,7 +97,7 @@ if job := find_job(globals()):
                 "split": quantization["split"],
                 "binary": quantization["binary"],
             },
-            verdict=verdict(job.params.models, metrics, comparison, job.params.splits),
+            verdict=read_json(job.input.verdict)["sentence"],
         )
         make_folder(
             job.input.merged,

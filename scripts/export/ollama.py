@@ -1,8 +1,7 @@
 """Create the folder for Ollama: the GGUF, its Modelfile, and a README with the commands.
 
-In: the quantized GGUF, the Modelfile, the metrics and the comparison of the models, the JSON schema of the answers, if
-any. Out: a folder with model.gguf (a hard
-link if the file system supports it).
+In: the quantized GGUF, the Modelfile, the verdict, the JSON schema of the answers, if any. Out: a folder with
+model.gguf (a hard link if the file system supports it).
 """
 
 import json
@@ -17,7 +16,6 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.modelfile_parser import read_modelfile
 from scripts.common.strict_json import read_schema
-from scripts.common.verdict import verdict
 
 README = """# {run}
 
@@ -93,7 +91,7 @@ def link(source: str | Path, target: Path) -> None:
 def describe(about: Mapping[str, Any], modelfile: str, said: str, schema: bool) -> str:
     """Return the text of the README.
 
-    `about`: run, description, fidelity; `said`: the report's verdict; `schema`: whether answers have one.
+    `about`: run, description, fidelity; `said`: the verdict; `schema`: whether answers have one.
     """
     commands = dict(read_modelfile(modelfile))
     version = NEEDS_PARSER if "parser" in commands else ""
@@ -125,9 +123,7 @@ if job := find_job(globals()):
     with logging_to(job.log[0]):
         about = job.params.about
         schema = read_schema(job.input.schema) if job.input.get("schema") else None
-        said = verdict(
-            job.params.models, read_json(job.input.metrics), read_json(job.input.comparison), job.params.splits
-        )
+        said = read_json(job.input.verdict)["sentence"]
         modelfile = Path(job.input.modelfile).read_text(encoding="utf-8")
         readme = describe(about, modelfile, said, schema is not None)
         example = request(about["run"], schema) if schema else None

@@ -2,28 +2,17 @@
 
 from pathlib import Path
 
+from scripts.common.io import read_json
+
 LINES = 3  # of the verdict
-
-
-def verdict(folder: Path) -> list[str]:
-    """Return the first sentences of a finished run's report; `folder`: results/<run>."""
-    # imported here: a run that stops early needs none of it
-    import yaml
-
-    from scripts.common.models import resolve
-    from scripts.common.verdict import read_first_lines
-
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    models = [model.describe() for model in resolve(config["models"]).values()]
-    told = read_first_lines(folder, models)
-    return [told["verdict"], *told["warnings"], *told["more"]][:LINES]
 
 
 def ending(folder: Path) -> list[str]:
     """Return the lines that end a run whose results are all in `folder`."""
     name = folder.name
     try:
-        told = [*verdict(folder), ""]
+        verdict = read_json(folder / "verdict.json")
+        told = [*[verdict["sentence"], *verdict["reasons"]][:LINES], ""]
     except Exception:  # edited by hand, or of another version: the report still opens
         told = []
     return [

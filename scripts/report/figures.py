@@ -10,12 +10,12 @@ from typing import Any
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from scripts.common.comparison import Metrics, Models, asked_splits, row_counts
 from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.plots import COLORS, level_colors, save
 from scripts.common.records import SPLITS
-from scripts.common.verdict import Metrics, Models, asked_splits, row_counts
 from scripts.report.layout import in_order, quant_label, shown_metrics
 
 Training = tuple[str, str]  # arm, seed

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scripts.common.verdict import Metrics, Models
+from scripts.common.comparison import Metrics, Models
 
 
 def in_groups(rows: Iterable[Mapping[str, Any]], models: Models) -> list[dict[str, Any]]:

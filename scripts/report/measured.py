@@ -14,13 +14,13 @@ from typing import Any, cast
 
 import yaml
 
+from scripts.common.comparison import Models, asked_splits, row_counts
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.html import decimals, general, interval, percent, points
 from scripts.common.io import read_json
 from scripts.common.models import resolve
 from scripts.common.records import SPLITS
-from scripts.common.verdict import Models, asked_splits, row_counts
 from scripts.report.layout import in_order, quant_label, shown_metrics, what_is
 
 
@@ -36,34 +36,14 @@ def models_of(run: Path) -> Models:
     return [model.describe() for model in resolve(config["models"]).values()]
 
 
-def read_verdict(run: Path, models: Models | None = None) -> Mapping[str, Any]:
-    """Return verdict.json, or what a run has that was made before there was one."""
-    if (run / "verdict.json").is_file():
-        return cast("Mapping[str, Any]", read_json(run / "verdict.json"))
-    from scripts.common.verdict import decide, read_first_lines
-
-    models = models_of(run) if models is None else models
-    metrics, comparison = read_json(run / "metrics.json"), read_json(run / "comparison.json")
-    told, found = read_first_lines(run, models), decide(models, metrics, comparison, SPLITS)
-    words = {"better": "worth it", "worse": "not worth it"}
-    known: dict[str, Any] = {
-        "verdict": words.get(found["outcome"], "not shown"),
-        "sentence": told["verdict"],
-        "reasons": [*told["warnings"], *told["more"]],
-        "served": comparison["served"]["model"],
-        "primary_metric": comparison["headline"],
-        "split": found["split"],
-        "best_contender": found["opponent"],
-    }
-    if found["opponent"]:
-        pair = comparison["served"]["models"][found["opponent"]][found["split"]][comparison["headline"]]
-        known |= {"difference": pair["difference"], "interval": pair["difference_interval"], "n": pair["n"]}
-    return known
+def read_verdict(run: Path) -> Mapping[str, Any]:
+    """Return verdict.json of a run."""
+    return cast("Mapping[str, Any]", read_json(run / "verdict.json"))
 
 
-def verdict(run: Path, models: Models | None = None) -> list[str]:
+def verdict(run: Path) -> list[str]:
     """Return the verdict and its reasons."""
-    told = read_verdict(run, models)
+    told = read_verdict(run)
     order = [told["order"]["reason"]] if "order" in told else []
     return [line for each in (told["sentence"], *told["reasons"], *order) for line in (each, "")][:-1]
 
@@ -73,7 +53,7 @@ def summary(run: Path) -> list[str]:
     models, metrics, comparison = models_of(run), read_json(run / "metrics.json"), read_json(run / "comparison.json")
     split = asked_splits(metrics, SPLITS)[0]
     headline, *others = shown_metrics(metrics, [split], comparison["headline"])
-    told = read_verdict(run, models)
+    told = read_verdict(run)
     rows = []
     for model in sorted(in_order(models), key=lambda model: -(metrics[model["name"]][split][headline]["value"] or 0)):
         name, values = model["name"], metrics[model["name"]][split]
@@ -83,8 +63,7 @@ def summary(run: Path) -> list[str]:
             + [percent(values[headline]["value"]), bare(bounds)]
             + [percent(values[metric]["value"]) for metric in others]
         )
-    count = row_count(metrics[comparison["first"]][split])
-    head = [f"{split}, {count} rows", "what it is", headline, "95 % interval", *others]
+    head = [f"{split}, {row_counts(metrics, split)} rows", "what it is", headline, "95 % interval", *others]
     return [*table(head, rows, left=2), "", f"**{told['sentence']}**"]
 
 
@@ -97,7 +76,7 @@ def quality(run: Path, models: Models) -> list[str]:
     """Return the report's first lines; of each split that was asked a table with a row for each model and the intervals
     of its values; below it the served model against each other one.
     """
-    return [*verdict(run, models), "", *splits(run, models)]
+    return [*verdict(run), "", *splits(run, models)]
 
 
 def splits(run: Path, models: Models | None = None) -> list[str]:
@@ -330,7 +309,8 @@ def about(run: Path) -> list[str]:
             start = datetime.fromisoformat(made["started"]).timestamp()
             spans.append((start, start + made["seconds"]))
     git, cpu = manifest["git"], manifest["cpu"]
-    code = f"commit {git['commit'][:7]}{' with changes' if git['dirty'] else ''}" if git["commit"] else "no commit known"
+    code = f"commit {git['commit'][:7]}" if git["commit"] else "no commit known"
+    code += " with changes" if git["dirty"] else ""
     return [
         f"Run of {manifest['made'][:10]}, {code}, on {cpu['cores']} cores ({cpu['name']}), device "
         f"{manifest['fingerprint']['device']}; its jobs took {busy(spans) / 60:.0f} minutes."

@@ -23,7 +23,7 @@ from scripts.report.sections.rating import rating
 from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
 from scripts.report.sections.training import arms, training
 
-ONE = ("ingest", "split", "score", "audit", "advice", "validity", "fidelity", "speed", "metrics", "comparison")
+ONE = ("ingest", "split", "score", "audit", "validity", "fidelity", "speed", "metrics", "comparison", "verdict")
 MANY = ("ledgers", "checked", "summaries", "details", "speeds")
 ROWS = ("answers", "grades")
 MAYBE = ("converted", "forgetting", "judge", "ratings")
@@ -83,7 +83,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "config": config,
         "figures": files["figures"],
-        "lead": lead(models, metrics, comparison, files["advice"], splits, files["forgetting"]),
+        "lead": lead(files["verdict"], models, metrics),
         "models": side_by_side(models, metrics, comparison, details, files["chosen"], files["score"], splits, levels),
         "fewer_examples": fewer_examples(speeds),
         "data": went_in(files["converted"], files["ingest"], files["audit"], files["split"], config["data"]["package"]),

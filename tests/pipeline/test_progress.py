@@ -1,10 +1,12 @@
 """What a run of the real pipeline prints: a pipe gets a few plain lines, a terminal the stages."""
 
 import html
+import json
 import os
 import pty
 import re
 import subprocess
+import sys
 
 AUDIT = ("results/tiny/data/audit.json", "--forcerun", "audit")
 
@@ -53,3 +55,17 @@ def test_the_end_says_the_verdict_and_what_to_open_even_if_nothing_had_to_be_don
     assert told[0] in html.unescape((project.results / "report.html").read_text())
     for line in end[end.index("Open:") + 1 :]:
         assert (project.folder / line.split()[0]).exists()
+
+
+def test_the_verdict_is_made_once_and_quoted_everywhere(project):
+    told = json.loads((project.results / "verdict.json").read_text())
+    assert told["verdict"] == "not shown"  # four rows, and no contender but the untuned base
+    assert (told["n"], told["margin"], told["order"]["outcome"]) == (4, 0.01, "not shown")
+    assert isinstance(told["forgotten"], list)  # the probe is on
+    assert "results/tiny/verdict.json" in project.manifest()["artifacts"]
+    for name in ("report.html", "hf/README.md", "ollama/README.md"):
+        assert told["sentence"] in html.unescape((project.results / name).read_text())
+    command = [sys.executable, "-m", "scripts.report.show_verdict", "results/tiny"]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 11, done.stderr
+    assert done.stdout.replace("\n", " ").startswith(told["sentence"])

@@ -98,7 +98,9 @@ def test_git_has_small_pointers_and_no_second_dag(versioned):
     assert known["artifacts"]["tiny-gguf"]["path"] == "results/tiny/ollama/model.gguf"
     assert {"results/tiny/curves/loss", "results/tiny/curves/heldout_loss"} < {next(iter(p)) for p in known["plots"]}
     shown = run(versioned.folder, TOOLS / "dvc", "metrics", "show", "--json")
-    assert json.loads(shown)[""]["data"]["results/tiny/metrics.json"]["data"]["base"]["test"]["exact"]["n"] == 4
+    files = json.loads(shown)[""]["data"]
+    assert files["results/tiny/metrics.json"]["data"]["base"]["test"]["exact"]["n"] == 4
+    assert files["results/tiny/verdict.json"]["data"]["verdict"] == "not shown"
 
 
 def test_a_fresh_clone_after_dvc_pull_has_nothing_to_rerun(versioned, tmp_path):

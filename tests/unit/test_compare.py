@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from scripts.common.comparison import tell_apart
 from scripts.common.records import Record
 from scripts.common.statistics import holm, mcnemar, mean_interval, paired_shares, sign_flips, wilson
-from scripts.common.verdict import judge
 from scripts.evaluate.compare import compare, compare_values, read_values, values_of, values_over_all
 from scripts.evaluate.validity import judged
 from scripts.tasks.task import Task
@@ -70,9 +70,9 @@ def test_pairs_of_shares_have_an_interval_of_their_difference():
 def test_the_same_difference_on_every_row_is_one():
     found = compare_values(graded([0.25, 0.5, 0] * 4), graded([0.5, 0.75, 0.25] * 4))
     assert (found["difference"], found["difference_interval"]) == (0.25, [0.25, 0.25])
-    assert judge(found) == "better"
+    assert tell_apart(found) == "better"
     found = compare_values(graded([0.5]), graded([0.25]))
-    assert (judge(found), found["difference_interval"]) == ("even", None)  # one row shows nothing
+    assert (tell_apart(found), found["difference_interval"]) == ("even", None)  # one row shows nothing
     assert compare_values(graded([0.5] * 9), graded([0.5] * 9))["difference_interval"] is None
 
 

@@ -11,7 +11,6 @@ from scipy.special import logsumexp
 from scripts.common.errors import GradusError
 from scripts.common.models import resolve
 from scripts.common.records import Record
-from scripts.common.verdict import forgot
 from scripts.forgetting.factbook import countries, paragraphs
 from scripts.forgetting.forgetting import chance, compare, perplexities
 from scripts.forgetting.kinds import KINDS, LEVELS, grade
@@ -19,6 +18,7 @@ from scripts.forgetting.passages import FEWEST, LONGEST, SHORTEST, choose, cut, 
 from scripts.forgetting.probe import text_losses
 from scripts.forgetting.questions import questions
 from scripts.report.sections.forgetting import outside
+from scripts.report.verdict import lost
 
 
 def entry(name, capital, people, background="", dependent=False):
@@ -159,30 +159,27 @@ def test_a_kind_that_the_base_fails_is_left_out_and_said_so():
     ]
     page = outside({**found, "text": {}}, models)
     assert page["left_out"] == ["copying"]
-    (warning,) = forgot(found, "tuned")
-    assert warning.startswith(
-        "⚠ tuned has forgotten: it answers 33.3 % of the questions outside the task correctly, base 66.7 %"
-    )
-    assert "worse at facts (33.3 % against 66.7 %)" in warning
-    assert "perplexity" not in warning
-    assert forgot(found, "other") == forgot(None, "tuned") == []
+    dropped = lost(found, "tuned")
+    assert set(dropped) == {"facts", "overall"}
+    assert dropped["facts"] == "facts 33.3 % instead of 66.7 %"
+    assert dropped["overall"].startswith("of all questions outside the task 33.3 % instead of 66.7 %")
+    assert lost(found, "other") is lost(None, "tuned") is None
 
 
 def test_if_the_base_fails_all_kinds_the_perplexity_alone_speaks():
     found = probe([[], []], [[20.0 + n % 3 for n in range(30)], [25.0 + n % 2 for n in range(30)]])
     assert found["base_overall"] is None
     assert found["models"]["tuned"]["overall"] is None
-    (warning,) = forgot(found, "tuned")
-    assert warning.startswith(
-        "⚠ tuned has forgotten: its perplexity on general text is 12.8 instead of 8.2 (times 1.57"
-    )
+    dropped = lost(found, "tuned")
+    assert set(dropped) == {"perplexity"}
+    assert dropped["perplexity"].startswith("perplexity on general text 12.8 instead of 8.2 (times 1.57")
 
 
 def test_a_small_drop_or_one_that_can_be_chance_does_not_warn():
-    assert forgot(probe([range(20), range(19)], SAME), "tuned") == []
+    assert lost(probe([range(20), range(19)], SAME), "tuned") == {}
     gained = probe([range(15), range(30)], SAME)
     assert gained["models"]["tuned"]["overall"]["difference"] == 0.5
-    assert forgot(gained, "tuned") == []
+    assert lost(gained, "tuned") == {}
 
 
 def test_ratio_of_perplexities_weighs_passages_by_their_tokens():

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 
 import pytest
-import yaml
 
 from scripts.common.hashing import ROOT
 from scripts.progress import handler
@@ -24,7 +23,6 @@ from scripts.progress.output import MOST as READ
 from scripts.progress.output import Bar, Outputs, read_bar, without_bars
 from scripts.progress.screen import Screen
 from scripts.progress.times import MOST, TYPICAL, Planned, Times, clock, last_times, rough
-from tests.unit.test_report import ADVICE, CONTENDERS, comparison_of, metrics_of, models_of
 
 STAGES = {"fetch": "data", "split": "data", "train_phase": "train", "report": "report"}
 
@@ -357,33 +355,15 @@ def test_a_run_whose_files_are_of_another_version_still_says_what_to_open(tmp_pa
     assert lines[0] == "Open:"
     assert len(lines) == 4
     assert "ollama create my-task -f Modelfile" in lines[2]
-    for name in ("metrics", "comparison", "advice"):
-        (tmp_path / f"{name}.json").write_text("[]")
-    (tmp_path / "config.yaml").write_text("models: [tuned]")
+    (tmp_path / "verdict.json").write_text("[]")
     assert ending(tmp_path)[0] == "Open:"
 
 
-def test_the_ending_warns_of_what_was_forgotten_below_the_verdict(tmp_path):
-    models = models_of(CONTENDERS)
-    lost = {"dropped": True, "value": 0.4, "base_value": 0.7, "difference": -0.3, "difference_interval": [-0.4, -0.2]}
-    found = {"models": {"tuned": {"overall": lost, "kinds": {}, "perplexity": {"rose": False}}}, "base": "base"}
-    values = {
-        "metrics": metrics_of(models),
-        "comparison": comparison_of(models, strongest="linear"),
-        "advice": ADVICE,
-        "manifest": {"artifacts": {}},
-        "forgetting": found,
-    }
-    for name, value in values.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(value))
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"models": CONTENDERS}))
-    assert "forgotten" not in "\n".join(ending(tmp_path)), "of an earlier run: the manifest does not list it"
-    made = {"artifacts": {f"results/{tmp_path.name}/forgetting.json": {}}}
-    (tmp_path / "manifest.json").write_text(json.dumps(made))
-    told = ending(tmp_path)
-    assert told[0].startswith("tuned beats linear")
-    assert told[1].startswith("⚠ tuned has forgotten: it answers 40.0 %")
-    assert told[3:5] == ["", "Open:"]
+def test_the_ending_begins_with_the_verdict_and_the_first_reasons(tmp_path):
+    told = {"sentence": "Not shown: x.", "reasons": ["⚠ It has forgotten: y.", "Ask about 900 rows.", "more"]}
+    (tmp_path / "verdict.json").write_text(json.dumps(told))
+    lines = ending(tmp_path)
+    assert lines[:5] == ["Not shown: x.", "⚠ It has forgotten: y.", "Ask about 900 rows.", "", "Open:"]
 
 
 def test_every_rule_of_the_project_has_a_stage_in_the_order_of_the_pipeline():

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment, meta
 
+from scripts.common.comparison import asked_splits, row_counts
 from scripts.common.html import write_page
 from scripts.common.io import write_jsonl
 from scripts.common.models import resolve
-from scripts.common.verdict import afterwards, asked_splits, decide, first_lines, judge, row_counts, verdict
 from scripts.export.card import describe_seeds, figures, training_figures, write_card
 from scripts.report.curves import write_curves
 from scripts.report.figures import draw_loss, draw_metrics, lines_of
@@ -48,26 +48,19 @@ def metrics_of(models, empty=("eval-unseen",)):
     return {model["name"]: {name: split(name, number) for name in SPLITS} for number, model in enumerate(models)}
 
 
-def pair_of(first=0.1, value=0.3, low=0.05, high=0.35, p=0.01, n=10, holm=None):
-    """A comparison of the served model (`value`) with another one (`first`)."""
+def pair_of(n=10):
+    """A comparison of the served model with another one."""
     if not n:
-        return dict.fromkeys(
-            ("first_value", "value", "interval", "difference", "difference_interval", "p", "p_holm")
-        ) | {"n": 0}
-    difference = {"difference": round(value - first, 6), "difference_interval": [low, high]}
-    counts = {"first_right": round(first * n), "right": round(value * n), "only_first": 0, "only_other": 2}
-    tests = {"p": p, "p_holm": p if holm is None else holm}
-    return {"n": n, "first_value": first, "value": value, "interval": [0.1, 0.6], **difference, **counts, **tests}
+        names = ("first_value", "value", "interval", "difference", "difference_interval", "p", "p_holm")
+        return {**dict.fromkeys(names), "n": 0}
+    difference = {"difference": 0.2, "difference_interval": [0.05, 0.35], "p": 0.01, "p_holm": 0.01}
+    counts = {"first_right": 1, "right": 3, "only_first": 0, "only_other": 2}
+    return {"n": n, "first_value": 0.1, "value": 0.3, "interval": [0.1, 0.6], **difference, **counts}
 
 
-def comparison_of(models, empty=("eval-unseen",), strongest=None, pairs=None):
+def comparison_of(models, empty=("eval-unseen",), strongest=None):
     def table(names):
-        return {
-            name: {
-                split: {"exact": (pairs or {}).get(name) or pair_of(n=0 if split in empty else 10)} for split in SPLITS
-            }
-            for name in names
-        }
+        return {name: {split: {"exact": pair_of(0 if split in empty else 10)} for split in SPLITS} for name in names}
 
     names = [model["name"] for model in models]
     return {
@@ -121,24 +114,23 @@ def test_a_split_without_rows_stands_in_no_table_and_is_explained_once():
     assert page["hardest"] is None
 
 
-ADVICE = {"advice": "a linear model is enough", "because": "`linear` reaches 94 %.", "strongest": "linear"}
-GO_ON = {**ADVICE, "advice": "go on"}
+TOLD = {
+    "verdict": "worth it",
+    "primary_metric": "exact",
+    "split": "test",
+    "sentence": "Worth it: tuned beats linear.",
+    "reasons": ["⚠ tuned has forgotten: facts.", "The lead is <more> than the margin."],
+    "order": {"reason": "The order of the rows: not shown."},
+}
 
 
 def test_the_printed_tables_leave_it_out_too_and_have_a_row_for_each_model(tmp_path):
     models = models_of(CONTENDERS)
     (tmp_path / "metrics.json").write_text(json.dumps(metrics_of(models)))
     (tmp_path / "comparison.json").write_text(json.dumps(comparison_of(models, strongest="linear")))
-    (tmp_path / "advice.json").write_text(json.dumps(ADVICE))
-    (tmp_path / "manifest.json").write_text(json.dumps({"artifacts": {}}))
-    (tmp_path / "forgetting.json").write_text("left from an earlier run, and not of this one")
+    (tmp_path / "verdict.json").write_text(json.dumps(TOLD))
     text = "\n".join(quality(tmp_path, models))
-    assert text.startswith(
-        "tuned beats linear (a linear model), the strongest cheap alternative: 30.0 % against 10.0 %"
-    )
-    assert (
-        "Before training, the advice was “a linear model is enough”: linear reaches 94 %. That was wrong: training paid."
-    ) in text
+    assert text.startswith("\n".join([TOLD["sentence"], *TOLD["reasons"], TOLD["order"]["reason"]]))
     assert "| test (10) | what it is | exact |" in text
     assert "| few-shot | base, 4 nearest examples | 20.0 % (10.0–60.0 %) |" in text
     assert (
@@ -146,136 +138,6 @@ def test_the_printed_tables_leave_it_out_too_and_have_a_row_for_each_model(tmp_p
         "right alone 2 to 0, p = 0.01, 0.01 after Holm's correction"
     ) in text
     assert "eval-unseen" not in text
-
-
-BETTER, WORSE = pair_of(), pair_of(first=0.9, value=0.3, low=-0.8, high=-0.3)
-EVEN = pair_of(low=-0.1, high=0.4, p=0.3)
-
-
-@pytest.mark.parametrize(
-    ("pair", "outcome"),
-    [
-        (BETTER, "better"),
-        (WORSE, "worse"),
-        (EVEN, "even"),
-        (pair_of(p=0.06), "even"),  # the interval and the test must agree
-        (pair_of(low=0.0), "even"),
-        (pair_of(first=0.9, high=0.0, low=-0.8), "even"),
-        (pair_of(n=0), "even"),
-        ({**BETTER, "p": None}, "even"),
-        ({**BETTER, "difference_interval": None}, "even"),
-    ],
-)
-def test_a_model_is_better_or_worse_only_if_the_rows_show_it(pair, outcome):
-    assert judge(pair) == outcome
-
-
-@pytest.mark.parametrize(
-    ("strongest", "pairs", "outcome", "opponent"),
-    [
-        ("linear", {"linear": BETTER}, "better", "linear"),
-        ("linear", {"linear": WORSE}, "worse", "linear"),
-        ("linear", {"linear": EVEN}, "even", "linear"),
-        ("base", {"base": EVEN}, "even", "base"),  # a contender like all
-        # another contender is better than the served model
-        ("linear", {"linear": BETTER, "few-shot": WORSE}, "worse", "few-shot"),
-        ("linear", {"linear": EVEN, "few-shot": WORSE}, "worse", "few-shot"),
-        (None, {"few-shot": WORSE}, "worse", "few-shot"),
-        # but not after the correction
-        ("linear", {"linear": BETTER, "few-shot": {**WORSE, "p_holm": 0.06}}, "better", "linear"),
-        ("linear", {"linear": {**WORSE, "p_holm": 0.06}}, "worse", "linear"),  # one comparison needs none
-        # neither a trained model nor one behind an API is a cheap alternative
-        ("linear", {"linear": BETTER, "larger": WORSE}, "better", "linear"),
-        ("linear", {"linear": BETTER, "tuned-schema": WORSE}, "better", "linear"),
-        (None, {}, "open", None),
-    ],
-)
-def test_the_verdict_is_over_the_strongest_contender(strongest, pairs, outcome, opponent):
-    models = models_of(CONTENDERS)
-    comparison = comparison_of(models, strongest=strongest, pairs=pairs)
-    found = decide(models, metrics_of(models), comparison, SPLITS)
-    assert (found["outcome"], found["opponent"], found["split"]) == (outcome, opponent, "test")
-
-
-def test_without_contenders_or_rows_there_is_no_verdict():
-    models = models_of(ONE)
-    metrics, comparison = metrics_of(models), comparison_of(models, strongest="base")
-    told = first_lines(models, metrics, comparison, GO_ON, SPLITS)
-    assert told["outcome"] == "alone"
-    assert "proves little" in told["verdict"]
-    assert "contenders: true" in told["verdict"]
-    assert "tuned answers 3 of 10 held-out requests of test correctly" in told["more"][1]
-    told = first_lines(models, metrics_of(models, SPLITS), comparison_of(models, SPLITS), GO_ON, SPLITS)
-    assert (told["outcome"], told["split"]) == ("nothing", None)
-
-
-def test_a_loss_is_said_first_and_with_what_to_do():
-    models = models_of(CONTENDERS)
-    comparison = comparison_of(models, strongest="linear", pairs={"linear": WORSE})
-    told = first_lines(models, metrics_of(models), comparison, ADVICE, SPLITS)
-    assert told["verdict"] == (
-        "Use linear instead: a linear model does better here than tuned, 90.0 % against 30.0 % (exact on 10 "
-        "rows of test; difference -60.0 points, 95 % interval -80.0 to -30.0, p = 0.01)."
-    )
-    comparison = comparison_of(models, strongest="linear", pairs={"few-shot": {**WORSE, "p_holm": 0.03}})
-    told = first_lines(models, metrics_of(models), comparison, ADVICE, SPLITS)
-    assert "the untuned base with examples in its prompt does better" in told["verdict"]
-    assert "p = 0.03 after Holm's correction" in told["verdict"]
-    comparison = comparison_of(models, strongest="linear", pairs={"linear": EVEN})
-    assert (
-        "tuned cannot be told from linear (a linear model), the strongest cheap alternative"
-        in (first_lines(models, metrics_of(models), comparison, ADVICE, SPLITS)["verdict"])
-    )
-
-
-def test_the_verdict_alone_is_that_of_the_first_lines():
-    models = models_of(CONTENDERS)
-    metrics, comparison = metrics_of(models), comparison_of(models, strongest="linear", pairs={"linear": WORSE})
-    told = first_lines(models, metrics, comparison, GO_ON, SPLITS)
-    assert verdict(models, metrics, comparison, SPLITS) == told["verdict"] and told["outcome"] == "worse"
-
-
-def test_the_base_is_named_once():
-    models = models_of(CONTENDERS)
-    told = first_lines(models, metrics_of(models), comparison_of(models, strongest="base"), GO_ON, SPLITS)
-    assert told["verdict"].startswith("tuned beats base (the untuned base)")
-    assert not any("base" in line for line in told["more"])
-
-
-def test_what_an_endpoint_reaches_is_said_apart():
-    models = models_of(CONTENDERS)
-    comparison = comparison_of(models, strongest="linear", pairs={"larger": WORSE})
-    told = first_lines(models, metrics_of(models), comparison, GO_ON, SPLITS)
-    assert told["verdict"].startswith("tuned beats linear")
-    assert told["more"][-1] == "tuned is not as good as larger (a model behind an API): 30.0 % against 90.0 %."
-    models = models_of({**ONE, "larger": CONTENDERS["larger"]})
-    told = first_lines(models, metrics_of(models), comparison_of(models, strongest="base"), GO_ON, SPLITS)
-    assert told["outcome"] == "alone"
-
-
-@pytest.mark.parametrize(
-    ("advice", "outcome", "said"),
-    [
-        ("go on", "better", "That was right."),
-        ("go on", "even", "That was wrong: training did not pay measurably."),
-        ("go on", "worse", "That was wrong: training did not pay."),
-        ("too few rows", "better", "That was wrong: training paid."),
-        ("too few rows", "even", "That was right."),
-        ("prompting is enough", "worse", "That was right."),
-        ("go on", "alone", "Whether that was right cannot be said."),
-        ("go on", "open", "Whether that was right cannot be said."),
-        ("go on", "nothing", "Whether that was right cannot be said."),
-    ],
-)
-def test_the_advice_is_judged_afterwards(advice, outcome, said):
-    told = afterwards({"advice": advice, "because": "`a`: few rows."}, outcome)
-    assert told == f"Before training, the advice was “{advice}”: a: few rows. {said}"
-
-
-def test_the_verdict_is_of_the_first_split_that_has_rows():
-    models = models_of(CONTENDERS)
-    metrics, comparison = metrics_of(models, ["test"]), comparison_of(models, ["test"], "linear")
-    assert lead(models, metrics, comparison, GO_ON, SPLITS)["split"] == "eval-hard"
 
 
 def test_a_model_under_a_grammar_stands_beside_the_free_one_and_says_so():
@@ -330,7 +192,8 @@ def test_rows_that_were_shown_fewer_examples_are_told():
 
 def test_a_group_leads_with_the_range_of_each_arm_s_seeds():
     models = models_of(MANY)
-    (group,) = lead(models, metrics_of(models), comparison_of(models), GO_ON, SPLITS)["groups"]
+    (group,) = lead(TOLD, models, metrics_of(models))["groups"]
+    assert lead({**TOLD, "split": None}, models, metrics_of(models, SPLITS))["groups"] == []
     assert (group["group"], group["count"], len(group["arms"])) == ("order", 40, 8)
     assert group["arms"][0] == {"arm": "arm0", "seeds": 5, "low": 0.2, "high": 0.6}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.common.verdict import Models
+from scripts.common.comparison import Models
 
 
 def went_in(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.common.verdict import Metrics, Models, asked_splits, first_lines, judge, row_count
+from scripts.common.comparison import Metrics, Models, asked_splits, row_count, tell_apart
 from scripts.report.layout import in_groups, in_order, shown_metrics, what_is
 
 POINTS = {
@@ -17,21 +17,12 @@ REASONS = {
 }
 
 
-def lead(
-    models: Models,
-    metrics: Metrics,
-    comparison: Mapping[str, Any],
-    advice: Mapping[str, Any],
-    splits: Sequence[str],
-    forgetting: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the first lines, and of each group of models its arms from the lowest to the highest of their seeds, by
-    the headline metric on the first split that was asked. `split` is None if nothing was asked.
+def lead(told: Mapping[str, Any], models: Models, metrics: Metrics) -> dict[str, Any]:
+    """Return the first lines: verdict.json (`told`), and of each group of models its arms from the lowest to the
+    highest of their seeds, by the headline metric on the first split that was asked.
     """
-    told = first_lines(models, metrics, comparison, advice, splits, forgetting)
-    split, headline = told["split"], comparison["headline"]
-    groups = group_lead(models, metrics, split, headline) if split else []
-    return {**told, "headline": headline, "groups": groups}
+    groups = group_lead(models, metrics, told["split"], told["primary_metric"]) if told["split"] else []
+    return {**told, "groups": groups}
 
 
 def group_lead(models: Models, metrics: Metrics, split: str, headline: str) -> list[dict[str, Any]]:
@@ -137,7 +128,7 @@ def against(models: Models, pairs: Mapping[str, Any], split: str, headline: str)
     for model in models:
         pair = pairs.get(model["name"], {}).get(split, {}).get(headline)
         if pair and pair["n"]:
-            corrected = judge(pair, "p_holm")
+            corrected = tell_apart(pair, "p_holm")
             rows.append({"model": model["name"], **pair, "outcome": corrected})
     return rows
 

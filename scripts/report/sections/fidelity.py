@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.common.verdict import Metrics, Models
+from scripts.common.comparison import Metrics, Models
 from scripts.report.layout import in_groups, quant_label
 
 Checked = Mapping[str, Mapping[str, Any]]  # what each check measured, by the check's name

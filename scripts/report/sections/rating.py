@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.common.verdict import LIMIT
+from scripts.common.comparison import LIMIT
 
 
 def prefer(found: Mapping[str, Any]) -> str | None:

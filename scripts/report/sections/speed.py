@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.common.verdict import Models
+from scripts.common.comparison import Models
 from scripts.report.layout import in_groups
 
 
