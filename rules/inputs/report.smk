@@ -21,4 +21,4 @@ def figures(kind):
 
 def templates():
     """The parts of the page, one for each section, its style and its script."""
-    return sorted(map(str, Path("scripts/report/templates").iterdir()))
+    return sorted(map(str, Path("scripts/report/templates").glob("[!.]*")))

@@ -1,8 +1,8 @@
 """Draw the report's figures.
 
 In: difficulty counts, loss histories in the order of training, exposure ledgers, metrics, comparison, quantization;
-what was forgotten and an experiment's curves and exposures, if the run has them. Out: of each figure an SVG file and its
-Vega-Lite specification, which the report makes interactive.
+what was forgotten and an experiment's curves and exposures, if the run has them. Out: of each figure an SVG file and
+its Vega-Lite specification, which the report makes interactive.
 """
 
 import csv
@@ -143,8 +143,8 @@ def arm_label(arm: str, trainings: Iterable[Training]) -> str:
 
 
 def bands(curves: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return {variant, arm, step, loss, low, high, seeds}: the mean held-out loss over an arm's seeds at each step, with
-    the lowest and the highest.
+    """Return {variant, arm, step, loss, low, high, seeds}: the mean held-out loss over an arm's seeds at each step,
+    with the lowest and the highest.
     """
     found: dict[tuple[str, str, int], list[float]] = {}
     for row in curves:
@@ -175,9 +175,7 @@ def draw_curves(curves: Iterable[Mapping[str, Any]]) -> alt.LayerChart | alt.Fac
         y2="high:Q",
         opacity=alt.condition(chosen, alt.value(0.2), alt.value(0.02)),
     )
-    line = base.mark_line(point=True).encode(
-        y="loss:Q", opacity=alt.condition(chosen, alt.value(1), alt.value(0.1))
-    )
+    line = base.mark_line(point=True).encode(y="loss:Q", opacity=alt.condition(chosen, alt.value(1), alt.value(0.1)))
     drawn = alt.layer(band.add_params(chosen), line, data=data(rows))
     if len(variants) < 2:
         return drawn.properties(width=WIDTH, height=280)
@@ -290,7 +288,12 @@ def differences(models: Models, comparison: Mapping[str, Any], splits: Sequence[
             starred = label + (" *" if alike[0]["name"] == served["strongest"] else "")
             rows.append(
                 {
-                    **{"model": starred, "split": split, "n": pairs[0]["n"], "range": _range([m["name"] for m in alike])},
+                    **{
+                        "model": starred,
+                        "split": split,
+                        "n": pairs[0]["n"],
+                        "range": _range([m["name"] for m in alike]),
+                    },
                     "role": "trained" if alike[0]["trained"] else "untrained",
                     "served": pairs[0]["value"],
                     "other": sum(pair["first_value"] for pair in pairs) / len(pairs),
@@ -320,7 +323,10 @@ def draw_forest(models: Models, metrics: Metrics, comparison: Mapping[str, Any])
         ],
     )
     served = comparison["served"]["model"]
-    x = alt.X("low:Q", title=f"{comparison['headline']} of {served} minus that of the other, points; right of 0: {served} is better")
+    x = alt.X(
+        "low:Q",
+        title=f"{comparison['headline']} of {served} minus that of the other, points; right of 0: {served} is better",
+    )
     span = base.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q")
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         x="difference:Q", shape=alt.Shape("split:N", sort=splits, legend=None)
@@ -349,7 +355,9 @@ def draw_quants(quantization: Mapping[str, Any]) -> alt.LayerChart:
         tooltip=["quant:N", alt.Tooltip("megabytes:Q", format=".0f"), alt.Tooltip("kl:Q", format=".5f")],
     )
     colors = alt.Scale(domain=["served", "other"], range=[ROLES["served"], ROLES["untrained"]])
-    points = base.mark_point(filled=True, size=90, opacity=1).encode(color=alt.Color("role:N", scale=colors, legend=None))
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(
+        color=alt.Color("role:N", scale=colors, legend=None)
+    )
     label = {"color": INK, "fontSize": 12, "align": "left", "dx": 9}
     high = base.mark_text(dy=-7, **label).encode(text="quant:N").transform_filter("!datum.low")
     low = base.mark_text(dy=7, **label).encode(text="quant:N").transform_filter("datum.low")
@@ -381,7 +389,9 @@ def draw_forgetting(found: Mapping[str, Any], served: str) -> alt.LayerChart:
     )
     x = alt.X("low:Q", title="questions answered correctly, points more than before training; left of 0: lost")
     span = base.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q")
-    point = base.mark_point(filled=True, size=90, opacity=1).encode(x="change:Q", shape=alt.Shape("outcome:N", legend=None))
+    point = base.mark_point(filled=True, size=90, opacity=1).encode(
+        x="change:Q", shape=alt.Shape("outcome:N", legend=None)
+    )
     return alt.layer(zero_line(), span, point).properties(width=WIDTH, height=alt.Step(26))
 
 

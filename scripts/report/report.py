@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.common.gguf_info import read_gguf
 import vl_convert
 from markupsafe import Markup
 
+from scripts.common.gguf_info import read_gguf
 from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job

@@ -7,17 +7,6 @@ Rows = Sequence[Mapping[str, Any]]
 Asked = tuple[str, str]  # model, split
 
 
-class Pool:
-    """Texts by number, each of them once."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-
-    def number(self, text: str) -> int:
-        """Return a text's number."""
-        return self.numbers.setdefault(text, len(self.numbers))
-
-
 def all_answers(
     models: Sequence[Mapping[str, Any]],
     comparison: Mapping[str, Any],
@@ -35,22 +24,26 @@ def all_answers(
     """
     headline, served = comparison["headline"], comparison["served"]
     names = [model["name"] for model in models]
-    pool, rows = Pool(), []
-    for number, (split, its_records) in enumerate(records.items()):
-        texts = {name: {row["id"]: row["text"] for row in answers[name, split]} for name in names}
+    texts, rows = dict[str, int](), []
+
+    def number(text: str) -> int:
+        return texts.setdefault(text, len(texts))
+
+    for place, (split, its_records) in enumerate(records.items()):
+        written = {name: {row["id"]: row["text"] for row in answers[name, split]} for name in names}
         marks = {name: {row["id"]: row.get(headline) for row in grades[name, split]} for name in names}
         by_id = {record["id"]: record for record in its_records}
-        for key in dict.fromkeys(key for name in names for key in texts[name]):
+        for key in dict.fromkeys(key for name in names for key in written[name]):
             record = by_id[key]
             turns = "\n".join(f"{turn['role']}: {turn['content']}" for turn in record["context"])
             rows.append(
                 {
-                    "split": number,
+                    "split": place,
                     "level": record["difficulty"],
-                    "context": pool.number(turns) if turns else None,
-                    "prompt": pool.number(record["prompt"]),
-                    "response": pool.number(record["response"]),
-                    "answers": [pool.number(texts[name][key]) if key in texts[name] else None for name in names],
+                    "context": number(turns) if turns else None,
+                    "prompt": number(record["prompt"]),
+                    "response": number(record["response"]),
+                    "answers": [number(written[name][key]) if key in written[name] else None for name in names],
                     "values": [_rounded(marks[name].get(key)) for name in names],
                 }
             )
@@ -64,7 +57,7 @@ def all_answers(
         "outcomes": outcomes(comparison["binary"], rows),
         "splits": list(records),
         "levels": list(levels),
-        "texts": list(pool.numbers),
+        "texts": list(texts),
         "row_count": len(rows),
         "rows": rows,
     }
