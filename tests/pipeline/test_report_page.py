@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium (chromiu
 DRAWN = """
 (async () => {
   const waiting = () => [...document.querySelectorAll("[data-chart]")].filter(
-    figure => figure.clientWidth && !figure.querySelector("svg.marks"));
+    figure => figure.clientWidth && figure.dataset.state !== "drawn");
   for (let turn = 0; waiting().length && turn < 300; turn++) await new Promise(done => setTimeout(done, 100));
   return waiting().map(figure => figure.dataset.chart);
 })()
@@ -36,7 +36,7 @@ def test_everything_works_without_network(browser, project):
     browser.run(UNFOLD)
     assert browser.run(folded) > 5
     assert browser.run(DRAWN, wait=True) == []  # those in folded parts, too
-    assert set(browser.run("[...document.querySelectorAll('.chart.live')].map(figure => figure.dataset.chart)")) == {
+    assert set(browser.run("[...document.querySelectorAll('[data-state=drawn]')].map(figure => figure.dataset.chart)")) == {
         path.stem for path in (project.results / "figures").glob("*.svg")
     }
 

@@ -475,8 +475,8 @@ def test_the_models_in_detail_are_the_first_the_served_and_the_strongest():
 
 
 def values_of(spec):
-    """Return the rows that a chart draws, of its layers too."""
-    return [row for part in (spec, *spec.get("layer", [])) for row in part.get("data", {}).get("values", [])]
+    """Return the rows that a chart draws."""
+    return [row for rows in spec["datasets"].values() for row in rows]
 
 
 @pytest.mark.parametrize("entries", [ONE, CONTENDERS, MANY])
@@ -510,8 +510,8 @@ def test_the_forest_plot_has_the_difference_to_each_other_model():
     models = models_of(CONTENDERS)
     pairs = {"linear": pair_of(0.5, 0.3, -0.35, -0.05)}
     rows = differences(models, comparison_of(models, strongest="linear", pairs=pairs), ["test"])
-    assert [row["model"] for row in rows] == ["base", "few-shot", "linear *", "base-schema", "tuned-schema", "larger"]
-    worse = rows[2]
+    assert [row["model"] for row in rows] == ["base", "base-schema", "tuned-schema", "few-shot", "linear *", "larger"]
+    worse = rows[4]
     assert (worse["difference"], worse["low"], worse["high"]) == pytest.approx((-20, -35, -5))
     models = models_of(MANY)
     pairs = {f"order-arm0-{seed}": pair_of(0.1 * seed, 0.6) for seed in range(1, 6)}

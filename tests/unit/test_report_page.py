@@ -130,7 +130,7 @@ def test_answers_are_sorted_filtered_and_searched_and_a_figure_is_drawn(page, br
     browser.run("document.querySelectorAll('details').forEach(part => part.open = true)")
     browser.run("new Promise(done => setTimeout(done, 300))", wait=True)
     assert browser.run("document.querySelector('#rows mark').textContent") == "window.hacked"
-    assert browser.run("document.querySelector('.chart.live svg') !== null")
+    assert browser.run("document.querySelector('[data-state=drawn] svg') !== null")
     assert browser.run("[document.querySelectorAll('.chart svg').length, window.hacked ?? null]") == [1, None]
 
     ground = "getComputedStyle(document.body).backgroundColor"

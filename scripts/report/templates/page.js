@@ -21,13 +21,14 @@
   const charts = read("charts-data");
   const draw = async figure => {
     const spec = charts[figure.dataset.chart], width = figure.clientWidth;
-    if (!spec || !width || figure.classList.contains("live")) return;
-    figure.classList.add("live");
+    if (!spec || !width || figure.dataset.state) return;
+    figure.dataset.state = "drawing";
     spec.config.axis.labelLimit = spec.config.legend.labelLimit = Math.min(260, width * 0.4);
     spec.config.legend.columns = Math.max(1, Math.floor(width / 160));
     if (spec.spec) spec.columns = Math.max(1, Math.floor((width - 80) / (spec.spec.width + 30)));
     else spec.width = "container";
-    await vegaEmbed(figure, spec, { actions: false, renderer: "svg" });
+    await vegaEmbed(figure, spec, { actions: false, renderer: "svg", logLevel: vega.Error });
+    figure.dataset.state = "drawn";
   };
   const drawAll = () => document.querySelectorAll("[data-chart]").forEach(draw);
   document.addEventListener("toggle", drawAll, true); // a part was unfolded
