@@ -35,20 +35,22 @@ rule figures:
     input:
         score="results/{run}/curriculum/score.json",
         histories=training_files("history.jsonl"),
+        ledgers=ledgers(),
         metrics="results/{run}/metrics.json",
         comparison="results/{run}/comparison.json",
         quantization=served("results/{run}/fidelity/{model}/quantization.json"),
+        forgetting=forgotten(),
+        experiment=experiment_files("curves.csv", "exposures.csv"),
     output:
-        difficulty="results/{run}/figures/difficulty.svg",
-        loss="results/{run}/figures/loss.svg",
-        metrics="results/{run}/figures/metrics.svg",
-        quants="results/{run}/figures/quants.svg",
+        figures=figures("svg"),
+        charts=figures("json"),
     log:
         "results/{run}/logs/figures.log",
     conda:
         "../envs/gradus.yaml"
     params:
         levels=config["curriculum"]["levels"],
+        phases=PHASES,
         models=[model.describe() for model in MODELS.values()],
         code=code_fingerprint("report/figures"),
     message:
@@ -78,8 +80,10 @@ rule curves:
 rule report:
     """Write the report: one HTML file that needs no network."""
     input:
-        template="scripts/report/report.html.j2",
-        figures=rules.figures.output,
+        template="scripts/report/templates/report.html.j2",
+        templates=templates(),
+        figures=figures("svg"),
+        charts=figures("json"),
         converted=(
             [] if config["data"]["files"] else f"results/{{run}}/data/converted/{CONVERTER}.counts.json"
         ),
@@ -105,9 +109,10 @@ rule report:
         ],
         forgetting=forgotten(),
         speeds=evaluated("speed.json"),
-        answers=evaluated("answers.jsonl", splits=SPLITS[:1]),
-        grades=evaluated("grades.jsonl", splits=SPLITS[:1]),
-        records=held_out_rows(),
+        answers=evaluated("answers.jsonl"),
+        grades=evaluated("grades.jsonl"),
+        records=[f"results/{{run}}/curriculum/{split}.jsonl" for split in SPLITS],
+        experiment=experiment_files("effects.json"),
         judge="results/{run}/judge.json" if config["judge"] else [],
         ggufs=[
             f"results/{{run}}/export/{model.name}/{quant}.gguf"
@@ -125,10 +130,13 @@ rule report:
         "../envs/gradus.yaml"
     params:
         config=lambda w: {
-            **{key: config[key] for key in ("run", "report", "evaluate")},
+            **{key: config[key] for key in ("run", "seed", "report", "evaluate")},
             "curriculum": {"levels": config["curriculum"]["levels"], "phases": PHASES},
             "base_model": {"license": config["base_model"]["license"]},
-            "data": {"package": {key: config["data"]["package"][key] for key in ("source", "license")}},
+            "data": {
+                "package": {key: config["data"]["package"][key] for key in ("source", "sha256", "license")},
+                "files": [given["path"] if isinstance(given, dict) else given for given in config["data"]["files"]],
+            },
             "export": {"quant": config["export"]["quant"]},
             "fidelity": {"probe_tokens": config["fidelity"]["probe_tokens"]},
         },

@@ -23,7 +23,7 @@ rule version:
         },
         figures=[
             f"results/{config['run']}/figures/{name}.svg"
-            for name in ("difficulty", "loss", "metrics", "quants")
+            for name in ("difficulty", "forest", "loss", "metrics", "quants")
         ],
         code=code_fingerprint("version/version"),
     message:

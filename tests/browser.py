@@ -84,9 +84,9 @@ class Browser:
         if not any(event.get("method") == "Page.loadEventFired" for event in self.events[seen:]):
             self.read(lambda message: message.get("method") == "Page.loadEventFired")
 
-    def run(self, script):
-        """Return the value of a JavaScript expression in the page."""
-        found = self.send("Runtime.evaluate", expression=script, returnByValue=True)
+    def run(self, script, wait=False):
+        """Return the value of a JavaScript expression in the page; `wait`: for what it promises."""
+        found = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=wait)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -103,6 +103,10 @@ class Browser:
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
+
+    def go_offline(self):
+        """Let no request leave the browser."""
+        self.send("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
 
     def picture(self, path):
         """Save a picture of the window."""

@@ -4,3 +4,21 @@
 def ledgers():
     """The exposure ledgers of all trainings."""
     return [ledger(training) for training in TRAININGS]
+
+
+def experiment_files(*names):
+    """Files of the run's experiment, if it has one."""
+    return [f"results/{{run}}/experiment/{name}" for name in names] if config.get("experiment") else []
+
+
+def figures(kind):
+    """The report's figures: svg, or json for their Vega-Lite specifications."""
+    always = ["forest", "metrics", "loss", "exposures", "quants", "difficulty"]
+    probed = ["forgetting"] if PROBES else []
+    tried = ["experiment", "experiment-exposures"] if config.get("experiment") else []
+    return [f"results/{{run}}/figures/{name}.{kind}" for name in (*always, *probed, *tried)]
+
+
+def templates():
+    """The parts of the page, one for each section, its style and its script."""
+    return sorted(map(str, Path("scripts/report/templates").glob("[!.]*")))

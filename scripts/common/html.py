@@ -59,5 +59,6 @@ def write_page(template: str | Path, values: Mapping[str, Any], output: str | Pa
     )
     filters = (percent, interval, points, decimals, general, millions, megabytes)
     environment.filters.update({f.__name__: f for f in filters})
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     with atomic_open(output) as handle:
         handle.write(environment.get_template(template.name).render(**values))

@@ -15,6 +15,7 @@ PACKAGES = {
     "llama_cpp": "llama-cpp-python",
     "ruamel": "ruamel-yaml",
     "sklearn": "scikit-learn",
+    "vl_convert": "vl-convert-python",
     "yaml": "pyyaml",
 }
 

@@ -1,12 +1,16 @@
 """Write the report.
 
-In: what every stage counted and measured, answers, figures, GGUFs, the template. Out: one HTML file, figures inline.
-What the page says is computed here and in sections/, a function for each section; the template only prints it.
+In: what every stage counted and measured, answers, figures, GGUFs, the templates. Out: one HTML file that needs nothing
+else: figures, all answers and the scripts that show them are inside. What the page says is computed here and in
+sections/, a function for each section; the templates, one for each section, only print it.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import vl_convert
+from markupsafe import Markup
 
 from scripts.common.gguf_info import read_gguf
 from scripts.common.html import inline_svg, write_page
@@ -14,11 +18,14 @@ from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.report.layout import shown_models
+from scripts.report.sections.answers import all_answers
 from scripts.report.sections.data import difficulty, went_in
-from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
+from scripts.report.sections.evaluation import details_of, lead, side_by_side
+from scripts.report.sections.experiment import experiment
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
 from scripts.report.sections.forgetting import outside
 from scripts.report.sections.judge import opinion
+from scripts.report.sections.provenance import origin
 from scripts.report.sections.rating import rating
 from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
 from scripts.report.sections.training import arms, training
@@ -26,7 +33,17 @@ from scripts.report.sections.training import arms, training
 ONE = ("ingest", "split", "score", "audit", "validity", "fidelity", "speed", "metrics", "comparison", "verdict")
 MANY = ("ledgers", "checked", "summaries", "details", "speeds")
 ROWS = ("answers", "grades")
-MAYBE = ("converted", "forgetting", "judge", "ratings")
+MAYBE = ("converted", "forgetting", "judge", "ratings", "experiment")
+SECTIONS = [
+    ("models", "against each other model"),
+    ("answers", "won, lost, tied"),
+    ("training", "training"),
+    ("forgetting", "what broke"),
+    ("shipping", "what shipping cost"),
+    ("data", "what went in"),
+    ("cost", "cost"),
+    ("provenance", "where this comes from"),
+]
 
 
 def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,17 +51,17 @@ def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: read_json(inputs[name]) for name in ONE},
         **{name: [read_json(path) for path in inputs[name]] for name in MANY},
-        **{name: [list(read_jsonl(path)) for path in inputs[name]] for name in ROWS},
+        **{name: [list(read_jsonl(path)) for path in inputs[name]] for name in (*ROWS, "records")},
         "chosen": {Path(path).parent.name: read_json(path) for path in inputs["chosen"]},
         "contract": read_json(inputs["contract"]),
-        "records": list(read_jsonl(inputs["records"])),
         **{name: read_json(inputs[name]) if inputs.get(name) else None for name in MAYBE},
         "base": read_json(Path(inputs["base"]) / "base.json"),
         "ggufs": [
             {"model": Path(path).parts[-2], "path": "/".join(Path(path).parts[-2:]), **read_gguf(path)}
             for path in inputs["ggufs"]
         ],
-        "figures": {Path(path).stem: inline_svg(path) for path in inputs["figures"]},
+        "figures": {Path(path).stem: {"svg": inline_svg(path)} for path in inputs["figures"]},
+        "charts": {Path(path).stem: read_json(path) for path in inputs["charts"]},
         # …/<arm>/seed<seed>/ledger.json, …/<arm>/seed<seed>/<phase>/summary.json
         "ledger_of": [training_of(Path(path).parent) for path in inputs["ledgers"]],
         "summary_of": [training_of(Path(path).parent.parent) for path in inputs["summaries"]],
@@ -72,17 +89,14 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         {"model": model, "split": split, **found} for (model, split), found in zip(asked, files["speeds"], strict=True)
     ]
     together = shown_models(comparison)
-    answers, grades = (dict(zip(names, files[kind], strict=True)) for kind in ROWS)
-    shown = examples(
-        files["records"],
-        {name: answers[name] for name in together},
-        {name: grades[name] for name in together},
-        config["report"]["examples"],
-        comparison["headline"],
-    )
+    answers, grades = (dict(zip(asked, files[kind], strict=True)) for kind in ROWS)
+    records = dict(zip(splits, files["records"], strict=True))
     return {
         "config": config,
+        "sections": SECTIONS,
         "figures": files["figures"],
+        "charts": files["charts"],
+        "vega": vega(),
         "lead": lead(files["verdict"], models, metrics),
         "models": side_by_side(models, metrics, comparison, details, files["chosen"], files["score"], splits, levels),
         "fewer_examples": fewer_examples(speeds),
@@ -95,6 +109,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "training": training(summaries),
         "details": details_of(together, metrics, details),
+        "experiment": experiment(files["experiment"]),
         "outside": outside(files["forgetting"], models),
         "gates": gates(files["fidelity"]["gates"], models),
         "merges": merges(checked, models),
@@ -106,17 +121,19 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "serving": checked["serving"],
         "judge": opinion(files["judge"], models),
         "rating": rating(files["ratings"]) if files["ratings"] else None,
-        "examples": {
-            "split": splits[0],
-            "headline": comparison["headline"],
-            "binary": comparison["binary"],
-            "count": len(shown),
-            "rows": shown,
-        },
+        "answers": all_answers(models, comparison, records, answers, grades, levels),
+        "cost": None,
         "sizes": sizes(files["ggufs"], models),
         "answering": answering(speeds, models),
         "apis": apis(speeds),
+        "provenance": origin(config, files["base"], files["contract"]),
     }
+
+
+def vega() -> Markup:
+    """Return the libraries that make figures interactive, as one script: Vega, Vega-Lite and Vega-Embed."""
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg] - its stub lacks the default
+    return Markup(bundle.replace("</script", "<\\/script"))
 
 
 if job := find_job(globals()):

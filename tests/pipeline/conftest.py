@@ -14,6 +14,7 @@ from tests.project import Project
 ORDER = [
     "test_progress",
     "test_gates",
+    "test_report_page",
     "test_rating",
     "test_version",
     "test_viewers",

@@ -55,7 +55,7 @@ TABLE = [
      {"modelfile", "check_template", "gate", "fidelity", *TOLD, *RECORDED}),
     ("Go is installed", replace("rules/fidelity.smk", 'go=shutil.which("go") is not None', 'go="another answer"'),
      {"check_template", "gate", "fidelity", *TOLD, *RECORDED}),
-    ("a template: report.html.j2", replace("scripts/report/report.html.j2", "What went in", "What came in"), {"report", *RECORDED}),
+    ("a template: data.html.j2", replace("scripts/report/templates/data.html.j2", "What went in", "What came in"), {"report", *RECORDED}),
     ("a template: model_card.md.j2", replace("scripts/export/model_card.md.j2", "#", "##"), {"hf", *RECORDED}),
     ("a config key that is used: evaluate.max_tokens", replace("tiny.yaml", "max_tokens: 24", "max_tokens: 12"),
      {*ANSWERED, "advise", "modelfile", "ollama", "check_template", *SUMMED_UP, *RECORDED}),

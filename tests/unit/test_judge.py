@@ -1,13 +1,13 @@
 """A language model as judge: one that keeps to the form, one that does everything wrong, and llama-cpp-python's server."""
 
 import json
-import re
 import time
 from itertools import count
 
 import pytest
 
 from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
 from scripts.common.html import write_page
 from scripts.common.models import resolve
 from scripts.common.records import Record
@@ -419,21 +419,12 @@ def test_the_report_says_that_it_is_an_opinion(server, ask, tmp_path):
     judged, compared, about = ask({"tuned": ["a0", "<b>"], "base": ["no", "no"]}, [["tuned", "base"]])
     page = opinion(sum_up(judged, compared, about, None, []), MODELS)
     assert opinion(None, MODELS) is None
-    whole = (read_template()).partition("{% if judge %}")[2].partition("{% endif %}\n\n{% if examples")[0]
-    macros = re.findall(r"{% macro group_row.*?{% endmacro %}", read_template(), re.DOTALL)
-    (tmp_path / "part.html.j2").write_text("".join(macros) + whole)
-    write_page(tmp_path / "part.html.j2", {"judge": page}, tmp_path / "part.html")
+    write_page(ROOT / "scripts/report/templates/judge.html.j2", {"judge": page}, tmp_path / "part.html")
     text = (tmp_path / "part.html").read_text()
     assert "This is an opinion, not a measurement." in text
     assert "<td>tuned, base</td><td>test</td><td>1</td>" in text
     assert "Nobody has compared this judge with people" in text
     assert f"rubric sha256 {about['rubric_sha256'][:16]}" in text
-
-
-def read_template():
-    from scripts.common.hashing import ROOT
-
-    return (ROOT / "scripts/report/report.html.j2").read_text()
 
 
 CONFIG = """run: own

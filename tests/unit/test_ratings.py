@@ -317,10 +317,7 @@ def test_marks_name_the_model_of_the_answer_that_was_marked():
 
 def printed(folder, found):
     """Return the section of the report on ratings."""
-    text = (ROOT / "scripts/report/report.html.j2").read_text()
-    begin, end = text.index("{% if rating %}"), text.index("<h2>What went in</h2>")
-    (folder / "part.j2").write_text(text[begin:end])
-    write_page(folder / "part.j2", {"rating": rating(found)}, folder / "part.html")
+    write_page(ROOT / "scripts/report/templates/rating.html.j2", {"rating": rating(found)}, folder / "part.html")
     return (folder / "part.html").read_text()
 
 

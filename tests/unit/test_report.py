@@ -12,12 +12,24 @@ from scripts.common.html import write_page
 from scripts.common.io import write_jsonl
 from scripts.common.models import resolve
 from scripts.export.card import describe_seeds, figures, training_figures, write_card
+from scripts.report.charts import write_figure
 from scripts.report.curves import write_curves
-from scripts.report.figures import draw_loss, draw_metrics, lines_of
+from scripts.report.figures import (
+    bands,
+    curves_of,
+    differences,
+    draw_curves,
+    draw_exposures,
+    draw_forest,
+    draw_loss,
+    draw_metrics,
+    exposed,
+    lines_of,
+)
 from scripts.report.layout import in_groups, in_order, shown_metrics, shown_models
 from scripts.report.measured import quality
 from scripts.report.sections.data import difficulty, went_in
-from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
+from scripts.report.sections.evaluation import details_of, lead, side_by_side
 from scripts.report.sections.fidelity import fallbacks, gates, stopping
 from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
 from scripts.report.sections.training import arms, training
@@ -321,23 +333,15 @@ def test_files_fallbacks_and_rows_are_counted():
     assert found["findings"] == ["few"]
 
 
-def test_answers_of_three_models_stand_side_by_side():
+def test_the_models_in_detail_are_the_first_the_served_and_the_strongest():
     comparison = comparison_of(models_of(CONTENDERS), strongest="linear")
     assert shown_models(comparison) == ["base", "tuned", "linear"]
     assert shown_models(comparison_of(models_of(ONE), strongest="base")) == ["base", "tuned"]
-    names = shown_models(comparison)
-    (shown,) = examples(
-        [{"id": "1", "prompt": "q", "response": "r"}],
-        {name: [{"id": "1", "text": name}] for name in names},
-        {name: [{"id": "1", "exact": float(name == "linear")}] for name in names},
-        5,
-        "exact",
-    )
-    assert [(answer["model"], answer["value"]) for answer in shown["answers"]] == [
-        ("base", 0),
-        ("tuned", 0),
-        ("linear", 1),
-    ]
+
+
+def values_of(spec):
+    """Return the rows that a chart draws."""
+    return [row for rows in spec["datasets"].values() for row in rows]
 
 
 def test_a_split_that_models_answered_in_part_has_a_range_of_rows():
@@ -345,14 +349,6 @@ def test_a_split_that_models_answered_in_part_has_a_range_of_rows():
     assert row_counts(metrics, "test") == "40 to 147"
     assert row_counts({"tuned": metrics["tuned"]}, "test") == "147"
     assert row_counts(metrics, "eval-unseen") == "0"
-
-
-def test_only_rows_that_all_shown_models_answered_stand_side_by_side():
-    rows = [{"id": str(number), "prompt": "q", "response": "r"} for number in range(3)]
-    answers = {"tuned": [{"id": row["id"], "text": "a"} for row in rows], "base": [{"id": "0", "text": "b"}]}
-    grades = {name: [{"id": row["id"], "exact": 1} for row in given] for name, given in answers.items()}
-    shown = examples(rows, answers, grades, 3, "exact")
-    assert [[answer["text"] for answer in row["answers"]] for row in shown] == [["a", "b"]]
 
 
 @pytest.mark.parametrize("entries", [ONE, CONTENDERS, MANY])
@@ -366,23 +362,82 @@ def test_figures_can_be_drawn_of_two_models_and_of_forty(entries):
         assert drawn[2]["values"]["test", "exact"] == (pytest.approx(0.4), 0.2, 0.6)  # seeds 0.2, 0.3, … 0.6
         assert drawn[2]["label"] == "order arm0 (5 seeds)"
     assert ("eval-unseen", "exact") not in drawn[0]["values"]
-    figure = draw_metrics(models, metrics, comparison)
-    assert [axes.get_ylabel() for axes in figure.axes] == ["test\nn = 10", "eval-hard\nn = 10"]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [line["label"] for line in drawn]
+    spec = draw_metrics(models, metrics, comparison).to_dict()
+    assert {row["panel"] for row in values_of(spec)} == {"exact, test (n = 10)", "exact, eval-hard (n = 10)"}
+    assert {row["model"] for row in values_of(spec)} == {line["label"] for line in drawn}
     lines = [{"loss": 2.0}, {"loss": 1.0, "heldout_loss": 1.5}]
     trainings = {(m["training"]["arm"], str(m["training"]["seed"])): [("one", lines)] for m in models if m["trained"]}
-    labels = [text.get_text() for text in draw_loss(trainings).axes[0].get_legend().get_texts()]
-    if entries is not MANY:
-        assert labels == ["one", "held-out"]
-    else:
-        assert labels[:2] == ["curriculum", "arm0 (5 seeds)"]
-        assert len(labels) == 10
+    curves, held_out = curves_of(trainings)
+    assert [point["loss"] for point in curves[:2]] == [2.0, 1.5]
+    assert {point["loss"] for point in held_out} == {1.5}
+    names = list(dict.fromkeys(point["line"] for point in curves))
+    assert names[:2] == (["curriculum", "arm0 (5 seeds)"] if entries is MANY else ["one"])
+    assert len(held_out) == len(trainings)
+    assert draw_loss(trainings).to_dict()["layer"][0]["encoding"]["color"]["title"] == (
+        "arm" if entries is MANY else "phase"
+    )
 
 
-def test_no_figure_fails_where_nothing_was_asked():
+def test_the_forest_plot_has_the_difference_to_each_other_model():
+    models = models_of(CONTENDERS)
+    pairs = {"linear": pair_of(0.5, 0.3, -0.35, -0.05)}
+    rows = differences(models, comparison_of(models, strongest="linear", pairs=pairs), ["test"])
+    assert [row["model"] for row in rows] == ["base", "base-schema", "tuned-schema", "few-shot", "linear *", "larger"]
+    worse = rows[4]
+    assert (worse["difference"], worse["low"], worse["high"]) == pytest.approx((-20, -35, -5))
+    models = models_of(MANY)
+    pairs = {f"order-arm0-{seed}": pair_of(0.1 * seed, 0.6) for seed in range(1, 6)}
+    (arm,) = [
+        row for row in differences(models, comparison_of(models, pairs=pairs), ["test"]) if "arm0" in row["model"]
+    ]
+    assert (arm["difference"], arm["low"], arm["high"]) == pytest.approx((30, 10, 50))  # of its seeds
+    assert arm["range"] == "lowest to highest of 5 seeds"
+
+
+def test_a_figure_is_the_same_bytes_each_time_and_needs_nothing_else(tmp_path):
+    models = models_of(CONTENDERS)
+    for folder in ("one", "two"):
+        write_figure(draw_forest(models, metrics_of(models), comparison_of(models)), tmp_path / folder, "forest")
+    for kind in ("svg", "json"):
+        text = (tmp_path / f"one/forest.{kind}").read_text()
+        assert text == (tmp_path / f"two/forest.{kind}").read_text()
+        assert "few-shot" in text
+        assert "href" not in text
+        assert '"url"' not in text
+
+
+def test_curves_of_an_experiment_have_a_band_over_the_seeds(tmp_path):
+    curves = [
+        {"variant": variant, "arm": "uniform", "seed": seed, "step": "10", "tokens": "5", "heldout_loss": loss}
+        for variant in ("main", "constant")
+        for seed, loss in (("1", "2.0"), ("2", "1.0"))
+    ]
+    point = {"arm": "uniform", "step": 10, "seeds": 2, "loss": 1.5, "low": 1.0, "high": 2.0}
+    assert bands(curves) == [{"variant": "constant", **point}, {"variant": "main", **point}]
+    write_figure(draw_curves(curves), tmp_path, "two")
+    write_figure(draw_curves(curves[:2]), tmp_path, "one")
+    assert "constant" in (tmp_path / "two.svg").read_text()
+    assert "constant" not in (tmp_path / "one.svg").read_text()
+
+
+def test_exposures_are_the_mean_over_an_arms_seeds():
+    other = {**LEDGER, "one": {**LEDGER["one"], "by_difficulty": {"low": 4, "high": 3}}}
+    rows = exposed({("uniform", "1"): LEDGER, ("uniform", "2"): other, ("reversed", "1"): LEDGER}, ["one"])
+    drawn = values_of(draw_exposures(rows, LEVELS).to_dict())
+    assert {(row["arm"], row["level"]): row["rows"] for row in drawn} == {
+        ("uniform", "low"): 5,
+        ("uniform", "high"): 2,
+        ("reversed", "low"): 6,
+        ("reversed", "high"): 1,
+    }
+
+
+def test_no_figure_fails_where_nothing_was_asked(tmp_path):
     models = models_of(ONE)
-    assert asked_splits(metrics_of(models, SPLITS), SPLITS) == []
-    draw_metrics(models, metrics_of(models, SPLITS), comparison_of(models, SPLITS))
+    metrics, comparison = metrics_of(models, SPLITS), comparison_of(models, SPLITS)
+    assert asked_splits(metrics, SPLITS) == []
+    write_figure(draw_metrics(models, metrics, comparison), tmp_path, "metrics")
+    write_figure(draw_forest(models, metrics, comparison), tmp_path, "forest")
 
 
 def test_the_card_counts_a_row_once_and_says_what_its_figures_are_of():
@@ -414,7 +469,8 @@ def test_a_metric_that_counts_no_row_of_any_model_is_not_shown():
 def test_templates_compute_nothing():
     forbidden = re.compile(r"\|\s*(sum|map|selectattr|rejectattr|groupby|length|count|format|min|max|round)\b")
     templates = (
-        *("scripts/report/report.html.j2", "scripts/data/audit.html.j2", "scripts/export/model_card.md.j2"),
+        *map(str, Path("scripts/report/templates").glob("*.j2")),
+        *("scripts/data/audit.html.j2", "scripts/export/model_card.md.j2"),
         "scripts/rating/rating_page.html.j2",
     )
     for template in templates:

@@ -26,7 +26,12 @@ def went_in(
     rows.append(("left out as near-copies of held-out rows", split["left_out"]))
     left_out = audit["contamination"]["left_out"]
     rows.append(("held-out rows left out because training asks nearly the same", left_out))
+    lost = (
+        sum(ingest["reasons"].values()) + sum(audit["duplicates"]["left_out"].values()) + split["left_out"] + left_out
+    )
     return {
+        "kept": ingest["records"],
+        "lost": lost,
         "rows": [{"label": label, "value": value} for label, value in rows],
         "findings": [finding["what"] for finding in audit["findings"]],
     }

@@ -1,4 +1,4 @@
-"""Sections on what the models answered: the lead, the models side by side, details, examples."""
+"""Sections on what the models answered: the lead, the models side by side, details."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -163,28 +163,3 @@ def details_of(
             ]
             rows.append({**row, "kind": "fields", "fields": fields, "unknown": detail["unknown_fields_invented"]})
     return rows
-
-
-def examples(
-    records: Sequence[Mapping[str, Any]],
-    answers: Mapping[str, Sequence[Mapping[str, Any]]],
-    grades: Mapping[str, Sequence[Mapping[str, Any]]],
-    count: int,
-    headline: str,
-) -> list[dict[str, Any]]:
-    """Return the first `count` asked records, these models' answers, and the headline metric of each.
-
-    The order is that of the ids, which are hashes: nobody chose these rows. A model that answered fewer rows than
-    another answered the first of them.
-    """
-    by_id = {record["id"]: record for record in records}
-    marks = {model: {row["id"]: row for row in rows} for model, rows in grades.items()}
-    shown = []
-    for number, asked in enumerate(min(answers.values(), key=len)[:count]):
-        record = by_id[asked["id"]]
-        answered = [
-            {"model": model, "text": rows[number]["text"], "value": marks[model][asked["id"]].get(headline)}
-            for model, rows in answers.items()
-        ]
-        shown.append({"prompt": record["prompt"], "response": record["response"], "answers": answered})
-    return shown
