@@ -102,21 +102,11 @@ def columns(run: Path, rows: Sequence[Record]) -> dict[str, dict[str, float]]:
         found["base's loss"] = {line["id"]: line["loss"] for line in read_jsonl(losses)}
     by_id = {row.id: row for row in rows}
     for path in sorted(run.glob(f"evaluate/*/*/{SPLIT}.answers.jsonl")):
-        model = path.parts[-3]
         marks = {line["id"]: right(by_id[line["id"]], line["text"]) for line in read_jsonl(path)}
+        model = f"{path.parts[-3]} {path.parts[-2]} ({len(marks)} rows)"
         found[f"{model}: right"] = {key: float(exact) for key, (exact, _) in marks.items()}
         found[f"{model}: contained"] = {key: float(inside) for key, (_, inside) in marks.items()}
     return found
-
-
-def with_losses(run: Path, scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Add the scorers `loss` and `ifd` if the base's losses are there and rule score did not use them."""
-    path = run / "train/base_loss.jsonl"
-    for line in read_jsonl(path) if path.exists() else ():
-        if line["id"] in scores and line["loss_alone"]:
-            added = {"loss": line["loss"], "ifd": line["loss"] / line["loss_alone"]}
-            scores[line["id"]] = {**added, **scores[line["id"]]}
-    return scores
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -137,7 +127,8 @@ def with_interval(value: Mapping[str, Any] | None) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Print the tables of a run's folder."""
-    run = Path(arguments[0])
+    if len(arguments) != 1 or not (run := Path(arguments[0])).is_dir():
+        raise SystemExit("usage: python -m scripts.bench.known_difficulty results/<run>")
     rows = list(read_records(run / f"curriculum/{SPLIT}.jsonl"))
     found = {name: by_cell(rows, values) for name, values in columns(run, rows).items()}
     sizes = Counter(map(cell, rows))
@@ -146,7 +137,7 @@ def main(arguments: Sequence[str]) -> None:
         for place in sorted(sizes)
     ]
     print(table(["task", "n", *found], lines), end="\n\n")
-    scores = {line["id"]: dict(line["scores"]) for line in read_jsonl(run / "curriculum/scores.jsonl")}
+    scores = {line["id"]: line["scores"] for line in read_jsonl(run / "curriculum/scores.jsonl")}
     tasks = sorted({task for task, _ in sizes})
     lines = [
         [
@@ -156,7 +147,7 @@ def main(arguments: Sequence[str]) -> None:
             with_interval(one.within),
             *map(decimal, one.tasks.values()),
         ]
-        for one in correlations(rows, with_losses(run, scores))
+        for one in correlations(rows, scores)
     ]
     print(table(["scorer", "n", "all rows", "within tasks", *tasks], lines))
 
