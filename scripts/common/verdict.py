@@ -245,9 +245,9 @@ def judge(facts: Facts) -> Verdict:
     reasons = [
         _loss(facts),
         _why(facts, rival, NO_GAIN if beaten_by else outcome),
-        _one_training(facts, rival),
         _contended(facts, rival),
         _gates(facts),
+        _one_training(facts, rival),
         _advice(facts, verdict),
         *(said for model, said in facts.context.items() if rival is None or model != rival.name),
         "What the model forgot was not measured." if facts.forgotten is None else "",
