@@ -26,6 +26,7 @@ _FAINT = {"gridOpacity": 0.13, "domainOpacity": 0.4, "tickOpacity": 0.4}
 CONFIG: dict[str, Any] = {
     "aria": False,  # the page describes each figure as a whole
     "background": None,
+    "padding": {"left": 14, "right": 14, "top": 5, "bottom": 5},  # a browser's letters may be wider
     "font": "system-ui, sans-serif",
     "axis": {
         **{f"{part}Color": INK for part in ("label", "title", "tick", "domain", "grid")},
