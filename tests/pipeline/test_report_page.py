@@ -36,9 +36,9 @@ def test_everything_works_without_network(browser, project):
     browser.run(UNFOLD)
     assert browser.run(folded) > 5
     assert browser.run(DRAWN, wait=True) == []  # those in folded parts, too
-    assert set(browser.run("[...document.querySelectorAll('[data-state=drawn]')].map(figure => figure.dataset.chart)")) == {
-        path.stem for path in (project.results / "figures").glob("*.svg")
-    }
+    assert set(
+        browser.run("[...document.querySelectorAll('[data-state=drawn]')].map(figure => figure.dataset.chart)")
+    ) == {path.stem for path in (project.results / "figures").glob("*.svg")}
 
     rows = [json.loads(line) for line in (project.results / "curriculum/test.jsonl").read_text().splitlines()]
     asked = browser.run("document.querySelectorAll('#rows .row').length")
