@@ -26,7 +26,8 @@ _FAINT = {"gridOpacity": 0.13, "domainOpacity": 0.4, "tickOpacity": 0.4}
 CONFIG: dict[str, Any] = {
     "aria": False,  # the page describes each figure as a whole
     "background": None,
-    "font": "system-ui, sans-serif",
+    "padding": {"left": 14, "right": 14, "top": 5, "bottom": 5},  # a browser's letters may be wider
+    "font": "Arial, Helvetica, Liberation Sans, sans-serif",  # of one width, so that texts fit everywhere
     "axis": {
         **{f"{part}Color": INK for part in ("label", "title", "tick", "domain", "grid")},
         **_FAINT,

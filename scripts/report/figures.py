@@ -37,16 +37,16 @@ def draw_difficulty(mix: Mapping[str, Mapping[str, int]], levels: Sequence[str])
         if split in mix
         for place, level in enumerate(levels)
     ]
-    return _level_bars(rows, "split", levels).properties(width=WIDTH, height=alt.Step(26))
+    return _level_bars(rows, "split", levels, 8).properties(width=WIDTH, height=alt.Step(26))
 
 
-def _level_bars(rows: Sequence[Mapping[str, Any]], by: str, levels: Sequence[str]) -> alt.Chart:
+def _level_bars(rows: Sequence[Mapping[str, Any]], by: str, levels: Sequence[str], ticks: int) -> alt.Chart:
     return (
         alt.Chart(data(rows))
         .mark_bar()
         .encode(
             y=alt.Y(f"{by}:N", sort=None, title=None, axis=NO_DOMAIN),
-            x=alt.X("rows:Q", title="rows"),
+            x=alt.X("rows:Q", title="rows", axis=alt.Axis(tickCount=ticks)),
             color=alt.Color("level:O", sort=list(levels), title="difficulty", scale=alt.Scale(scheme=LEVELS)),
             order=alt.Order("order:Q"),
             tooltip=[f"{by}:N", "level:N", alt.Tooltip("rows:Q", format=",.0f")],
@@ -73,7 +73,7 @@ def draw_exposures(exposures: Iterable[Mapping[str, Any]], levels: Sequence[str]
         {"arm": arm, "phase": phase, "level": level, "rows": sum(counts) / len(counts), "order": levels.index(level)}
         for (arm, phase, level), counts in shown.items()
     ]
-    bars = _level_bars(rows, "phase", levels).properties(width=PANEL, height=alt.Step(20))
+    bars = _level_bars(rows, "phase", levels, 3).properties(width=PANEL, height=alt.Step(20))
     arms = list(dict.fromkeys(arm for arm, _, _ in shown))
     return bars.facet(facet=alt.Facet("arm:N", sort=arms, title=None), columns=3)
 

@@ -9,6 +9,7 @@ from scripts.common.html import inline_svg, write_page
 from scripts.report.charts import data, write_figure
 from scripts.report.report import vega
 from scripts.report.sections.answers import all_answers
+from scripts.report.sections.experiment import experiment
 from tests.browser import PROGRAM, Browser
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
@@ -52,6 +53,20 @@ def test_all_answers_of_all_splits_are_there_and_each_text_once():
     assert page["outcomes"] == ["lost", "won", "tied", "tied, both right", "tied, both wrong"]
     assert found(binary=False)["outcomes"] == ["lost", "won", "tied"]
     assert found(served={"model": "base", "strongest": None})["opponent"] == "tuned"
+
+
+def test_an_experiment_is_told_in_a_sentence_with_its_interval_and_counts():
+    primary = {
+        **{"arm": "curriculum", "control": "growing-random", "metric": "loss", "split": "test", "difference": -0.0123},
+        **{"interval": [-0.03, 0.005], "p": 0.1, "seeds": 8, "items": 300, "higher_is_better": False},
+    }
+    told = experiment({"plan": "abc", "primary": primary})["lead"]
+    assert "curriculum minus growing-random, loss on test in nats per answer token: -0.0123" in told
+    assert "(95 % interval -0.0300 to +0.0050, p = 0.1; 8 paired seeds, 300 rows; lower is better)" in told
+    primary |= {"metric": "exact", "interval": None, "p": None, "higher_is_better": True}
+    told = experiment({"plan": "abc", "primary": primary})["lead"]
+    assert "exact on test: -1.2 points (95 % interval – points to – points, p = –" in told
+    assert experiment(None) is None
 
 
 def test_the_scripts_of_the_figures_end_no_script_and_ask_for_nothing():
