@@ -1,4 +1,4 @@
-"""figures → report."""
+"""figures, cost → report."""
 
 
 include: "inputs/report.smk"
@@ -13,10 +13,30 @@ rule figures:
         comparison="results/{run}/comparison.json",
         quantization=served("results/{run}/fidelity/{model}/quantization.json"),
     output:
-        difficulty="results/{run}/figures/difficulty.svg",
-        loss="results/{run}/figures/loss.svg",
-        metrics="results/{run}/figures/metrics.svg",
-        quants="results/{run}/figures/quants.svg",
+        difficulty=report(
+            "results/{run}/figures/difficulty.svg",
+            caption="captions/difficulty.rst",
+            category="Figures",
+            labels={"figure": "rows of each level"},
+        ),
+        loss=report(
+            "results/{run}/figures/loss.svg",
+            caption="captions/loss.rst",
+            category="Figures",
+            labels={"figure": "loss over the steps of training"},
+        ),
+        metrics=report(
+            "results/{run}/figures/metrics.svg",
+            caption="captions/metrics.rst",
+            category="Figures",
+            labels={"figure": "the models' metrics with intervals"},
+        ),
+        quants=report(
+            "results/{run}/figures/quants.svg",
+            caption="captions/quants.rst",
+            category="Figures",
+            labels={"figure": "size and loss of quantizations"},
+        ),
     log:
         "results/{run}/logs/figures.log",
     conda:
@@ -31,11 +51,40 @@ rule figures:
         "../scripts/report/figures.py"
 
 
+rule cost:
+    """List what each job took that the report needed."""
+    input:
+        **measured(),
+    output:
+        cost="results/{run}/cost.json",
+        timeline=report(
+            "results/{run}/figures/timeline.svg",
+            caption="captions/timeline.rst",
+            category="Figures",
+            labels={"figure": "when the stages were at work"},
+        ),
+    log:
+        "results/{run}/logs/cost.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        stages=STAGES,
+        energy=config["report"]["energy_country"],
+        code=code_fingerprint("report/cost"),
+    message:
+        "Adding up what the run cost"
+    script:
+        "../scripts/report/cost.py"
+
+
 rule report:
-    """Write the report: one HTML file that needs no network."""
+    """Write the report, one HTML file that needs no network, and its tables as CSV and LaTeX."""
     input:
         template="scripts/report/report.html.j2",
+        parts=["scripts/report/cost.html.j2"],
         figures=rules.figures.output,
+        cost=rules.cost.output.cost,
+        timeline=rules.cost.output.timeline,
         converted=(
             [] if config["data"]["files"] else f"results/{{run}}/data/converted/{CONVERTER}.counts.json"
         ),
@@ -60,6 +109,7 @@ rule report:
             if model.chooses
         ],
         forgetting=forgotten(),
+        effects=effects(),
         speeds=evaluated("speed.json"),
         answers=evaluated("answers.jsonl", splits=SPLITS[:1]),
         grades=evaluated("grades.jsonl", splits=SPLITS[:1]),
@@ -74,7 +124,19 @@ rule report:
         base="results/{run}/base",
         contract="results/{run}/data/chat_contract.json",
     output:
-        report="results/{run}/report.html",
+        report=report(
+            "results/{run}/report.html",
+            caption="captions/report.rst",
+            category="Report",
+            labels={"page": "report"},
+        ),
+        tables=report(
+            directory("results/{run}/tables"),
+            patterns=["{name}.csv"],
+            caption="captions/tables.rst",
+            category="Tables",
+            labels={"table": "{name}"},
+        ),
     log:
         "results/{run}/logs/report.log",
     conda:

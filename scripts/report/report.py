@@ -1,6 +1,7 @@
 """Write the report.
 
-In: what every stage counted and measured, answers, figures, GGUFs, the template. Out: one HTML file, figures inline.
+In: what every stage counted and measured, answers, figures, GGUFs, the template. Out: one HTML file, figures inline;
+its tables as CSV and LaTeX.
 What the page says is computed here and in sections/, a function for each section; the template only prints it.
 """
 
@@ -14,6 +15,7 @@ from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.report.layout import shown_models
+from scripts.report.sections.cost import cost
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, examples, lead, side_by_side
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
@@ -22,11 +24,12 @@ from scripts.report.sections.judge import opinion
 from scripts.report.sections.rating import rating
 from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
 from scripts.report.sections.training import arms, training
+from scripts.report.tables import all_tables, write_tables
 
-ONE = ("ingest", "split", "score", "audit", "advice", "validity", "fidelity", "speed", "metrics", "comparison")
+ONE = ("ingest", "split", "score", "audit", "advice", "validity", "fidelity", "speed", "metrics", "comparison", "cost")
 MANY = ("ledgers", "checked", "summaries", "details", "speeds")
 ROWS = ("answers", "grades")
-MAYBE = ("converted", "forgetting", "judge", "ratings")
+MAYBE = ("converted", "forgetting", "judge", "ratings", "effects")
 
 
 def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +47,7 @@ def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
             {"model": Path(path).parts[-2], "path": "/".join(Path(path).parts[-2:]), **read_gguf(path)}
             for path in inputs["ggufs"]
         ],
-        "figures": {Path(path).stem: inline_svg(path) for path in inputs["figures"]},
+        "figures": {Path(path).stem: inline_svg(path) for path in [*inputs["figures"], inputs["timeline"]]},
         # …/<arm>/seed<seed>/ledger.json, …/<arm>/seed<seed>/<phase>/summary.json
         "ledger_of": [training_of(Path(path).parent) for path in inputs["ledgers"]],
         "summary_of": [training_of(Path(path).parent.parent) for path in inputs["summaries"]],
@@ -116,10 +119,14 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "sizes": sizes(files["ggufs"], models),
         "answering": answering(speeds, models),
         "apis": apis(speeds),
+        "cost": cost(files["cost"], files["summaries"]),
+        "timeline": files["figures"]["timeline"],
     }
 
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         files = read_files(dict(job.input.items()))
-        write_page(job.input.template, page(files, dict(job.params.items())), job.output.report)
+        values = page(files, dict(job.params.items()))
+        write_tables(all_tables(values, files["effects"]), Path(job.output.tables))
+        write_page(job.input.template, values, job.output.report)

@@ -7,7 +7,7 @@ import pytest
 EXPORT = {"merge", "convert_gguf", "importance", "quantize", "modelfile", "ollama", "hf"}
 CHECKS = {"check_merge", "check_gguf", "check_template", "check_stopping", "check_serving"}
 MEASURED = {"quant_loss", "quantization", "speed", "gate", "fidelity"}
-SUMMED_UP = {"compare", "validity", "figures", "report"}
+SUMMED_UP = {"compare", "validity", "figures", "cost", "report"}
 RECORDED = {"manifest", "crate", "all"}
 ANSWERED = {"answer", "grade", "quantization", "gate", "fidelity", "check_stopping", "check_serving", "ollama", "hf"}
 DATA = {
@@ -51,9 +51,9 @@ TABLE = [
     ("a script: grade.py", replace("scripts/evaluate/grade.py", '"""', '"""X '),
      {"grade", "advise", "quantization", "gate", "fidelity", "ollama", "hf", *SUMMED_UP, *RECORDED}),
     ("a shared module: modelfile_parser.py", replace("scripts/common/modelfile_parser.py", '"""', '"""X '),
-     {"modelfile", "ollama", "check_template", "gate", "fidelity", "report", *RECORDED}),
+     {"modelfile", "ollama", "check_template", "gate", "fidelity", "cost", "report", *RECORDED}),
     ("Go is installed", replace("rules/fidelity.smk", 'go=shutil.which("go") is not None', 'go="another answer"'),
-     {"check_template", "gate", "fidelity", "report", *RECORDED}),
+     {"check_template", "gate", "fidelity", "cost", "report", *RECORDED}),
     ("a template: report.html.j2", replace("scripts/report/report.html.j2", "What went in", "What came in"), {"report", *RECORDED}),
     ("a template: model_card.md.j2", replace("scripts/export/model_card.md.j2", "#", "##"), {"hf", *RECORDED}),
     ("a config key that is used: evaluate.max_tokens", replace("tiny.yaml", "max_tokens: 24", "max_tokens: 12"),

@@ -534,7 +534,12 @@ def test_a_metric_that_counts_no_row_of_any_model_is_not_shown():
 def test_templates_compute_nothing():
     forbidden = re.compile(r"\|\s*(sum|map|selectattr|rejectattr|groupby|length|count|format|min|max|round)\b")
     templates = (
-        *("scripts/report/report.html.j2", "scripts/data/audit.html.j2", "scripts/export/model_card.md.j2"),
+        *(
+            "scripts/report/report.html.j2",
+            "scripts/report/cost.html.j2",
+            "scripts/data/audit.html.j2",
+            "scripts/export/model_card.md.j2",
+        ),
         "scripts/rating/rating_page.html.j2",
     )
     for template in templates:
