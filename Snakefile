@@ -14,6 +14,9 @@ if not workflow.overwrite_configfiles:
     configfile: "config/config.yaml"
 
 
+report: "rules/captions/workflow.rst"  # of `snakemake --report`
+
+
 include: "rules/startup.smk"
 
 
@@ -25,6 +28,7 @@ take_over()
 onstart:
     take_folder()
     require_keys()
+    measure_energy()
     show_progress()
 
 

@@ -17,7 +17,12 @@ rule advise:
         linked="results/{run}/data/deduplicated.jsonl",
     output:
         advice="results/{run}/advice.json",
-        page="results/{run}/advice.html",
+        page=report(
+            "results/{run}/advice.html",
+            caption="captions/advice.rst",
+            category="Report",
+            labels={"page": "advice before training"},
+        ),
     log:
         "results/{run}/logs/advise.log",
     benchmark:

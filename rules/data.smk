@@ -257,7 +257,12 @@ rule audit:
         decontaminate="results/{run}/data/contamination.json",
     output:
         facts="results/{run}/data/audit.json",
-        page="results/{run}/data/audit.html",
+        page=report(
+            "results/{run}/data/audit.html",
+            caption="captions/audit.rst",
+            category="Data",
+            labels={"page": "audit of the rows"},
+        ),
     log:
         "results/{run}/logs/audit.log",
     benchmark:

@@ -148,8 +148,18 @@ rule compare:
         records=[f"results/{{run}}/curriculum/{split}.jsonl" for split in SPLITS],
         advice="results/{run}/advice.json",
     output:
-        metrics="results/{run}/metrics.json",
-        comparison="results/{run}/comparison.json",
+        metrics=report(
+            "results/{run}/metrics.json",
+            caption="captions/all_metrics.rst",
+            category="Metrics",
+            labels={"file": "metrics of each model"},
+        ),
+        comparison=report(
+            "results/{run}/comparison.json",
+            caption="captions/comparison.rst",
+            category="Metrics",
+            labels={"file": "comparison of the models"},
+        ),
     log:
         "results/{run}/logs/compare.log",
     conda:

@@ -1,4 +1,4 @@
-"""verdict; figures, curves → report."""
+"""verdict; figures, curves, cost → report."""
 
 
 include: "inputs/report.smk"
@@ -42,7 +42,7 @@ rule figures:
         forgetting=forgotten(),
         experiment=experiment_files("curves.csv", "exposures.csv"),
     output:
-        figures=figures("svg"),
+        figures=drawn(),
         charts=figures("json"),
     log:
         "results/{run}/logs/figures.log",
@@ -77,13 +77,41 @@ rule curves:
         "../scripts/report/curves.py"
 
 
+rule cost:
+    """List what each job took that the report needed."""
+    input:
+        **measured(),
+    output:
+        cost="results/{run}/cost.json",
+        timeline=report(
+            "results/{run}/figures/timeline.svg",
+            caption="captions/timeline.rst",
+            category="Figures",
+            labels={"figure": "when the stages were at work"},
+        ),
+    log:
+        "results/{run}/logs/cost.log",
+    conda:
+        "../envs/gradus.yaml"
+    params:
+        stages=STAGES,
+        energy=config["report"]["energy_country"],
+        code=code_fingerprint("report/cost"),
+    message:
+        "Adding up what the run cost"
+    script:
+        "../scripts/report/cost.py"
+
+
 rule report:
-    """Write the report: one HTML file that needs no network."""
+    """Write the report, one HTML file that needs no network, and its tables as CSV and LaTeX."""
     input:
         template="scripts/report/templates/report.html.j2",
         templates=templates(),
         figures=figures("svg"),
         charts=figures("json"),
+        cost=rules.cost.output.cost,
+        timeline=rules.cost.output.timeline,
         converted=(
             [] if config["data"]["files"] else f"results/{{run}}/data/converted/{CONVERTER}.counts.json"
         ),
@@ -123,7 +151,19 @@ rule report:
         base="results/{run}/base",
         contract="results/{run}/data/chat_contract.json",
     output:
-        report="results/{run}/report.html",
+        report=report(
+            "results/{run}/report.html",
+            caption="captions/report.rst",
+            category="Report",
+            labels={"page": "report"},
+        ),
+        tables=report(
+            directory("results/{run}/tables"),
+            patterns=["{name}.csv"],
+            caption="captions/tables.rst",
+            category="Tables",
+            labels={"table": "{name}"},
+        ),
     log:
         "results/{run}/logs/report.log",
     conda:
@@ -135,7 +175,9 @@ rule report:
             "base_model": {"license": config["base_model"]["license"]},
             "data": {
                 "package": {key: config["data"]["package"][key] for key in ("source", "sha256", "license")},
-                "files": [given["path"] if isinstance(given, dict) else given for given in config["data"]["files"]],
+                "files": [
+                    given["path"] if isinstance(given, dict) else given for given in config["data"]["files"]
+                ],
             },
             "export": {"quant": config["export"]["quant"]},
             "fidelity": {"probe_tokens": config["fidelity"]["probe_tokens"]},

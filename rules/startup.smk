@@ -30,6 +30,7 @@ os.environ.update(
 from scripts.common import guard, sources
 from scripts.common.code import code_fingerprint
 from scripts.common.endpoints import find_key
+from scripts.common.energy import start_measuring
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
 from scripts.common.snakemake_internals import (
@@ -38,6 +39,7 @@ from scripts.common.snakemake_internals import (
     config_files,
     jobs_left,
     leave_out_pandas,
+    OURS,
     OUTPUT,
     planned_values,
     read_metadata,
@@ -53,11 +55,11 @@ from scripts.version.restore import forget, restore
 
 leave_out_pandas()
 
+STAGES = read_stages(Path(workflow.basedir))  # {rule: stage}
 progress = None  # what prints the run; None: Snakemake does
 if workflow.is_main_process:
     guard.mark()
-    stages = read_stages(Path(workflow.basedir))
-    progress = replace_stream_handler(workflow, lambda old: Progress(stages, old, old.stream))
+    progress = replace_stream_handler(workflow, lambda old: Progress(STAGES, old, old.stream))
 
 
 def checked(raw):
@@ -91,6 +93,15 @@ def require_keys():
             find_key(MODELS[name].given)
         if planned_values(workflow, "ask_judge", "run"):
             find_key(config["judge"]["endpoint"])
+    except GradusError as error:
+        raise WorkflowError(f"Gradus: {error}")
+
+
+def measure_energy():
+    """Measure the machine's energy beside the run, if the config asks for it."""
+    try:
+        if country := config["report"]["energy_country"]:
+            start_measuring(country, OURS / "energy.jsonl")
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")
 

@@ -19,6 +19,32 @@ def figures(kind):
     return [f"results/{{run}}/figures/{name}.{kind}" for name in (*always, *probed, *tried)]
 
 
+def drawn():
+    """The report's figures for papers, with captions for Snakemake's own report."""
+    return [
+        report(
+            path,
+            caption="captions/figures.rst",
+            category="Figures",
+            labels={"figure": Path(path).stem.replace("-", " ")},
+        )
+        for path in figures("svg")
+    ]
+
+
 def templates():
     """The parts of the page, one for each section, its style and its script."""
     return sorted(map(str, Path("scripts/report/templates").glob("[!.]*")))
+
+
+def measured():
+    """What the report shows of the run, by name: the jobs behind it are what the run costs."""
+    return {
+        "metrics": "results/{run}/metrics.json",
+        "validity": "results/{run}/validity.json",
+        "fidelity": "results/{run}/fidelity.json",
+        "speed": "results/{run}/fidelity/speed.json",
+        "summaries": training_files("summary.json"),
+        "forgetting": forgotten(),
+        "judge": "results/{run}/judge.json" if config["judge"] else [],
+    }

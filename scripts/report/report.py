@@ -1,8 +1,8 @@
 """Write the report.
 
 In: what every stage counted and measured, answers, figures, GGUFs, the templates. Out: one HTML file that needs nothing
-else: figures, all answers and the scripts that show them are inside. What the page says is computed here and in
-sections/, a function for each section; the templates, one for each section, only print it.
+else (figures, all answers and the scripts that show them are inside), and its tables as CSV and LaTeX. What the page
+says is computed here and in sections/, a function for each section; the templates, one for each section, only print it.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.report.layout import shown_models
 from scripts.report.sections.answers import all_answers
+from scripts.report.sections.cost import cost
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, lead, side_by_side
 from scripts.report.sections.experiment import experiment
@@ -29,8 +30,9 @@ from scripts.report.sections.provenance import origin
 from scripts.report.sections.rating import rating
 from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
 from scripts.report.sections.training import arms, training
+from scripts.report.tables import all_tables, write_tables
 
-ONE = ("ingest", "split", "score", "audit", "validity", "fidelity", "speed", "metrics", "comparison", "verdict")
+ONE = ("ingest", "split", "score", "audit", "validity", "fidelity", "speed", "metrics", "comparison", "verdict", "cost")
 MANY = ("ledgers", "checked", "summaries", "details", "speeds")
 ROWS = ("answers", "grades")
 MAYBE = ("converted", "forgetting", "judge", "ratings", "experiment")
@@ -60,7 +62,7 @@ def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
             {"model": Path(path).parts[-2], "path": "/".join(Path(path).parts[-2:]), **read_gguf(path)}
             for path in inputs["ggufs"]
         ],
-        "figures": {Path(path).stem: {"svg": inline_svg(path)} for path in inputs["figures"]},
+        "figures": {Path(path).stem: {"svg": inline_svg(path)} for path in [*inputs["figures"], inputs["timeline"]]},
         "charts": {Path(path).stem: read_json(path) for path in inputs["charts"]},
         # …/<arm>/seed<seed>/ledger.json, …/<arm>/seed<seed>/<phase>/summary.json
         "ledger_of": [training_of(Path(path).parent) for path in inputs["ledgers"]],
@@ -122,11 +124,12 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "judge": opinion(files["judge"], models),
         "rating": rating(files["ratings"]) if files["ratings"] else None,
         "answers": all_answers(models, comparison, records, answers, grades, levels),
-        "cost": None,
         "sizes": sizes(files["ggufs"], models),
         "answering": answering(speeds, models),
         "apis": apis(speeds),
         "provenance": origin(config, files["base"], files["contract"]),
+        "cost": cost(files["cost"], files["summaries"]),
+        "timeline": files["figures"]["timeline"]["svg"],
     }
 
 
@@ -139,4 +142,6 @@ def vega() -> Markup:
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         files = read_files(dict(job.input.items()))
-        write_page(job.input.template, page(files, dict(job.params.items())), job.output.report)
+        values = page(files, dict(job.params.items()))
+        write_tables(all_tables(values, files["experiment"]), Path(job.output.tables))
+        write_page(job.input.template, values, job.output.report)

@@ -19,6 +19,10 @@ from scripts.common.io import read_json
 # files with times or speeds, which differ from run to run; all others must be equal
 TIMED = {
     "*/report.html": "speeds and times",
+    "*/cost.json": "times",
+    "*/figures/timeline.svg": "times",
+    "*/tables/cost*": "times",
+    "*/tables/quants.*": "tokens/s",
     "*.speed.json": "tokens/s",
     "*/fidelity/speed.json": "tokens/s",
     "*/history.jsonl": "seconds of each step",

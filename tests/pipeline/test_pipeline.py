@@ -405,3 +405,32 @@ def test_a_download_with_another_sha256_is_not_kept(fresh):
     assert "94c561c1b1b2cf0978ec8d87d956c26c807555438593eec29ea90602b9518cfb" in text
     assert "The download was discarded" in text
     assert not (fresh.folder / "data/raw/pypi-awscli-1.46.3").exists()
+
+
+def test_snakemakes_own_report_has_the_results_and_needs_no_network(project):
+    offline = ["unshare", "--map-root-user", "--net"]
+    able = (
+        subprocess.run([*offline, "true"], capture_output=True, check=False).returncode == 0
+        if shutil.which("unshare")
+        else False
+    )
+    command = [*(offline if able else []), *project.command("--report", "own.html")]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    text = (project.folder / "own.html").read_text()
+    (project.folder / "own.html").unlink()
+    for words in ("Begin with", "advice before training", "audit of the rows", "comparison of the models"):
+        assert words in text
+    for table in ("models-test", "against-test", "gates", "quants", "forgetting", "cost", "cost-jobs"):
+        assert f'"table": "{table}"' in text
+        assert (project.results / f"tables/{table}.tex").is_file()
+
+
+def test_the_cost_has_every_job_that_the_report_needed(project):
+    found = json.loads((project.results / "cost.json").read_text())
+    jobs = {(job["rule"], job["job"]): job for job in found["jobs"]}
+    trained = [jobs["train_phase", f"curriculum-1-{phase}"] for phase in ("easy", "medium", "hard")]
+    assert all(job["seconds"] > 0 and job["peak_mib"] > 100 and job["stage"] == "train" for job in trained)
+    assert trained[0]["start"] < trained[1]["start"] < trained[2]["start"]
+    assert {"fetch", "grade", "compare", "probe", "speed", "fidelity"} <= {rule for rule, _ in jobs}
+    assert "tokens a second" in (project.results / "report.html").read_text()

@@ -7,7 +7,7 @@ import pytest
 EXPORT = {"merge", "convert_gguf", "importance", "quantize", "modelfile", "ollama", "hf"}
 CHECKS = {"check_merge", "check_gguf", "check_template", "check_stopping", "check_serving"}
 MEASURED = {"quant_loss", "quantization", "speed", "gate", "fidelity"}
-SUMMED_UP = {"compare", "validity", "verdict", "figures", "report"}
+SUMMED_UP = {"compare", "validity", "verdict", "figures", "cost", "report"}
 TOLD = {"verdict", "report", "ollama", "hf"}  # who quotes the verdict
 RECORDED = {"manifest", "crate", "all"}
 ANSWERED = {"answer", "grade", "quantization", "gate", "fidelity", "check_stopping", "check_serving", "ollama", "hf"}
@@ -52,9 +52,9 @@ TABLE = [
     ("a script: grade.py", replace("scripts/evaluate/grade.py", '"""', '"""X '),
      {"grade", "advise", "quantization", "gate", "fidelity", "ollama", "hf", *SUMMED_UP, *RECORDED}),
     ("a shared module: modelfile_parser.py", replace("scripts/common/modelfile_parser.py", '"""', '"""X '),
-     {"modelfile", "check_template", "gate", "fidelity", *TOLD, *RECORDED}),
+     {"modelfile", "check_template", "gate", "fidelity", "cost", *TOLD, *RECORDED}),
     ("Go is installed", replace("rules/fidelity.smk", 'go=shutil.which("go") is not None', 'go="another answer"'),
-     {"check_template", "gate", "fidelity", *TOLD, *RECORDED}),
+     {"check_template", "gate", "fidelity", "cost", *TOLD, *RECORDED}),
     ("a template: data.html.j2", replace("scripts/report/templates/data.html.j2", "What went in", "What came in"), {"report", *RECORDED}),
     ("a template: model_card.md.j2", replace("scripts/export/model_card.md.j2", "#", "##"), {"hf", *RECORDED}),
     ("a config key that is used: evaluate.max_tokens", replace("tiny.yaml", "max_tokens: 24", "max_tokens: 12"),

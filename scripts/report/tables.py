@@ -1,0 +1,324 @@
+"""The report's tables as CSV and LaTeX files, from the same values as the page.
+
+In CSV, values are as they were computed: shares from 0 to 1, empty cells for what is not known; an interval has two
+columns. In LaTeX they are rounded as on the page; a file is one `tabular` with the rules of the package `booktabs`.
+"""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from scripts.common.html import decimals, general, interval, percent, points
+from scripts.common.io import atomic_path
+
+Row = Mapping[str, Any]
+
+
+def text(value: Any) -> str:
+    """Return a value on one line, or a dash for None."""
+    named = {None: "–", True: "yes", False: "no"}
+    return named[value] if value is None or isinstance(value, bool) else " ".join(str(value).split())
+
+
+def places(count: int, factor: float = 1) -> Callable[[float | None], str]:
+    """Return a function that shows `factor` times a number with `count` decimal places."""
+    return lambda value: decimals(None if value is None else factor * value, count)
+
+
+def point_interval(bounds: Sequence[float] | None) -> str:
+    """Return [low, high], differences of two shares, in percentage points, or a dash for None."""
+    return "–" if bounds is None else f"{points(bounds[0])} to {points(bounds[1])}"
+
+
+def number_interval(bounds: Sequence[float] | None) -> str:
+    """Return [low, high] with four significant digits, or a dash for None."""
+    return "–" if bounds is None else f"{bounds[0]:.4g} to {bounds[1]:.4g}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """`name`: its key in the rows, and its name in CSV; `heading` and `show`, of values: for LaTeX. `pair`: the values
+    are intervals, [low, high].
+    """
+
+    name: str
+    heading: str
+    show: Callable[[Any], str] = text
+    pair: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """`caption` says what the rows are."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+
+
+def as_csv_rows(table: Table) -> list[list[Any]]:
+    """Return the header and the rows of a table for a CSV file."""
+    header: list[Any] = []
+    for column in table.columns:
+        header += [f"{column.name}_low", f"{column.name}_high"] if column.pair else [column.name]
+    rows = [header]
+    for row in table.rows:
+        cells: list[Any] = []
+        for column in table.columns:
+            value = row.get(column.name)
+            cells += list(value or (None, None)) if column.pair else [value]
+        rows.append(cells)
+    return rows
+
+
+def as_latex(table: Table) -> str:
+    """Return a table as LaTeX, its texts escaped."""
+    shown = [[column.show(row.get(column.name)) for column in table.columns] for row in table.rows]
+    body = tabulate(
+        shown,
+        [column.heading for column in table.columns],
+        tablefmt="latex_booktabs",
+        disable_numparse=True,
+        colalign=["left" if column.show is text else "right" for column in table.columns] if shown else None,
+    )
+    # a percent sign begins a comment
+    return f"% {' '.join(table.caption.split())}\n% needs \\usepackage{{booktabs}}\n{body}\n"
+
+
+def write_tables(tables: Mapping[str, Table], folder: Path) -> None:
+    """Write a folder with <name>.csv and <name>.tex of each table."""
+    with atomic_path(folder) as part:
+        part.mkdir()
+        for name, table in tables.items():
+            with (part / f"{name}.csv").open("w", encoding="utf-8", newline="") as handle:
+                csv.writer(handle, lineterminator="\n").writerows(as_csv_rows(table))
+            (part / f"{name}.tex").write_text(as_latex(table), encoding="utf-8")
+
+
+def from_blocks(blocks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of groups of models, each with its `group`."""
+    return [{**row, "group": block["group"]} for block in blocks for row in block["rows"]]
+
+
+def side_by_side(models: Mapping[str, Any]) -> dict[str, Table]:
+    """Return the models side by side, and the served one against each other one, for each split."""
+    tables, headline = {}, models["headline"]
+    for found in models["splits"]:
+        split, names = found["split"], found["metrics"]
+        metrics = [
+            column
+            for name in names
+            for column in (Column(name, name, percent), Column(f"{name}_interval", "95 % interval", interval, True))
+        ]
+        rows = []
+        for row in from_blocks(found["blocks"]):
+            cells = dict(zip(names, row["cells"], strict=True))
+            values = {name: cell["value"] for name, cell in cells.items()}
+            rows.append({**row, **values, **{f"{name}_interval": cell["interval"] for name, cell in cells.items()}})
+        rows += [{"model": p["label"], **dict(zip(names, p["values"], strict=True))} for p in found["points"]]
+        tables[f"models-{split}"] = Table(
+            f"The models side by side on {split}, and reference points that are no models.",
+            [
+                Column("model", "model"),
+                Column("what", "what it is"),
+                Column("group", "group"),
+                *metrics,
+                Column("n", "n"),
+            ],
+            rows,
+        )
+        if found["against"]:
+            tables[f"against-{split}"] = Table(
+                f"{models['served']} against each other model on {split}, by {headline}.",
+                [
+                    Column("model", "against"),
+                    Column("group", "group"),
+                    Column("first_value", "the other", percent),
+                    Column("value", models["served"], percent),
+                    Column("difference", "difference, points", points),
+                    Column("difference_interval", "95 % interval", point_interval, True),
+                    Column("only_first", "only the other right"),
+                    Column("only_other", f"only {models['served']} right"),
+                    Column("p", "p", general),
+                    Column("p_holm", "p (Holm)", general),
+                    Column("n", "n"),
+                    Column("outcome", f"{models['served']} is"),
+                ],
+                from_blocks(found["against"]),
+            )
+    return tables
+
+
+def fidelity(gates: Mapping[str, Any], quants: Mapping[str, Any]) -> dict[str, Table]:
+    """Return the gates, and the quants of the served model."""
+    shown = [{**row, "quant": row["label"], **row["speed"]} for row in quants["rows"]]
+    worse, better = ("right to wrong", "wrong to right") if quants["binary"] else ("rows worse", "rows better")
+    return {
+        "gates": Table(
+            "Is the served model the trained model? What each gate measured, and what it demands.",
+            [
+                Column("step", "step"),
+                Column("name", "gate"),
+                Column("meaning", "what it says"),
+                Column("model", "model"),
+                Column("value", "measured", general),
+                Column("bound", "demanded"),
+                Column("threshold", "threshold", general),
+                Column("passed", "passed"),
+                Column("skipped", "why not measured"),
+            ],
+            gates["rows"],
+        ),
+        "quants": Table(
+            f"Quantizations of {quants['model']}; {quants['metric']} on {quants['split']}, n = {quants['n']}.",
+            [
+                Column("quant", "quant"),
+                Column("served", "served"),
+                Column("bytes", "MB", places(0, 1e-6)),
+                Column("bits_per_weight", "bits a weight", general),
+                Column("perplexity", "perplexity", places(4)),
+                Column("mean_kl", "mean KL", places(5)),
+                Column("top1_agreement", "same first choice", percent),
+                Column("value", quants["metric"], percent),
+                Column("delta", "against bf16", points),
+                Column("worse", worse),
+                Column("better", better),
+                Column("stopped", "stopped", percent),
+                Column("prompt_tokens_per_s", "prompt tokens/s", places(0)),
+                Column("tokens_per_s", "answer tokens/s", places(0)),
+            ],
+            shown,
+        ),
+    }
+
+
+def forgetting(outside: Mapping[str, Any]) -> dict[str, Table]:
+    """Return what the models still know outside the task: questions, and perplexity."""
+    rows = from_blocks(outside["blocks"])
+    return {
+        "forgetting": Table(
+            f"Questions outside the task: each model against {outside['base']}.",
+            [
+                Column("model", "model"),
+                Column("what", "what"),
+                Column("counts", "counts"),
+                Column("n", "n"),
+                Column("base_value", outside["base"], percent),
+                Column("value", "right", percent),
+                Column("interval", "95 % interval", interval, True),
+                Column("difference", "difference, points", points),
+                Column("difference_interval", "95 % interval", point_interval, True),
+                Column("only_base", f"only {outside['base']} right"),
+                Column("only_model", "only the model right"),
+                Column("p", "p", general),
+                Column("p_holm", "p (Holm)", general),
+            ],
+            [{"model": row["model"], **pair} for row in rows for pair in row["pairs"]],
+        ),
+        "forgetting-perplexity": Table(
+            f"Perplexity on general text: each model against {outside['base']}.",
+            [
+                Column("model", "model"),
+                Column("base_value", outside["base"], places(2)),
+                Column("value", "perplexity", places(2)),
+                Column("ratio", "ratio", places(3)),
+                Column("ratio_interval", "95 % interval", number_interval, True),
+            ],
+            [{"model": row["model"], **row["perplexity"]} for row in rows],
+        ),
+    }
+
+
+def cost(found: Mapping[str, Any]) -> dict[str, Table]:
+    """Return what the stages took, and each job."""
+    memory = Column("peak_gib", "peak memory, GiB", places(2))
+    return {
+        "cost": Table(
+            "What each stage took.",
+            [
+                Column("stage", "stage"),
+                Column("jobs", "jobs"),
+                Column("minutes", "minutes", places(1)),
+                Column("busy_minutes", "minutes at work", places(1)),
+                Column("cpu_minutes", "processor minutes", places(1)),
+                memory,
+                Column("wh", "Wh", places(2)),
+            ],
+            found["stages"],
+        ),
+        "cost-jobs": Table(
+            f"What each job took; starts are in seconds after {found['began']}.",
+            [
+                Column("stage", "stage"),
+                Column("rule", "rule"),
+                Column("job", "job"),
+                Column("start", "start, s", places(1)),
+                Column("seconds", "seconds", places(1)),
+                Column("cpu_seconds", "processor seconds", places(1)),
+                memory,
+                Column("wh", "Wh", places(3)),
+            ],
+            found["jobs"],
+        ),
+    }
+
+
+def experiment(effects: Mapping[str, Any]) -> dict[str, Table]:
+    """Return the comparisons of an experiment, the primary one first, and the means of its arms."""
+    number = places(4)
+    rows = [{**effects["primary"], "primary": True}, *(c for c in effects["comparisons"] if not c.get("primary"))]
+    where = [Column("metric", "metric"), Column("split", "split"), Column("level", "level")]
+    counts = [Column("seeds", "seeds"), Column("items", "rows")]
+    return {
+        "experiment-comparisons": Table(
+            f"Comparisons of arms, paired by seed and row; the plan's hash is {effects['plan']}.",
+            [
+                Column("primary", "primary"),
+                Column("variant", "variant"),
+                Column("arm", "arm"),
+                Column("control", "control"),
+                *where,
+                *counts,
+                Column("value", "arm's mean", number),
+                Column("control_value", "control's mean", number),
+                Column("difference", "difference", number),
+                Column("interval", "95 % interval", number_interval, True),
+                Column("p", "p", general),
+                Column("p_holm", "p (Holm)", general),
+                Column("margin", "margin", general),
+                Column("equivalent", "equivalent"),
+                Column("seed_sd", "seed SD", number),
+                Column("minimum_detectable_effect", "detectable", number),
+                Column("seeds_needed", "seeds needed"),
+                Column("items_needed", "rows needed"),
+            ],
+            rows,
+        ),
+        "experiment-arms": Table(
+            "Mean of each arm over seeds and rows.",
+            [
+                Column("variant", "variant"),
+                Column("arm", "arm"),
+                *where,
+                *counts,
+                Column("value", "mean", number),
+                Column("seed_sd", "seed SD", number),
+            ],
+            effects["arms"],
+        ),
+    }
+
+
+def all_tables(page: Mapping[str, Any], effects: Mapping[str, Any] | None = None) -> dict[str, Table]:
+    """Return {name: table} of the report. `page`: what its template prints; `effects`: an experiment's effects.json."""
+    return {
+        **side_by_side(page["models"]),
+        **fidelity(page["gates"], page["quants"]),
+        **(forgetting(page["outside"]) if page["outside"] else {}),
+        **cost(page["cost"]),
+        **(experiment(effects) if effects else {}),
+    }
