@@ -21,10 +21,10 @@ from scripts.data.converters.aws_phrases import FILES, NAMES, POLITE, phrase
 from scripts.tasks.aws_commands import parse_command
 from scripts.tasks.aws_model import RENAMED, additions, is_valid, to_cli
 
-CAPITALS = {
-    *"acl ami api arn ca cidr db dhcp dns ebs ec2 efs eks elb fpga hsm iam id ip ipam kms mfa mx nat oidc saml sdk".split(),  # noqa: SIM905
-    *"sms sns sqs ssh ssl sso tls uri url vpc vpn xss".split(),  # noqa: SIM905
-}
+CAPITALS = frozenset(
+    """acl ami api arn ca cidr db dhcp dns ebs ec2 efs eks elb fpga hsm iam id ip ipam kms mfa mx nat oidc saml sdk sms
+    sns sqs ssh ssl sso tls uri url vpc vpn xss""".split()  # noqa: SIM905
+)
 # prefixes of generated identifiers: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html
 PREFIXES = {
     "allocation": "eipalloc",
