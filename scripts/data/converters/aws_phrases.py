@@ -95,7 +95,7 @@ VERBS = {
     "create": ["create", "make", "set up", "add", "create me"],
     "delete": ["delete", "remove", "get rid of", "drop"],
     "deregister": ["deregister", "remove"],
-    "describe": ["describe", "show", "show me", "get details of", "tell me about", "look up"],
+    "describe": ["describe", "show", "show me", "get details of", "look up"],
     "detach": ["detach", "remove", "disconnect"],
     "disable": ["disable", "turn off", "switch off"],
     "disassociate": ["disassociate", "unlink", "disconnect"],
@@ -108,7 +108,7 @@ VERBS = {
     "import": ["import"],
     "invoke": ["invoke", "run", "call"],
     "launch": ["launch", "start"],
-    "list": ["list", "show", "get", "show me", "give me", "list all"],
+    "list": ["list", "show", "get", "show me", "list all"],
     "modify": ["modify", "change", "edit", "update"],
     "move": ["move"],
     "publish": ["publish", "send"],
@@ -260,7 +260,7 @@ def phrase(request: str, service: str, values: Sequence[str], lot: random.Random
             return f"{name}: {asked}"
         asked = lot.choice(NAMED[:2]).format(asked, name)
     if lot.random() < 0.3 and not question and not request.partition(" ")[0].endswith("ing"):
-        return lot.choice(POLITE).format(asked)
+        return lot.choice(POLITE).format(re.sub("^(show|create) me ", r"\1 ", asked))
     if not values and lot.random() < 0.3:
         return asked[:1].upper() + asked[1:]
     return asked
