@@ -44,7 +44,7 @@ wildcard_constraints:
     phase="|".join(map(re.escape, PHASES)),
     model="|".join(map(re.escape, MODELS)),
     quant=FORMS,
-    split="valid|test|eval-hard|eval-unseen",
+    split="valid|test|eval-hard|eval-unseen|eval-own",
     check="|".join(map(re.escape, check_names())),
 
 

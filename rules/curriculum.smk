@@ -16,6 +16,7 @@ rule score:
         test="results/{run}/curriculum/test.jsonl",
         eval_hard="results/{run}/curriculum/eval-hard.jsonl",
         eval_unseen="results/{run}/curriculum/eval-unseen.jsonl",
+        eval_own="results/{run}/curriculum/eval-own.jsonl",
         scores="results/{run}/curriculum/scores.jsonl",
         counts="results/{run}/curriculum/score.json",
     log:

@@ -7,9 +7,10 @@ CONVERTER = stem(config["data"]["package"]["converter"] or "none")
 
 
 def given_rows(wildcards):
-    """The files of data.files, or the converter's output, as {path, role, sha256}."""
+    """The files of data.own and data.files, or the converter's output, as {path, role, sha256}."""
     converted = f"results/{wildcards.run}/data/converted/{CONVERTER}.jsonl"
-    return sources.own_files(config) or [{"path": converted, "role": "all", "sha256": None}]
+    own = [{"path": config["data"]["own"], "role": "own", "sha256": None}] if config["data"]["own"] else []
+    return own + (sources.own_files(config) or [{"path": converted, "role": "all", "sha256": None}])
 
 
 def row_files(wildcards):

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 from scripts.common.hashing import sha256_json
 from scripts.common.io import read_jsonl
 
-SPLITS = ("train", "valid", "test", "eval-hard", "eval-unseen")
+OWN = "eval-own"  # the split of the rows of data.own
+SPLITS = ("train", "valid", "test", "eval-hard", "eval-unseen", OWN)
+RARE = ("accepted", "augmented")  # fields that most rows have no use for; their files do without
 
 
 def normal(text: str) -> str:
@@ -36,6 +38,8 @@ class Record:
     difficulty: int | None = None  # an index into curriculum.levels; None until the score rule has run
     near: list[str] = field(default_factory=list)  # ids of earlier near-copies; empty once split has run
     source: str = ""  # file and line, or page, where the row comes from
+    accepted: list[str] = field(default_factory=list)  # other responses that are as right
+    augmented: bool = False  # made by rules from other rows or from a vocabulary: never held out
     id: str = ""
 
     def __post_init__(self) -> None:
@@ -51,7 +55,11 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a JSON object."""
-        return dict(self.__dict__)
+        return {name: value for name, value in self.__dict__.items() if value or name not in RARE}
+
+    def versions(self) -> list["Record"]:
+        """Return the record with each of its right responses, its own first."""
+        return [self, *(replace(self, response=text, accepted=[]) for text in self.accepted)]
 
 
 def read_records(path: str | Path) -> Iterator[Record]:

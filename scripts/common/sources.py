@@ -190,6 +190,8 @@ def named_sources(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | in
         yield ["data", "package", "source"], "package", package["source"], package["sha256"]
     for number, file in enumerate(own_files(config)):
         yield ["data", "files", number], "rows", file["path"], file["sha256"]
+    if config["data"]["own"]:
+        yield ["data", "own"], "rows", config["data"]["own"], None
     if config["forgetting"]["enabled"]:
         factbook = config["forgetting"]["factbook"]
         yield ["forgetting", "factbook", "source"], "package", factbook["source"], factbook["sha256"]

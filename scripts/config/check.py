@@ -17,6 +17,7 @@ from scripts.common.errors import GradusError
 from scripts.common.experiment import check_experiment
 from scripts.common.hashing import ROOT
 from scripts.common.models import add_contenders, check_models, given_files
+from scripts.common.records import OWN
 from scripts.common.sources import check_sources, local_path, named_sources, scheme_of
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
 from scripts.config.bases import find_base
@@ -180,12 +181,19 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
     if not faults:
         complete_curriculum(config)
         add_contenders(config)
+        add_own(config)
         for check in CHECKS:
             faults += [f"{_name(path, files)}: {what}" for path, what in check(config)]
         faults += _check_layers(config, files)
     if faults:
         raise refusal(sorted(set(faults)))
     return config
+
+
+def add_own(config: dict[str, Any]) -> None:
+    """Add eval-own to evaluate.splits if there are rows for it."""
+    if config["data"]["own"] and OWN not in config["evaluate"]["splits"]:
+        config["evaluate"]["splits"].append(OWN)
 
 
 def name_fault(name: str, folder: bool = False) -> str:

@@ -2,6 +2,8 @@
 
 In: masked records. Out: records, each with the ids of earlier near-copies (`near`; the split rule keeps them together);
 rows that were left out, with the reason; contradictory rows; counts.
+
+Rows of eval-own are always compared by their prompts: they may have the response of a training row, not ask the same.
 """
 
 from collections import Counter
@@ -17,7 +19,7 @@ from scripts.common.hashing import sha256_text
 from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import Record, normal, read_records
+from scripts.common.records import OWN, Record, normal, read_records
 from scripts.data.near_copies import Rows, near_copies
 
 
@@ -53,6 +55,19 @@ def first_pass(records: str | Path, rows: Rows) -> tuple[list[int], list[dict[st
     return kept, left_out, same_prompt
 
 
+def find_asked(rows: Rows, own: list[int], others: list[int], threshold: float) -> list[tuple[int, int]]:
+    """Return the pairs of a row of eval-own and another row whose prompts are near-copies, each as (earlier, later)."""
+    order = [*own, *others]  # own rows first, so that every row of a bucket is compared with some of them
+    found = near_copies(
+        len(order) if own else 0,
+        lambda position: Record(**rows[order[position]]).asked,
+        threshold,
+        anchors=4,
+        wanted=lambda first, second: first < len(own) <= second,
+    )
+    return [(min(pair), max(pair)) for pair in ((order[a], order[b]) for a, b, _ in found)]
+
+
 def contradiction(first: Record, second: Record) -> dict[str, Any]:
     """Return an entry for the list of contradictions: two rows with the same prompt and different responses."""
     return {
@@ -76,8 +91,12 @@ def deduplicate(
     def text(position: int) -> str:
         return text_of(Record(**rows[kept[position]]), by)
 
+    own = {number for number in kept if rows[number]["split"] == OWN}
+    kept = [number for number in kept if number not in own]
     pairs = [(kept[a], kept[b]) for a, b, _ in near_copies(len(kept), text, threshold)]
     copies = {second for _, second in pairs}
+    kept = sorted([*own, *kept])
+    pairs += find_asked(rows, sorted(own), [number for number in kept if number not in own], threshold)
     links: dict[int, list[int]] = {}
     for first, second in sorted({*pairs, *same_prompt}):
         links.setdefault(second, []).append(first)

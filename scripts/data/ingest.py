@@ -19,17 +19,19 @@ from scripts.common.io import write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.own_code import stem
-from scripts.common.records import Record
+from scripts.common.records import OWN, Record
 from scripts.common.sources import fetched_file, require_sha256, scheme_of
 from scripts.common.strict_json import read_schema
 from scripts.data.readers import FIRST_ROWS, Lines, read_file
 from scripts.data.shapes import SHAPES, USUAL, Fault, Layout, detect, make_fields
 from scripts.tasks.checks import LABELS, Check, base_of, load_check
 
+ROLES = {"eval": "test", "own": OWN}  # {role: its split}, where they differ
+
 
 @dataclass
 class Source:
-    """A file and its role: `all` (split by hashes), or `train`, `valid` or `eval` (test) for the whole file."""
+    """A file and its role: `all` (split by hashes), or `train`, `valid`, `eval` (test) or `own` for the whole file."""
 
     path: str
     role: str = "all"
@@ -115,11 +117,15 @@ class Ingest:
                 )
             if len(turns) > 1:
                 fields["thread"] = place
-            if source.role != "all":
-                fields.setdefault("split", "test" if source.role == "eval" else source.role)
+            if fields.get("augmented"):  # without a split: the split rule leaves it out if it copies a held-out row
+                if source.role not in ("all", "train"):
+                    raise Fault("augmented", f"it is only for training, and this file's role is {source.role}")
+            elif source.role != "all":
+                fields.setdefault("split", ROLES.get(source.role, source.role))
             record = Record(**{"source": place, **fields, "task": self.task})
-            if self.check and (wrong := self.check(record, self.schema)):
-                raise Fault("response", wrong)
+            for number, version in enumerate(record.versions()):
+                if self.check and (wrong := self.check(version, self.schema)):
+                    raise Fault(f"accepted[{number - 1}]" if number else "response", wrong)
             records.append(record)
             if self.labels and len(self.answers) < 2:
                 self.answers.add(record.response.strip())

@@ -113,7 +113,8 @@ class Masker:
 
     def mask(self, record: Record) -> tuple[Record, Counter[str]]:
         """Return the record with placeholders, and the number of different values of each kind."""
-        texts = [record.prompt, record.response, *record.checks, *(turn["content"] for turn in record.context)]
+        texts = [record.prompt, record.response, *record.accepted, *record.checks]
+        texts += [turn["content"] for turn in record.context]
         found = self.find(BETWEEN.join([*texts, record.group, record.source]))
         if not found:
             return record, Counter()
@@ -130,9 +131,10 @@ class Masker:
         def replaced(text: str) -> str:
             return pattern.sub(lambda match: placeholders[match[0]], text)
 
-        response = replaced(record.response)
-        if response != record.response:
-            response = _masked_json(record.response, replaced) or response
+        def answer(text: str) -> str:
+            plain = replaced(text)
+            return plain if plain == text else _masked_json(text, replaced) or plain
+
         group = record.group  # different groups must not become the same placeholder
         if replaced(group) != group:
             group = f"masked-{sha256_text(group)[:12]}"
@@ -140,7 +142,8 @@ class Masker:
             **{
                 **record.to_json(),
                 "prompt": replaced(record.prompt),
-                "response": response,
+                "response": answer(record.response),
+                "accepted": [answer(text) for text in record.accepted],
                 "context": [{**turn, "content": replaced(turn["content"])} for turn in record.context],
                 "checks": [replaced(check) for check in record.checks],
                 "group": group,

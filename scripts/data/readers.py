@@ -64,13 +64,13 @@ def read_gzip_lines(path: Path) -> Lines:
 
 
 def _cell(name: str, value: str) -> Any:
-    """Return a CSV cell's value: `difficulty` as a number, `checks` and `messages` as parsed JSON lists.
+    """Return a CSV cell's value: `difficulty` as a number, `checks`, `accepted` and `messages` as parsed JSON lists.
 
     Answers stay strings; the shape input-output parses its own.
     """
     if name == "difficulty" and value.strip().isdigit():
         return int(value)
-    if name in ("checks", "messages") and value.lstrip()[:1] == "[":
+    if name in ("checks", "accepted", "messages") and value.lstrip()[:1] == "[":
         try:
             return strict_json(value)
         except ValueError:

@@ -14,7 +14,8 @@ from scripts.common.errors import GradusError
 from scripts.common.records import SPLITS
 from scripts.common.strict_json import check_schema, strict_json
 
-COMMON = ("checks", "group", "split", "difficulty", "source")  # fields that a row of any shape may have
+# fields that a row of any shape may have
+COMMON = ("checks", "accepted", "group", "split", "augmented", "difficulty", "source")
 Fields = list[dict[str, Any]]
 
 
@@ -81,10 +82,17 @@ def read_difficulty(value: Any, levels: Sequence[str]) -> int:
 def common_fields(row: Mapping[str, Any], levels: Sequence[str]) -> dict[str, Any]:
     """Return the fields in COMMON that a row has, after checking them."""
     fields: dict[str, Any] = {name: text_of(row, name, empty=True) for name in ("group", "source") if name in row}
-    if "checks" in row:
-        if not isinstance(row["checks"], list) or not all(isinstance(c, str) and c for c in row["checks"]):
-            raise Fault("checks", "not a list of texts")
-        fields["checks"] = row["checks"]
+    for name in ("checks", "accepted"):
+        if name in row:
+            if not isinstance(row[name], list) or not all(isinstance(text, str) and text for text in row[name]):
+                raise Fault(name, "not a list of texts")
+            fields[name] = row[name]
+    if "augmented" in row:
+        if not isinstance(row["augmented"], bool):
+            raise Fault("augmented", "neither true nor false")
+        if row["augmented"] and "split" in row:
+            raise Fault("augmented", "an augmented row is only for training, so leave out its split")
+        fields["augmented"] = row["augmented"]
     if "split" in row:
         if row["split"] not in SPLITS:
             raise Fault("split", f"not one of {', '.join(SPLITS)}")

@@ -5,6 +5,7 @@ one), those left out, and counts. The score rule later moves hard rows from `tes
 
 A row's split depends on a hash of its group (or of its conversation, or of the row itself); a near-copy of an earlier
 row follows that row. Where near-copies would still be in two splits, those on the training side are left out.
+An augmented row is only for training: it is left out if what it was made from, its group, or a near-copy is held out.
 """
 
 import hashlib
@@ -20,10 +21,11 @@ from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import SPLITS, Record, read_records
+from scripts.common.records import OWN, SPLITS, Record, read_records
 
 # by priority: if near-copies are in two of these splits, the row in the first one is kept
-STRICT = ("eval-unseen", "eval-hard", "test", "valid", "train")
+STRICT = (OWN, "eval-unseen", "eval-hard", "test", "valid", "train")
+LEARNT = {"train", "valid"}
 FEW = 100  # records; with fewer, training and evaluation are meaningless
 
 
@@ -48,6 +50,7 @@ class Splitter:
     unseen_share: float
     splits: dict[str, str] = field(default_factory=dict)  # of each record so far, by id
     threads: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)  # splits by source, for augmented rows
     given: set[str] = field(default_factory=set)
     dropped: dict[str, str] = field(default_factory=dict)
 
@@ -67,19 +70,29 @@ class Splitter:
             return self.draw("group", record.group)
         if record.thread:
             return self.threads.setdefault(record.thread, self.follow(record) or self.draw("thread", record.thread))
+        if record.augmented:
+            return self.sources.get(record.source) or self.follow(record) or "train"
         return self.follow(record) or self.draw("row", record.id)
 
     def follow(self, record: Record) -> str:
-        """Return the split of the record's earliest near-copy; empty if there is none to follow."""
-        near = self.splits.get(record.near[0], "") if record.near else ""
+        """Return the split of the record's earliest near-copy, but for those in eval-own; empty if there is none to
+        follow.
+        """
+        near = next((there for other in record.near if (there := self.splits.get(other, "")) != OWN), "")
         return near if near in ("train", "valid", "test") else ""
 
     def add(self, record: Record) -> None:
         """Assign one record."""
         split = self.splits[record.id] = self.place(record)
+        if record.augmented and split != "train":
+            self.dropped[record.id] = f"augmented row of one in {split}"
+            return
+        if not record.augmented:
+            self.sources.setdefault(record.source, split)
         for other in record.near:
             there = self.splits.get(other, split)
-            if there != split:
+            # the user's own rows may repeat what other held-out rows ask, not what is trained
+            if there != split and (OWN not in (split, there) or LEARNT & {split, there}):
                 stays, goes = sorted([(split, record.id), (there, other)], key=lambda item: STRICT.index(item[0]))
                 if goes[1] not in self.given:
                     self.dropped[goes[1]] = f"near-copy of a row in {stays[0]}"

@@ -28,6 +28,11 @@ def text_exact(record: Record, answer: str, stopped: bool) -> float:
     return float(answer.strip() == record.response.strip())
 
 
+def best(values: Iterable[float | None]) -> float | None:
+    """Return the largest value; None if none counts."""
+    return max((value for value in values if value is not None), default=None)
+
+
 @dataclass(frozen=True)
 class Task:
     """One kind of answers. Tasks are listed in TASKS (table.py), their checks of rows in CHECKS (checks.py)."""
@@ -81,20 +86,26 @@ class Task:
         return metric in self.binary or metric == "stopped"
 
     def measure(self, name: str, metric: Metric, record: Record, answer: str, ended: bool) -> float | None:
-        """Return a metric's value for one answer. Raises GradusError if it fails, or is not a number from 0 to 1."""
-        value = call(self._place, name, metric, record, answer, ended, row=_row(record))
-        return self._checked(name, value, f" of row {_row(record)}")
+        """Return a metric's value for one answer: the best over the record's right responses (as SQuAD does, Rajpurkar
+        et al. 2016). Raises GradusError if it fails, or is not a number from 0 to 1.
+        """
+        values = [call(self._place, name, metric, one, answer, ended, row=_row(record)) for one in record.versions()]
+        return best(self._checked(name, value, f" of row {_row(record)}") for value in values)
 
     def measure_batch(
         self, name: str, batch: Batch, records: Sequence[Record], answers: Sequence[str]
     ) -> list[float | None]:
         """Return a batch metric's value for each answer; see `measure`."""
-        given = call(self._place, name, lambda: list(batch(records, answers))) if records else []
-        if len(given) != len(records):
-            wrong = f"{len(given)} values for {len(records)} rows; it must return one for each row"
+        asked = [(at, version) for at, record in enumerate(records) for version in record.versions()]
+        versions, texts = [version for _, version in asked], [answers[at] for at, _ in asked]
+        given = call(self._place, name, lambda: list(batch(versions, texts))) if records else []
+        if len(given) != len(asked):
+            wrong = f"{len(given)} values for {len(asked)} rows; it must return one for each row"
             raise GradusError(f"{self._place}: metric {name}: {wrong}")
-        rows = zip(records, given, strict=True)
-        return [self._checked(name, value, f" of row {_row(record)}") for record, value in rows]
+        values: list[list[float | None]] = [[] for _ in records]
+        for (at, version), value in zip(asked, given, strict=True):
+            values[at].append(self._checked(name, value, f" of row {_row(version)}"))
+        return [best(found) for found in values]
 
     def measure_whole(self, name: str, whole: Whole, records: Sequence[Record], answers: Sequence[str]) -> float | None:
         """Return the value of a metric over all rows; None without rows. See `measure`."""

@@ -77,7 +77,7 @@ def make_samples(run: Finished, given: Answered, model: str, log: str) -> list[E
                 epoch=1,
                 uuid=identify(log, record.id),
                 input=asked,
-                target=record.response,
+                target=[record.response, *record.accepted] if record.accepted else record.response,
                 messages=[*asked, said],
                 output=ModelOutput(
                     model=model,

@@ -52,10 +52,12 @@ def grade(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     graded = {"text_exact": float(answer.strip() == doc["response"].strip())}
     for name, metric in list(graders().items()):
         from scripts.common.records import Record
+        from scripts.tasks.task import best
 
-        record = Record(**{field.name: doc[field.name] for field in fields(Record)})
+        given = {field.name: doc.get(field.name) for field in fields(Record)}
+        record = Record(**{name: value for name, value in given.items() if value is not None})
         try:
-            value = metric(record, answer, True)
+            value = best(metric(version, answer, True) for version in record.versions())
         except ImportError as error:
             log.warning("Gradus: %s is not graded (%s); install the package that it names", name, error)
             del graders()[name]

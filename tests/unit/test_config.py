@@ -308,3 +308,11 @@ def test_names_of_folders_and_seeds_are_limited(tmp_path, text, expected):
         check(tmp_path, GOOD + text)
     assert expected in str(fault.value)
     assert len(str(fault.value).splitlines()) == 2
+
+
+def test_rows_of_ones_own_are_evaluated_without_asking(tmp_path):
+    config = check(tmp_path, GOOD.replace("[rows.jsonl]", "[rows.jsonl]\n  own: asked.jsonl"))
+    assert config["evaluate"]["splits"] == ["test", "eval-hard", "eval-unseen", "eval-own"]
+    assert "eval-own" not in check(tmp_path, GOOD)["evaluate"]["splits"]
+    with pytest.raises(GradusError, match=r"own: .*asked\.txt: its extension"):
+        check(tmp_path, GOOD.replace("[rows.jsonl]", "[rows.jsonl]\n  own: asked.txt"))

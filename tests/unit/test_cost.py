@@ -94,8 +94,7 @@ def test_without_records_the_section_says_so(tmp_path):
 
 
 def printed(folder, told, timeline):
-    for name in ("cost.html.j2",):
-        shutil.copy(ROOT / "scripts/report" / name, folder)
+    shutil.copy(ROOT / "scripts/report/templates/cost.html.j2", folder)
     write_page(folder / "cost.html.j2", {"cost": told, "timeline": timeline}, folder / "cost.html")
     return (folder / "cost.html").read_text()
 

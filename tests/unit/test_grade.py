@@ -282,3 +282,20 @@ def test_a_label_is_found_in_the_words_around_it(label, answer, right):
 
 def test_no_answers_have_no_value():
     assert grade([], [], load_task("classify"))[1]["macro_f1"] == {"value": None, "n": 0}
+
+
+def test_an_answer_is_graded_by_the_right_response_that_it_comes_nearest_to():
+    record = Record("list buckets", "aws s3 ls", "command", accepted=["aws s3api list-buckets --query Buckets[].Name"])
+    assert grades("aws s3 ls", record=record) == ALL
+    assert grades("aws s3api list-buckets --query 'Buckets[].Name'", record=record) == ALL
+    assert grades("aws s3api list-buckets", record=record) == {**ALL, "exact": 0, "option_f1": 0}
+    assert grades("aws s3 mb", record=record) == {**ALL, "exact": 0, "operation": 0, "option_f1": 0}
+
+
+def test_metrics_of_many_rows_at_once_take_the_nearest_right_response_too():
+    def same(records, answers):
+        return [float(record.response == answer) for record, answer in zip(records, answers, strict=True)]
+
+    task = Task("t", {}, "same", batch={"same": same})
+    rows = [Record("a", "1", "t", accepted=["2"]), Record("b", "1", "t")]
+    assert task.measure_batch("same", same, rows, ["2", "2"]) == [1, 0]

@@ -388,3 +388,33 @@ def test_a_file_of_another_shape_needs_only_its_own_columns(tmp_path):
     assert [record.prompt for record in read(chat, table, columns=columns)[0]] == ["a", "q"]
     with pytest.raises(GradusError, match="no column 'topic'"):
         read(chat, columns={**columns, "group": "topic"})
+
+
+def test_rows_of_the_users_own_become_a_split_and_may_have_several_right_responses(tmp_path):
+    lines = [{"prompt": "list buckets", "response": "aws s3 ls", "accepted": ["aws s3api list-buckets"]}]
+    (record,), _ = read(Source(str(write(tmp_path, *lines)), "own"), task="command", check=load_check("command"))
+    assert record.split == "eval-own"
+    assert [version.response for version in record.versions()] == ["aws s3 ls", "aws s3api list-buckets"]
+    assert "accepted" not in Record("a", "b", "qa").to_json()
+    lines[0]["accepted"].append("rm -r /")
+    with pytest.raises(GradusError, match=r"accepted\[1\]: not one aws command"):
+        read(write(tmp_path, *lines), task="command", check=load_check("command"))
+
+
+@pytest.mark.parametrize(
+    ("more", "role", "words"),
+    [
+        ({"augmented": True, "split": "train"}, "all", "leave out its split"),
+        ({"augmented": True}, "eval", "only for training, and this file's role is eval"),
+        ({"augmented": "yes"}, "all", "neither true nor false"),
+    ],
+)
+def test_augmented_rows_are_for_training_only(tmp_path, more, role, words):
+    with pytest.raises(GradusError, match=words):
+        read(Source(str(write(tmp_path, row(1, **more))), role))
+
+
+def test_an_augmented_row_of_a_training_file_brings_no_split(tmp_path):
+    """With one, it would stay where it copies a held-out row."""
+    (record,), _ = read(Source(str(write(tmp_path, row(1, augmented=True))), "train"))
+    assert (record.split, record.augmented) == ("", True)

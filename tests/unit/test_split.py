@@ -259,3 +259,53 @@ def test_short_prompts_have_no_n_grams_and_cases_are_one():
 def test_no_held_out_rows_are_no_fault(tmp_path):
     assert found_pairs(tmp_path, records(20, split="train")) == ([], {"train": 20, "held_out": 0})
     assert list(read_jsonl(tmp_path / "split.jsonl"))
+
+
+# --- augmented rows, and the user's own
+
+
+def test_augmented_rows_are_trained_only_where_what_they_were_made_from_is(tmp_path):
+    firsts = [Record(words(n), f"answer {n}", "qa", group=f"g{n}", source=f"s{n}") for n in range(300)]
+    copies = [
+        Record(words(n + 1000), r.response, "qa", group=r.group, source=r.source, augmented=True)
+        for n, r in enumerate(firsts)
+    ]
+    made = [
+        Record(words(n + 2000), f"new {n}", "qa", group=f"g{n}", source=f"m{n}", augmented=True) for n in range(300)
+    ]
+    splits, splitter, _ = divide(tmp_path, [*firsts, *copies, *made], by="row")
+    for first, copy, new in zip(firsts, copies, made, strict=True):
+        assert splits.get(copy.id) == ("train" if splits[first.id] == "train" else None)
+        # only the group holds back what was made from no row
+        assert splits.get(new.id) == (None if splits[first.id] == "eval-unseen" else "train")
+    assert {splitter.dropped[row.id] for row in made if row.id not in splits} == {"augmented row of one in eval-unseen"}
+
+
+def test_an_augmented_near_copy_of_a_held_out_row_is_left_out(tmp_path):
+    firsts = [Record(near(words(n), 0), f"answer {n}", "qa", source=f"s{n}") for n in range(60)]
+    made = [Record(near(words(n), 1), f"other {n}", "qa", source=f"m{n}", augmented=True) for n in range(60)]
+    splits, _, _ = divide(tmp_path, [*firsts, *made], by="row")
+    assert {splits[first.id] for first in firsts} == {"train", "valid", "test"}
+    for first, copy in zip(firsts, made, strict=True):
+        assert (copy.id in splits) == (splits[first.id] == "train")
+
+
+def test_the_users_own_rows_stay_and_what_is_trained_may_not_ask_the_same(tmp_path):
+    rows = [Record(near(words(n), 0), f"answer {n}", "qa") for n in range(60)]
+    before, _, _ = divide(tmp_path, rows, by="row")
+    own = [Record(near(words(n), 1), f"right {n}", "qa", split="eval-own") for n in range(20)]
+    own += [Record(rows[n].prompt, rows[n].response, "qa", split="eval-own") for n in range(20, 30)]
+    splits, _, _ = divide(tmp_path, [*own, *rows], by="row")
+    assert all(splits[row.id] == "eval-own" for row in own)
+    for n, row in enumerate(rows[:20]):  # test keeps its rows
+        assert splits.get(row.id) == ("test" if before[row.id] == "test" else None), n
+    assert all(splits[row.id] == before[row.id] for row in rows[30:])
+
+
+def test_the_users_own_rows_may_have_the_responses_of_training_rows(tmp_path):
+    rows = [Record(words(n), f"the same long answer {n}", "qa") for n in range(40)]
+    own = [Record(words(n + 100), rows[n].response, "qa", split="eval-own") for n in range(40)]
+    write_jsonl(tmp_path / "in.jsonl", (row.to_json() for row in [*own, *rows]))
+    deduplicate(tmp_path / "in.jsonl", tmp_path / "out.jsonl", "response", 0.99, "thin")
+    assert all(not row.near for row in read_records(tmp_path / "out.jsonl"))
+    assert len(list(read_records(tmp_path / "out.jsonl"))) == 80

@@ -7,24 +7,34 @@ A page, `awscli/examples/<service>/<command>.rst`, has examples; an example is a
 a command. Only an example's first command is used. The prompt is a request that a person could answer:
 title, description, service, and every literal value that the command needs. Descriptions name the command
 in double backquotes; this would reveal the answer and is masked.
+
+Augmented rows, which are only for training, come after all others: the same examples phrased anew, as users do
+(aws_phrases.py), with other names for what the documentation calls `my-…`, and rows made from botocore's service models
+(aws_vocabulary.py).
 """
 
 import hashlib
+import math
+import random
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from docutils import nodes
 from docutils.core import publish_doctree
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
+from scripts.data.converters import aws_vocabulary
+from scripts.data.converters.aws_phrases import phrase, rename, telling_words
 from scripts.tasks.aws_commands import Command, join_lines, parse_command
+
+Made = TypeVar("Made")
 
 # reStructuredText must not read other files, and markup errors must not stop the parser
 QUIET = {"report_level": 5, "halt_level": 6, "file_insertion_enabled": False, "raw_enabled": False}
@@ -45,7 +55,11 @@ class Options:
 
     services: read only the pages of these services; empty: all.
     answer: `command`, or `service`: the name of the service that the request needs, without values in the prompt.
-    plain_share: share of rows, 0 to 1, phrased as a short request without service and description.
+    plain_share: share of examples, 0 to 1, phrased as a user would, without description.
+    phrased_rows: augmented rows for each example, phrased as a user would.
+    vocabulary_rows: augmented rows for each operation, made from the service models.
+    rows_per_service: services with fewer examples get more augmented rows, up to four times as many.
+    often: services, and operations such as `ec2/stop-instances`, that get four times as many again.
     max_response_chars: longer commands are left out (and counted).
     max_description_chars: descriptions are truncated at the last sentence end before this.
     """
@@ -53,6 +67,10 @@ class Options:
     services: list[str] = field(default_factory=list)
     answer: Literal["command", "service"] = "command"
     plain_share: float = 0.15
+    phrased_rows: int = 0
+    vocabulary_rows: int = 0
+    rows_per_service: int = 0
+    often: list[str] = field(default_factory=list)
     max_response_chars: int = 300
     max_description_chars: int = 200
 
@@ -60,6 +78,9 @@ class Options:
         """Reject values out of range."""
         if not 0 <= self.plain_share <= 1:
             raise ValueError(f"plain_share: {self.plain_share:g} is not from 0 to 1")
+        for name in ("phrased_rows", "vocabulary_rows", "rows_per_service"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is less than 0")
         if self.max_response_chars < 20:
             raise ValueError(f"max_response_chars: {self.max_response_chars} is less than 20")
         if self.max_description_chars < 0:
@@ -146,8 +167,21 @@ def own_command(example: Example, service: str, operation: str) -> tuple[str, Co
     return line, command
 
 
-def make_row(example: Example, service: str, operation: str, source: str, options: Options) -> dict[str, Any]:
-    """Return the row for one example.
+@dataclass
+class Parts:
+    """What rows of one example are made of. `service` is that of the command; `group` and `source` as in a row."""
+
+    request: str
+    description: str
+    service: str
+    values: list[str]
+    response: str
+    group: str
+    source: str
+
+
+def make_parts(example: Example, service: str, operation: str, source: str, options: Options) -> Parts:
+    """Return the parts of one example.
 
     Raises ValueError with the reason if the example gives no row; there are few different reasons, to count them.
     """
@@ -158,7 +192,6 @@ def make_row(example: Example, service: str, operation: str, source: str, option
         # a file named after the command would reveal it; any other name works
         response = re.sub(rf"(file://[^\s'\"]*?){re.escape(operation)}", r"\1input", response)
         command = parse_command(response)
-    values = literal_values(command)
     title = clean_title(example.title)
     description = shorten(mask(example.description, service, operation), options.max_description_chars)
     if not title and not description:
@@ -166,31 +199,67 @@ def make_row(example: Example, service: str, operation: str, source: str, option
     request = mask(title or shorten(description, 120), service, operation)
     if not request:
         raise ValueError("nothing left of the title once the command's name is masked")
-    listed = ", ".join(values)
-    group = f"{service}/{operation}"
-    if options.answer == "service":
-        described = description if description.rstrip(".") != request else ""
-        return {
-            "prompt": " ".join(filter(None, [f"{request}.", described])),
-            "response": service,
-            "group": group,
-            "source": source,
-        }
-    if is_plain(source, options.plain_share):
-        prompt = request[:1].lower() + request[1:] + (f": {listed}" if values else "")
-    else:
-        lines = [f"{request}.", description if description.rstrip(".") != request else ""]
-        lines = [" ".join(filter(None, lines)), f"Service: {service}"]
-        prompt = "\n".join(lines + ([f"Values: {listed}"] if values else []))
-    if "-" in operation and re.search(rf"(?<![\w-]){re.escape(operation)}(?![\w-])", prompt):
+    description = description if description.rstrip(".") != request else ""
+    values = literal_values(command)
+    told = "\n".join([request, description, *values])
+    named = options.answer == "command" and "-" in operation
+    if named and re.search(rf"(?<![\w-]){re.escape(operation)}(?![\w-])", told):
         raise ValueError("a value gives the command's name away")
+    return Parts(request, description, service, values, response, f"{service}/{operation}", source)
+
+
+def make_row(parts: Parts, prompt: str, response: str) -> dict[str, Any]:
+    """Return a row with a prompt and a command."""
+    command = parse_command(response)
     return {
         "prompt": prompt,
         "response": response,
         "checks": [f"aws {command.name}", *dict.fromkeys(name for name, _ in command.options)],
-        "group": group,
-        "source": source,
+        "group": parts.group,
+        "source": parts.source,
     }
+
+
+def first_row(parts: Parts, options: Options, telling: Mapping[str, str]) -> dict[str, Any]:
+    """Return the row of an example that may be held out: documented or, for `plain_share` of the examples, plain."""
+    documented = " ".join(filter(None, [f"{parts.request}.", parts.description]))
+    if options.answer == "service":
+        return {"prompt": documented, "response": parts.service, "group": parts.group, "source": parts.source}
+    if is_plain(parts.source, options.plain_share):
+        prompt = phrase(parts.request, parts.service, parts.values, random.Random(parts.source), telling)
+    else:
+        values = [f"Values: {', '.join(parts.values)}"] if parts.values else []
+        prompt = "\n".join([documented, f"Service: {parts.service}", *values])
+    return make_row(parts, prompt, parts.response)
+
+
+def phrased_rows(parts: Parts, count: int, telling: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield `count` augmented rows of an example: phrased as a user would, every second one with other names."""
+    for number in range(count):
+        lot = random.Random(f"{parts.source} {number}")  # text seeds are hashed, so always the same
+        texts = [parts.response, parts.request, *parts.values]
+        response, request, *values = rename(texts, lot) if number % 2 else texts
+        yield make_row(parts, phrase(request, parts.service, values, lot, telling), response) | {"augmented": True}
+
+
+def augment(examples: list[Parts], options: Options, telling: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield the augmented rows: of each example, then of each operation that has one."""
+    sizes = Counter(parts.service for parts in examples)
+    more = {
+        service: min(4, max(1, math.ceil(options.rows_per_service / size))) for service, size in sorted(sizes.items())
+    }
+    if unknown := sorted(set(options.often) - set(sizes) - {parts.group for parts in examples}):
+        raise GradusError(f"data.package.options.often: the package has no example pages for {', '.join(unknown)}")
+
+    def times(service: str, group: str) -> int:
+        return more[service] * (4 if {service, group} & set(options.often) else 1)
+
+    for parts in examples:
+        yield from phrased_rows(parts, options.phrased_rows * times(parts.service, parts.group), telling)
+    for group in dict.fromkeys(parts.group for parts in examples):
+        service, _, operation = group.partition("/")
+        count = options.vocabulary_rows * times(service, group)
+        yield from aws_vocabulary.make_rows(service, operation, count, options.max_response_chars, telling)
 
 
 def read_pages(wheel: Path, services: list[str]) -> Iterator[tuple[str, str, str, str]]:
@@ -202,36 +271,46 @@ def read_pages(wheel: Path, services: list[str]) -> Iterator[tuple[str, str, str
                 yield match[1], match[3], name.removeprefix("awscli/examples/"), archive.read(name).decode()
 
 
-def convert_pages(
-    folder: str | Path, services: list[str], row: Callable[[Example, str, str, str], dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
-    """Return rows, the examples that gave no row with their reasons, and the counts of both.
+def read_examples(
+    folder: str | Path, services: list[str], make: Callable[[Example, str, str, str], Made]
+) -> tuple[list[Made], list[dict[str, str]], dict[str, Any]]:
+    """Return what is made of each example, the examples that gave nothing with their reasons, and the counts of both.
 
-    `row` makes the row of (example, service, operation, source), or raises ValueError with the reason if there is none.
+    `make` takes (example, service, operation, source), and raises ValueError with the reason if it makes nothing.
     """
     wheels = sorted(Path(folder).glob("*.whl"))
     if len(wheels) != 1:
         raise GradusError(f"{folder}: expected one wheel, found {len(wheels)}; delete the folder and run again")
-    rows, left_out, pages, seen_services = [], [], 0, set()
+    made, left_out, pages, seen_services = [], [], 0, set()
     for service, operation, path, text in read_pages(wheels[0], services):
         pages += 1
         seen_services.add(service)
         for number, example in enumerate(read_page(text), 1):
             source = f"{path}#{number}"
             try:
-                rows.append(row(example, service, operation, source))
+                made.append(make(example, service, operation, source))
             except ValueError as error:
                 left_out.append({"source": source, "reason": str(error), "title": example.title})
     if unknown := sorted(set(services) - seen_services):
         raise GradusError(f"data.package.options.services: the package has no example pages for {', '.join(unknown)}")
     reasons = dict(Counter(item["reason"] for item in left_out))
-    return (
-        rows,
-        left_out,
-        {"read": f"{pages} pages of {len(seen_services)} services", "rows": len(rows), "left_out": reasons},
-    )
+    counts = {"read": f"{pages} pages of {len(seen_services)} services", "rows": len(made), "left_out": reasons}
+    return made, left_out, counts
+
+
+def distinct(rows: Iterable[dict[str, Any]], seen: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows whose prompt and response are not among `seen`, which grows."""
+    for row in rows:
+        if (key := (row["prompt"], row["response"])) not in seen:
+            seen.add(key)
+            yield row
 
 
 def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
     """Return rows, the examples that gave no row with their reasons, and the counts of both."""
-    return convert_pages(folder, options.services, partial(make_row, options=options))
+    examples, left_out, counts = read_examples(folder, options.services, partial(make_parts, options=options))
+    telling = telling_words((parts.service, parts.request) for parts in examples)
+    rows = [first_row(parts, options, telling) for parts in examples]
+    if options.answer == "command":
+        rows += distinct(augment(examples, options, telling), {(row["prompt"], row["response"]) for row in rows})
+    return rows, left_out, counts | {"rows": len(rows)}

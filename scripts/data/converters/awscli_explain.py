@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts.data.converters.awscli import Example, convert_pages, own_command
+from scripts.data.converters.awscli import Example, own_command, read_examples
 
 # how a sentence begins that says what the command does, up to its verb, in the third person
 LEAD = re.compile(
@@ -82,4 +82,4 @@ def make_row(example: Example, service: str, operation: str, source: str, option
 
 def convert(folder: str | Path, options: Options) -> tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]:
     """Return rows, the examples that gave no row with their reasons, and the counts of both."""
-    return convert_pages(folder, options.services, partial(make_row, options=options))
+    return read_examples(folder, options.services, partial(make_row, options=options))

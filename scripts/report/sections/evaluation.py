@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.common.comparison import Metrics, Models, asked_splits, row_count, tell_apart
+from scripts.common.records import OWN
 from scripts.report.layout import in_groups, in_order, shown_metrics, what_is
 
 POINTS = {
@@ -13,6 +14,7 @@ POINTS = {
 }
 REASONS = {
     "eval-hard": "no row of test has the hardest level ({hardest})",
+    "eval-own": "no rows of your own were given: data.own",
     "eval-unseen": "no whole group of rows was held out: the rows have no groups, too few, or split.unseen_share is 0",
 }
 
@@ -109,6 +111,7 @@ def side_by_side(
         "test_rows_of_trained_groups": score["rows_whose_group_is_trained"].get("test", 0),
         "hardest": levels[-1] if "eval-hard" in asked else None,
         "unseen": "eval-unseen" in asked,
+        "own": OWN in asked,
     }
 
 
