@@ -21,15 +21,8 @@ def figures(kind):
 
 def drawn():
     """The report's figures for papers, with captions for Snakemake's own report."""
-    return [
-        report(
-            path,
-            caption="captions/figures.rst",
-            category="Figures",
-            labels={"figure": Path(path).stem.replace("-", " ")},
-        )
-        for path in figures("svg")
-    ]
+    told = {"caption": "captions/figures.rst", "category": "Figures"}
+    return [report(path, labels={"figure": Path(path).stem}, **told) for path in figures("svg")]
 
 
 def templates():
