@@ -78,8 +78,8 @@ def start_measuring(country: str, path: Path) -> "subprocess.Popen[bytes]":
     """Measure beside this process, until it ends. Raises GradusError if codecarbon is not installed."""
     if importlib.util.find_spec("codecarbon") is None:
         raise GradusError(
-            "report.energy_country is set, but codecarbon, which measures the energy, is not installed; run "
-            f"`.venv/bin/python -m pip install {PACKAGE}`, or set report.energy_country to null"
+            "report.energy_country is set, but codecarbon, which measures the energy, is missing. Set it to null, or "
+            f"run `.venv/bin/python -m pip install -c envs/requirements.lock {PACKAGE}`"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "scripts.common.energy", country, str(path)]

@@ -141,7 +141,7 @@ def test_a_country_without_codecarbon_stops_with_the_command_that_installs_it(tm
     monkeypatch.setitem(sys.modules, "codecarbon", None)
     with pytest.raises(GradusError) as caught:
         start_measuring("DEU", tmp_path / "energy.jsonl")
-    assert "pip install codecarbon==" in str(caught.value)
+    assert "pip install -c envs/requirements.lock codecarbon==" in str(caught.value)
 
 
 def test_samples_are_differences_of_totals(tmp_path):
