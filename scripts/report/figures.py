@@ -37,7 +37,8 @@ def draw_difficulty(mix: Mapping[str, Mapping[str, int]], levels: Sequence[str])
         if split in mix
         for place, level in enumerate(levels)
     ]
-    return _level_bars(rows, "split", levels, 8).properties(width=WIDTH, height=alt.Step(26))
+    height = 26 * len({row["split"] for row in rows})
+    return _level_bars(rows, "split", levels, 8).properties(width=WIDTH, height=height)
 
 
 def _level_bars(rows: Sequence[Mapping[str, Any]], by: str, levels: Sequence[str], ticks: int) -> alt.Chart:
@@ -331,7 +332,7 @@ def draw_forest(models: Models, metrics: Metrics, comparison: Mapping[str, Any])
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         x="difference:Q", shape=alt.Shape("split:N", sort=splits, legend=None)
     )
-    height = alt.Step(18 * max(1, len(splits)) + 10, **{"for": "position"})
+    height = (18 * len(splits) + 10) * max(1, len(names))
     return alt.layer(zero_line(), span, point).properties(width=WIDTH, height=height)
 
 
@@ -392,7 +393,7 @@ def draw_forgetting(found: Mapping[str, Any], served: str) -> alt.LayerChart:
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         x="change:Q", shape=alt.Shape("outcome:N", legend=None)
     )
-    return alt.layer(zero_line(), span, point).properties(width=WIDTH, height=alt.Step(26))
+    return alt.layer(zero_line(), span, point).properties(width=WIDTH, height=26 * max(1, len(rows)))
 
 
 def group_histories(paths: Sequence[str]) -> dict[Training, list[tuple[str, list[Mapping[str, float]]]]]:

@@ -27,7 +27,7 @@
     spec.config.legend.columns = Math.max(1, Math.floor(width / 160));
     if (spec.spec) spec.columns = Math.max(1, Math.floor((width - 80) / (spec.spec.width + 30)));
     else spec.width = "container";
-    await vegaEmbed(figure, spec, { actions: false, renderer: "svg", logLevel: 1 }); // 1: errors, no warnings
+    await vegaEmbed(figure, spec, { actions: false, renderer: "svg" });
     figure.dataset.state = "drawn";
   };
   const drawAll = () => document.querySelectorAll("[data-chart]").forEach(draw);
