@@ -324,10 +324,7 @@ def draw_forest(models: Models, metrics: Metrics, comparison: Mapping[str, Any])
         ],
     )
     served = comparison["served"]["model"]
-    x = alt.X(
-        "low:Q",
-        title=f"{comparison['headline']} of {served} minus that of the other, points; right of 0: {served} is better",
-    )
+    x = alt.X("low:Q", title=f"difference in points; right of 0: {served} is better")
     span = base.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q")
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         x="difference:Q", shape=alt.Shape("split:N", sort=splits, legend=None)
@@ -388,7 +385,7 @@ def draw_forgetting(found: Mapping[str, Any], served: str) -> alt.LayerChart:
         color=alt.Color("outcome:N", title=None, scale=alt.Scale(domain=list(outcomes), range=list(outcomes.values()))),
         tooltip=["kind:N", "n:Q", *_shares("base", "model"), *(f"{name}:Q" for name in ("change", "low", "high"))],
     )
-    x = alt.X("low:Q", title="questions answered correctly, points more than before training; left of 0: lost")
+    x = alt.X("low:Q", title="change in points; left of 0: lost")
     span = base.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q")
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         x="change:Q", shape=alt.Shape("outcome:N", legend=None)
