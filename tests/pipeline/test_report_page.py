@@ -48,7 +48,6 @@ def test_everything_works_without_network(browser, project):
     words = json.dumps(found["texts"][found["rows"][-1]["prompt"]].upper())
     browser.run(f"{field}.value = {words}; {field}.dispatchEvent(new Event('input', {{bubbles: true}}))")
     assert 1 <= browser.run("document.querySelectorAll('#rows .row').length") < len(found["rows"])
-    assert browser.run("document.getElementById('status').textContent").startswith("1 of ")
     assert browser.complaints() == []
 
 
