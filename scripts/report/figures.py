@@ -37,7 +37,8 @@ def draw_difficulty(mix: Mapping[str, Mapping[str, int]], levels: Sequence[str])
         if split in mix
         for place, level in enumerate(levels)
     ]
-    return _level_bars(rows, "split", levels, 8).properties(width=WIDTH, height=alt.Step(26))
+    height = 26 * len({row["split"] for row in rows})
+    return _level_bars(rows, "split", levels, 8).properties(width=WIDTH, height=height)
 
 
 def _level_bars(rows: Sequence[Mapping[str, Any]], by: str, levels: Sequence[str], ticks: int) -> alt.Chart:
@@ -319,15 +320,12 @@ def draw_forest(models: Models, metrics: Metrics, comparison: Mapping[str, Any])
         ],
     )
     served = comparison["served"]["model"]
-    x = alt.X(
-        "low:Q",
-        title=f"{comparison['headline']} of {served} minus that of the other, points; right of 0: {served} is better",
-    )
+    x = alt.X("low:Q", title=f"difference in points; right of 0: {served} is better")
     span = base.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q")
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         x="difference:Q", shape=alt.Shape("split:N", sort=splits, legend=None)
     )
-    height = alt.Step(18 * max(1, len(splits)) + 10, **{"for": "position"})
+    height = (18 * len(splits) + 10) * max(1, len(names))
     return alt.layer(zero_line(), span, point).properties(width=WIDTH, height=height)
 
 
@@ -383,12 +381,12 @@ def draw_forgetting(found: Mapping[str, Any], served: str) -> alt.LayerChart | a
         color=alt.Color("outcome:N", title=None, scale=alt.Scale(domain=list(outcomes), range=list(outcomes.values()))),
         tooltip=["kind:N", "n:Q", *_shares("base", "model"), *(f"{name}:Q" for name in ("change", "low", "high"))],
     )
-    x = alt.X("low:Q", title="questions answered correctly, points more than before training; left of 0: lost")
+    x = alt.X("low:Q", title="change in points; left of 0: lost")
     span = base.mark_rule(strokeWidth=2.5).encode(x=x, x2="high:Q")
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         x="change:Q", shape=alt.Shape("outcome:N", legend=None)
     )
-    return alt.layer(zero_line(), span, point).properties(width=WIDTH, height=alt.Step(26))
+    return alt.layer(zero_line(), span, point).properties(width=WIDTH, height=26 * max(1, len(rows)))
 
 
 def group_histories(paths: Sequence[str]) -> dict[Training, list[tuple[str, list[Mapping[str, float]]]]]:

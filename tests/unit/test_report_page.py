@@ -90,7 +90,7 @@ def page(tmp_path):
         '<script type="application/json" id="answers-data">{{ answers | tojson }}</script>'
         '<script>{{ vega }}</script><script>{% include "page.js" %}</script></body></html>'
     )
-    bars = alt.Chart(data([{"a": "one", "b": 2}])).mark_bar().encode(x="b:Q", y="a:N")
+    bars = alt.Chart(data([{"a": "one", "b": 2}])).mark_bar().encode(x="b:Q", y="a:N").properties(height=30)
     write_figure(bars, tmp_path, "bars")
     values = {
         **{"answers": found(), "config": {"report": {"examples": 3}}, "vega": vega()},

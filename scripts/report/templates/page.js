@@ -24,10 +24,11 @@
     if (!spec || !width || figure.dataset.state) return;
     figure.dataset.state = "drawing";
     spec.config.axis.labelLimit = spec.config.legend.labelLimit = Math.min(260, width * 0.4);
+    spec.config.axis.titleLimit = width - 60;
     spec.config.legend.columns = Math.max(1, Math.floor(width / 160));
     if (spec.spec) spec.columns = Math.max(1, Math.floor((width - 80) / (spec.spec.width + 30)));
     else spec.width = "container";
-    await vegaEmbed(figure, spec, { actions: false, renderer: "svg", logLevel: 1 }); // 1: errors, no warnings
+    await vegaEmbed(figure, spec, { actions: false, renderer: "svg" });
     figure.dataset.state = "drawn";
   };
   const drawAll = () => document.querySelectorAll("[data-chart]").forEach(draw);
