@@ -60,19 +60,24 @@ def metrics_of(models, empty=("eval-unseen",)):
     return {model["name"]: {name: split(name, number) for name in SPLITS} for number, model in enumerate(models)}
 
 
-def pair_of(n=10):
-    """A comparison of the served model with another one."""
+def pair_of(first=0.1, value=0.3, low=0.05, high=0.35, n=10):
+    """A comparison of the served model (`value`) with another one (`first`)."""
     if not n:
         names = ("first_value", "value", "interval", "difference", "difference_interval", "p", "p_holm")
         return {**dict.fromkeys(names), "n": 0}
-    difference = {"difference": 0.2, "difference_interval": [0.05, 0.35], "p": 0.01, "p_holm": 0.01}
-    counts = {"first_right": 1, "right": 3, "only_first": 0, "only_other": 2}
-    return {"n": n, "first_value": 0.1, "value": 0.3, "interval": [0.1, 0.6], **difference, **counts}
+    difference = {"difference": round(value - first, 6), "difference_interval": [low, high], "p": 0.01, "p_holm": 0.01}
+    counts = {"first_right": round(first * n), "right": round(value * n), "only_first": 0, "only_other": 2}
+    return {"n": n, "first_value": first, "value": value, "interval": [0.1, 0.6], **difference, **counts}
 
 
-def comparison_of(models, empty=("eval-unseen",), strongest=None):
+def comparison_of(models, empty=("eval-unseen",), strongest=None, pairs=None):
     def table(names):
-        return {name: {split: {"exact": pair_of(0 if split in empty else 10)} for split in SPLITS} for name in names}
+        return {
+            name: {
+                split: {"exact": (pairs or {}).get(name) or pair_of(n=0 if split in empty else 10)} for split in SPLITS
+            }
+            for name in names
+        }
 
     names = [model["name"] for model in models]
     return {
@@ -142,7 +147,7 @@ def test_the_printed_tables_leave_it_out_too_and_have_a_row_for_each_model(tmp_p
     (tmp_path / "comparison.json").write_text(json.dumps(comparison_of(models, strongest="linear")))
     (tmp_path / "verdict.json").write_text(json.dumps(TOLD))
     text = "\n".join(quality(tmp_path, models))
-    assert text.startswith("\n".join([TOLD["sentence"], *TOLD["reasons"], TOLD["order"]["reason"]]))
+    assert text.startswith("\n\n".join([TOLD["sentence"], *TOLD["reasons"], TOLD["order"]["reason"]]))
     assert "| test (10) | what it is | exact |" in text
     assert "| few-shot | base, 4 nearest examples | 20.0 % (10.0–60.0 %) |" in text
     assert (
