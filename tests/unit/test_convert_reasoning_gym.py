@@ -163,11 +163,10 @@ def test_a_scorer_that_tells_tasks_apart_but_not_levels_correlates_within_none()
     # of b there are more hard rows than of a, and the scorer is higher for b
     rows = [row("a", 0, n) for n in range(30)] + [row("a", 1, n) for n in range(10)]
     rows += [row("b", 0, n) for n in range(10)] + [row("b", 1, n) for n in range(30)]
-    scores = {one.id: {"task": float(one.source[0] == "b"), "level": float(one.difficulty)} for one in rows}
-    found = {one.scorer: (one.overall, one.within) for one in correlations(rows, scores)}
-    assert found["task"][0]["rho"] == 0.5
-    assert found["task"][1] is None
-    assert found["level"][1]["rho"] == 1
+    (found,) = correlations(rows, {one.id: {"taller in b": float(one.source[0] == "b")} for one in rows})
+    assert found.overall["rho"] == 0.5
+    assert found.within is None
+    assert found.tasks == {"a": None, "b": None}
 
 
 def test_ranks_within_groups_put_ties_in_the_middle():
