@@ -42,6 +42,7 @@ rule train_arm:
         audit="results/{run}/data/audit.json",
         estimate="results/{run}/train/estimate.json",
         labels="results/{run}/fidelity/labels.passed",
+        before=training_before,
     output:
         trained=directory("results/{run}/experiment/{variant}/{arm}/seed{seed}/trained"),
         losses="results/{run}/experiment/{variant}/{arm}/seed{seed}/losses.jsonl",

@@ -36,6 +36,16 @@ def measured_losses(wildcards):
     return []
 
 
+def training_before(wildcards):
+    """The result of the training before this one, so that they go in their order: what is there after a stop is pairs.
+
+    `ancient`: nothing of it is used, so nothing is trained again because of it.
+    """
+    here = experiments.Training(wildcards.variant, wildcards.arm, int(wildcards.seed))
+    place = EXPERIMENT_TRAININGS.index(here)
+    return [ancient(file) for file in of_trainings("result.json", EXPERIMENT_TRAININGS[place - 1 : place])]
+
+
 def trained_with(wildcards):
     """The training settings of a variant."""
     return {**shaping(config["train"]), **VARIANTS[wildcards.variant]["train"]}
