@@ -43,7 +43,8 @@ def training_before(wildcards):
     """
     here = experiments.Training(wildcards.variant, wildcards.arm, int(wildcards.seed))
     place = EXPERIMENT_TRAININGS.index(here)
-    return [ancient(file) for file in of_trainings("result.json", EXPERIMENT_TRAININGS[place - 1 : place])]
+    files = of_trainings("result.json", EXPERIMENT_TRAININGS[max(0, place - 1) : place])
+    return [ancient(file.format(run=wildcards.run)) for file in files]
 
 
 def trained_with(wildcards):
