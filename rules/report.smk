@@ -91,7 +91,9 @@ rule report:
             "base_model": {"license": config["base_model"]["license"]},
             "data": {
                 "package": {key: config["data"]["package"][key] for key in ("source", "sha256", "license")},
-                "files": [given["path"] if isinstance(given, dict) else given for given in config["data"]["files"]],
+                "files": [
+                    given["path"] if isinstance(given, dict) else given for given in config["data"]["files"]
+                ],
             },
             "export": {"quant": config["export"]["quant"]},
             "fidelity": {"probe_tokens": config["fidelity"]["probe_tokens"]},
