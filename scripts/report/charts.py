@@ -52,10 +52,14 @@ def data(rows: Rows) -> alt.InlineData:
     return alt.InlineData(values=[dict(row) for row in rows])
 
 
-def zero_line(vertical: bool = True) -> alt.Chart:
-    """Return a dashed line at 0."""
-    axis = {"x": alt.datum(0)} if vertical else {"y": alt.datum(0)}
-    return alt.Chart(data([{}])).mark_rule(strokeDash=[4, 3], color=INK, opacity=0.6).encode(**axis)
+def zero_line() -> alt.Chart:
+    """Return a dashed vertical line at 0."""
+    return alt.Chart(data([{}])).mark_rule(strokeDash=[4, 3], color=INK, opacity=0.6).encode(x=alt.datum(0))
+
+
+def layer(*charts: alt.Chart, **settings: Any) -> alt.LayerChart:
+    """Return charts on top of each other."""
+    return alt.LayerChart(layer=list(charts), **settings)
 
 
 def specify(chart: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import SPLITS
-from scripts.report.charts import INK, LEVELS, PANEL, ROLES, WARNING, WIDTH, data, write_figure, zero_line
+from scripts.report.charts import INK, LEVELS, PANEL, ROLES, WARNING, WIDTH, data, layer, write_figure, zero_line
 from scripts.report.layout import in_order, quant_label, shown_metrics
 
 Training = tuple[str, str]  # arm, seed
@@ -110,7 +110,7 @@ def curves_of(histories: Histories) -> tuple[list[dict[str, Any]], list[dict[str
     return trained, held_out
 
 
-def draw_loss(histories: Histories) -> alt.LayerChart | alt.FacetChart:
+def draw_loss(histories: Histories) -> alt.LayerChart:
     """Return training and held-out loss over optimizer steps. One training has a color for each phase, several have
     one for each arm; a click in the legend shows one of them.
     """
@@ -124,7 +124,7 @@ def draw_loss(histories: Histories) -> alt.LayerChart | alt.FacetChart:
         scale=alt.Scale(scheme=LEVELS) if one else alt.Undefined,
     )
     chosen = alt.selection_point(name="chosen", fields=["line"], bind="legend")
-    common = {
+    common: dict[str, Any] = {
         "x": alt.X("step:Q", title="optimizer step"),
         "y": alt.Y("loss:Q", title="loss per answer token (nats)", scale=alt.Scale(zero=False)),
         "color": color,
@@ -134,7 +134,7 @@ def draw_loss(histories: Histories) -> alt.LayerChart | alt.FacetChart:
     }
     lines = alt.Chart(data(trained)).mark_line(strokeWidth=2 if one else 1.5).encode(**common).add_params(chosen)
     dots = alt.Chart(data(held_out)).mark_point(filled=True, size=60, stroke=INK, strokeWidth=1).encode(**common)
-    return alt.layer(lines, dots).properties(width=WIDTH, height=260)
+    return layer(lines, dots).properties(width=WIDTH, height=260)
 
 
 def arm_label(arm: str, trainings: Iterable[Training]) -> str:
@@ -177,7 +177,7 @@ def draw_curves(curves: Iterable[Mapping[str, Any]]) -> alt.LayerChart | alt.Fac
         opacity=alt.condition(chosen, alt.value(0.2), alt.value(0.02)),
     )
     line = base.mark_line(point=True).encode(y="loss:Q", opacity=alt.condition(chosen, alt.value(1), alt.value(0.1)))
-    drawn = alt.layer(band.add_params(chosen), line, data=data(rows))
+    drawn = layer(band.add_params(chosen), line, data=data(rows))
     if len(variants) < 2:
         return drawn.properties(width=WIDTH, height=280)
     return drawn.properties(width=PANEL * 1.4, height=200).facet(
@@ -251,7 +251,7 @@ def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]
         x=alt.X("low:Q", title=None, axis=alt.Axis(format="%", tickCount=3)), x2="high:Q"
     )
     point = base.mark_point(filled=True, size=50, opacity=1).encode(x="value:Q")
-    drawn = alt.layer(span, point, data=data(rows)).properties(width=PANEL, height=alt.Step(18))
+    drawn = layer(span, point, data=data(rows)).properties(width=PANEL, height=alt.Step(18))
     panels = list(dict.fromkeys(row["panel"] for row in rows))
     return drawn.facet(facet=alt.Facet("panel:N", sort=panels, title=None), columns=3)
 
@@ -300,7 +300,7 @@ def differences(models: Models, comparison: Mapping[str, Any], splits: Sequence[
     return rows
 
 
-def draw_forest(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) -> alt.LayerChart | alt.FacetChart:
+def draw_forest(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) -> alt.LayerChart:
     """Return a forest plot: how far the served model is ahead of each other one by the headline metric, with the
     interval, on each split that was asked; right of 0 it is better.
     """
@@ -326,13 +326,13 @@ def draw_forest(models: Models, metrics: Metrics, comparison: Mapping[str, Any])
         x="difference:Q", shape=alt.Shape("split:N", sort=splits, legend=None)
     )
     height = (18 * len(splits) + 10) * max(1, len(names))
-    return alt.layer(zero_line(), span, point).properties(width=WIDTH, height=height)
+    return layer(zero_line(), span, point).properties(width=WIDTH, height=height)
 
 
 _SPLIT_COLORS = ("#457b9d", "#c77b0a", "#8d6aa8")
 
 
-def draw_quants(quantization: Mapping[str, Any]) -> alt.LayerChart | alt.FacetChart:
+def draw_quants(quantization: Mapping[str, Any]) -> alt.LayerChart:
     """Return size against loss: one point for each quant, mean KL against bf16 over megabytes."""
     rows = [
         {
@@ -355,10 +355,10 @@ def draw_quants(quantization: Mapping[str, Any]) -> alt.LayerChart | alt.FacetCh
     label: dict[str, Any] = {"color": INK, "fontSize": 12, "align": "left", "dx": 9}
     high = base.mark_text(dy=-7, **label).encode(text="quant:N").transform_filter("!datum.low")
     low = base.mark_text(dy=7, **label).encode(text="quant:N").transform_filter("datum.low")
-    return alt.layer(points, high, low).properties(width=WIDTH, height=240)
+    return layer(points, high, low).properties(width=WIDTH, height=240)
 
 
-def draw_forgetting(found: Mapping[str, Any], served: str) -> alt.LayerChart | alt.FacetChart:
+def draw_forgetting(found: Mapping[str, Any], served: str) -> alt.LayerChart:
     """Return how many more of the questions outside the task the served model answers than the base, by kind, with the
     interval; left of 0 it has lost something. `found`: forgetting.json.
     """
@@ -386,7 +386,7 @@ def draw_forgetting(found: Mapping[str, Any], served: str) -> alt.LayerChart | a
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         x="change:Q", shape=alt.Shape("outcome:N", legend=None)
     )
-    return alt.layer(zero_line(), span, point).properties(width=WIDTH, height=26 * max(1, len(rows)))
+    return layer(zero_line(), span, point).properties(width=WIDTH, height=26 * max(1, len(rows)))
 
 
 def group_histories(paths: Sequence[str]) -> dict[Training, list[tuple[str, list[Mapping[str, float]]]]]:
