@@ -89,6 +89,7 @@ rule cost:
             category="Figures",
             labels={"figure": "when the stages were at work"},
         ),
+        chart="results/{run}/figures/timeline.json",
     log:
         "results/{run}/logs/cost.log",
     conda:
@@ -108,10 +109,9 @@ rule report:
     input:
         template="scripts/report/templates/report.html.j2",
         templates=templates(),
-        figures=figures("svg"),
-        charts=figures("json"),
+        figures=[*figures("svg"), "results/{run}/figures/timeline.svg"],
+        charts=[*figures("json"), "results/{run}/figures/timeline.json"],
         cost=rules.cost.output.cost,
-        timeline=rules.cost.output.timeline,
         converted=(
             [] if config["data"]["files"] else f"results/{{run}}/data/converted/{CONVERTER}.counts.json"
         ),

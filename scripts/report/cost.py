@@ -1,7 +1,7 @@
 """List what each job of the run took, and draw when the stages were at work.
 
 In: what the report shows, for the jobs behind it; Snakemake's records of these jobs; their benchmark files; samples of
-energy, if it was measured. Out: cost.json, and the timeline as SVG.
+energy, if it was measured. Out: cost.json, and the timeline as SVG and as Vega-Lite specification.
 """
 
 import csv
@@ -10,15 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from matplotlib import pyplot
-from matplotlib.figure import Figure
+import altair as alt
 
 from scripts.common.energy import share_out
 from scripts.common.io import read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.plots import COLORS, save
 from scripts.common.snakemake_internals import OURS, ancestors, read_metadata
+from scripts.report.charts import INK, WIDTH, data, layer, write_figure
 from scripts.report.sections.cost import Span, at_work
 
 SAMPLES = OURS / "energy.jsonl"
@@ -86,36 +85,44 @@ def list_jobs(
     }
 
 
-def draw_timeline(jobs: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> Figure:
+def draw_timeline(jobs: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> alt.LayerChart:
     """Return a line for each stage, with a bar for each job, over minutes at work: pauses are cut out, and marked."""
     shown = [stage for stage in stages if any(job["stage"] == stage for job in jobs)]
-    figure, axes = pyplot.subplots(figsize=(10, max(1.2, 0.28 * len(shown) + 0.6)))
     spans = at_work(jobs)
     cut = CUT * sum(end - start for start, end in spans)
-    shifts, place = [], 0.0  # by how much each span is moved, in seconds
+    shifts, pauses, place = [], [], 0.0  # by how much each span is moved, in seconds
     for number, (start, end) in enumerate(spans):
         if number:
-            axes.axvspan(place / 60, (place + cut) / 60, color="#d0d0d0", linewidth=0)
+            pauses.append({"start": place / 60, "end": (place + cut) / 60})
             place += cut
         shifts.append(place - start)
         place += end - start
-    for line, stage in enumerate(shown):
-        bars = [
-            ((job["start"] + shift) / 60, job["seconds"] / 60)
-            for job in jobs
-            for shift, (start, end) in zip(shifts, spans, strict=True)
-            if job["stage"] == stage and start <= job["start"] <= end
-        ]
-        axes.broken_barh(bars, (line - 0.38, 0.76), facecolors=COLORS[line % len(COLORS)], alpha=0.7, linewidth=0)
-    axes.set_yticks(range(len(shown)), shown)
-    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
-    axes.set_xlim(0, max(place / 60, 0.01))
-    axes.set_xlabel("minutes at work" + (" (gray: pauses, cut out)" if len(spans) > 1 else ""))
-    axes.grid(axis="x", color="#eeeeee", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(labelsize=9, length=0)
-    return figure
+    rows = [
+        {
+            "stage": job["stage"],
+            "job": " ".join(dict.fromkeys((job["rule"], job["job"]))),
+            "start": round((job["start"] + shift) / 60, 3),
+            "end": round((job["start"] + shift + job["seconds"]) / 60, 3),
+            "minutes": round(job["seconds"] / 60, 2),
+        }
+        for job in jobs
+        for shift, (start, end) in zip(shifts, spans, strict=True)
+        if start <= job["start"] <= end
+    ]
+    title = "minutes at work" + (" (gray: pauses, cut out)" if pauses else "")
+    bars = (
+        alt.Chart(data(rows))
+        .mark_bar(opacity=0.75)
+        .encode(
+            x=alt.X("start:Q", title=title, scale=alt.Scale(nice=False)),
+            x2="end:Q",
+            y=alt.Y("stage:N", sort=shown, title=None, axis=alt.Axis(domain=False, ticks=False)),
+            color=alt.Color("stage:N", sort=shown, legend=None),
+            tooltip=["stage:N", "job:N", "minutes:Q"],
+        )
+    )
+    gaps = alt.Chart(data(pauses)).mark_rect(color=INK, opacity=0.2).encode(x="start:Q", x2="end:Q")
+    return layer(gaps, bars).properties(width=WIDTH, height=20 * max(1, len(shown)))
 
 
 if job := find_job(globals()):
@@ -124,4 +131,4 @@ if job := find_job(globals()):
         records = ancestors(read_metadata(), sorted(job.input))
         found = list_jobs(records, Path(job.output.cost).parent, dict(job.params.stages), samples)
         write_json(job.output.cost, found)
-        save(draw_timeline(found["jobs"], found["stages"]), job.output.timeline)
+        write_figure(draw_timeline(found["jobs"], found["stages"]), Path(job.output.timeline).parent, "timeline")

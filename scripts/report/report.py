@@ -62,7 +62,7 @@ def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
             {"model": Path(path).parts[-2], "path": "/".join(Path(path).parts[-2:]), **read_gguf(path)}
             for path in inputs["ggufs"]
         ],
-        "figures": {Path(path).stem: {"svg": inline_svg(path)} for path in [*inputs["figures"], inputs["timeline"]]},
+        "figures": {Path(path).stem: {"svg": inline_svg(path)} for path in inputs["figures"]},
         "charts": {Path(path).stem: read_json(path) for path in inputs["charts"]},
         # …/<arm>/seed<seed>/ledger.json, …/<arm>/seed<seed>/<phase>/summary.json
         "ledger_of": [training_of(Path(path).parent) for path in inputs["ledgers"]],
@@ -129,7 +129,6 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "apis": apis(speeds),
         "provenance": origin(config, files["base"], files["contract"]),
         "cost": cost(files["cost"], files["summaries"]),
-        "timeline": files["figures"]["timeline"]["svg"],
     }
 
 

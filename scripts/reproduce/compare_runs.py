@@ -20,7 +20,7 @@ from scripts.common.io import read_json
 TIMED = {
     "*/report.html": "speeds and times",
     "*/cost.json": "times",
-    "*/figures/timeline.svg": "times",
+    "*/figures/timeline.*": "times",
     "*/tables/cost*": "times",
     "*/tables/quants.*": "tokens/s",
     "*.speed.json": "tokens/s",

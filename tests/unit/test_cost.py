@@ -88,19 +88,20 @@ def test_the_jobs_of_a_stage_that_ran_one_in_the_other_are_at_work_as_long_as_th
 
 def test_without_records_the_section_says_so(tmp_path):
     told = cost(list_jobs({}, RUN, STAGES), [SUMMARY])
-    text = printed(tmp_path, told, None)
+    text = printed(tmp_path, told)
     assert "records of the jobs are gone" in text
     assert draw_timeline([], ["data"])
 
 
-def printed(folder, told, timeline):
-    shutil.copy(ROOT / "scripts/report/templates/cost.html.j2", folder)
-    write_page(folder / "cost.html.j2", {"cost": told, "timeline": timeline}, folder / "cost.html")
+def printed(folder, told):
+    for name in ("cost.html.j2", "macros.html.j2"):
+        shutil.copy(ROOT / "scripts/report/templates" / name, folder)
+    write_page(folder / "cost.html.j2", {"cost": told, "figures": {}}, folder / "cost.html")
     return (folder / "cost.html").read_text()
 
 
 def test_the_section_is_a_template_of_its_own(found, tmp_path):
-    text = printed(tmp_path, cost(found, [SUMMARY]), None)
+    text = printed(tmp_path, cost(found, [SUMMARY]))
     assert "3 jobs took <b>12.1 minutes</b> (17.1 one after the other); the largest needed <b>2.00 GiB</b>" in text
     assert "<b>10 tokens a second</b> on cpu" in text
     assert "1 pause in which nothing ran (1483 minutes) is left out" in text
@@ -132,7 +133,7 @@ def test_energy_without_a_meter_is_called_an_estimate(found, tmp_path, how, word
     told = cost(list_jobs(records(), RUN, STAGES, [sample]), [SUMMARY])
     assert told["energy"]["wh"] == pytest.approx(20)
     assert told["energy"]["measured_share"] == pytest.approx(900.0 / 1026.5, abs=0.001)
-    text = printed(tmp_path, told, None)
+    text = printed(tmp_path, told)
     assert all(word in text for word in words)
     assert ("estimate, no" in text) == ("Load" in how[0])
 
