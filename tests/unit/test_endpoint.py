@@ -186,7 +186,7 @@ answer({ {**SETTINGS, "url": server.url, "timeout": 20} }, records, wanted, 16)
         while (len(kept()) < 2 or len(server.requests) < 4) and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal_)
-        process.wait(10)
+        process.wait(60)
     finally:
         process.kill()
         stop.set()

@@ -29,11 +29,15 @@ def test_three_levels_keep_their_colors():
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
 def test_figures_draw_any_number_of_levels_and_phases(count):
     names = [f"level-{n}" for n in range(count)]
-    bars = draw_difficulty({"train": dict.fromkeys(names, 3), "test": {names[0]: 1}}, names)
-    assert [text.get_text() for text in bars.axes[0].get_legend().get_texts()] == names
+    bars = draw_difficulty({"train": dict.fromkeys(names, 3), "test": {names[0]: 1}}, names).to_dict()
+    assert bars["encoding"]["color"]["sort"] == names
+    assert sum(row["rows"] for rows in bars["datasets"].values() for row in rows) == 3 * count + 1
     history = [{"loss": 2.0}, {"loss": 1.0, "heldout_loss": 1.5}]
-    curves = draw_loss({("curriculum", "1"): [(name, history) for name in names]})
-    assert [text.get_text() for text in curves.axes[0].get_legend().get_texts()] == [*names, "held-out"]
+    curves = draw_loss({("curriculum", "1"): [(name, history) for name in names]}).to_dict()
+    assert curves["layer"][0]["encoding"]["color"]["sort"] == names
+    lines, held_out = curves["datasets"].values()
+    assert [row["step"] for row in lines] == list(range(1, 2 * count + 1))
+    assert [row["loss"] for row in held_out] == [1.5] * count
 
 
 def test_methods_are_those_that_the_config_offers():
