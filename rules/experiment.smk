@@ -102,7 +102,7 @@ rule answer_arm:
     params:
         quant=QUANT,
         task=config["data"]["task"],
-        max_rows={split: max_rows(split) for split in HELD_OUT},
+        max_rows={split: max_rows(split, SERVED) for split in HELD_OUT},
         answer={key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads")},
         threads=config["train"]["threads"],
         origin=describe_origin(config, SERVED),
