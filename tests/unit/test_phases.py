@@ -68,7 +68,7 @@ def test_what_is_written_counts_arms_seeds_quants_and_experiments():
         "run": "x",
         "base_model": "smollm2-135m",
         "chat": {"system_prompt": "Be brief."},
-        "data": {"files": ["path:README.md"], "task": "qa"},
+        "data": {"files": ["path:rows.jsonl"], "task": "qa"},
         "models": {"base": {}, "tuned": {"trained": {"arms": ["curriculum", "shuffled"], "seeds": [1, 2]}}},
         "export": {"more_quants": ["Q8_0"]},
     }
