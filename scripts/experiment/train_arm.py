@@ -32,11 +32,11 @@ from scripts.common.records import Record, read_records, write_steps
 from scripts.common.tokens import TokenCounter
 from scripts.curriculum.arms import Arm, Dealer, budget, lay_out_phases, ledger, phase_steps
 from scripts.curriculum.scorers import SCORERS, Known
+from scripts.train.device import choose_device, secure_repeatability
 from scripts.train.loss import row_losses
-from scripts.train.model import choose_device
 from scripts.train.packing import encode
 from scripts.train.shaping import not_shaping
-from scripts.train.train_phase import TrainParams, fingerprint, load_model, train_phase
+from scripts.train.train_phase import TrainParams, fingerprint, load_model, settle, train_phase
 
 
 @dataclass
@@ -68,7 +68,9 @@ def measure_rows(
     base: str | Path, adapter: Path, contract: ChatContract, records: Sequence[Record], params: TrainParams
 ) -> list[float]:
     """Return the loss of each row's response, in nats a token, by the base with an adapter."""
-    model = load_model(base, adapter, 0, params, choose_device())
+    device = choose_device(params.device)
+    secure_repeatability(device)
+    model = load_model(base, adapter, 0, params, device)
     model.eval()
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     losses = row_losses(model, [encode(tokenizer, contract, record) for record in records])
@@ -147,7 +149,7 @@ if job := find_job(globals()):
     began = time.time()
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.train["threads"])
-        settings = TrainParams(**job.params.train, **not_shaping(job.config["train"]))
+        settings = settle(TrainParams(**job.params.train, **not_shaping(job.config["train"])), job.input.estimate)
         plan = read_json(job.input.plan)["hash"]
         records = list(read_records(job.input.train))
         contract = read_contract(job.input.contract)
