@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from scripts.common.errors import GradusError
 from scripts.common.weights import find_tensors, read_tensor, replace_tensors
+from scripts.export.hf import require_weights
 from scripts.export.merge import merge
 from scripts.train.model import LoraParams
 from scripts.train.round_base import round_base
@@ -75,3 +76,14 @@ def test_merged_files_are_the_bases_but_for_the_card(base, tmp_path):
     left = {file.name for file in base.iterdir()} - {file.name for file in (tmp_path / "merged").iterdir()}
     assert left == {"base.json"}
     assert json.loads((tmp_path / "merged/config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_folder_that_lacks_a_weight_is_not_put_in_its_place(base, untied, tmp_path):
+    require_weights(base)
+    require_weights(untied)
+    shutil.copytree(base, tmp_path / "lacking")
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.layers.7.mlp.up_proj.weight"] = tensors.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(tensors, tmp_path / "lacking/model.safetensors", {"format": "pt"})
+    with pytest.raises(GradusError, match="1 missing_keys, such as model.layers.1.mlp.up_proj.weight"):
+        require_weights(tmp_path / "lacking")
