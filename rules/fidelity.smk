@@ -71,10 +71,38 @@ rule check_gguf:
         "../scripts/fidelity/check_gguf.py"
 
 
+rule reference_logits:
+    """Compute the logits of the served model's bf16 GGUF, which its quants are compared with."""
+    input:
+        gguf="results/{run}/export/{model}/bf16.gguf",
+        tokenizer="results/{run}/tokenizer",
+        records=held_out_rows(),
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        logits=temp("results/{run}/fidelity/{model}/bf16.logits.npy"),
+    log:
+        "results/{run}/logs/reference_logits/{model}.log",
+    benchmark:
+        "results/{run}/benchmarks/reference_logits-{model}.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: config["evaluate"]["threads"]
+    resources:
+        mem_mb=2000,
+    params:
+        threads=config["evaluate"]["threads"],
+        tokens=config["fidelity"]["probe_tokens"],
+        code=code_fingerprint("fidelity/reference_logits"),
+    message:
+        "Computing what the quants of {wildcards.model} are compared with"
+    script:
+        "../scripts/fidelity/reference_logits.py"
+
+
 rule quant_loss:
     """Measure the loss of a quantization compared with bf16."""
     input:
-        reference="results/{run}/export/{model}/bf16.gguf",
+        reference="results/{run}/fidelity/{model}/bf16.logits.npy",
         gguf="results/{run}/export/{model}/{quant}.gguf",
         tokenizer="results/{run}/tokenizer",
         records=held_out_rows(),
