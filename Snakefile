@@ -28,6 +28,7 @@ onstart:
     show_progress()
 
 
+include: "rules/inputs/memory.smk"
 include: "rules/models.smk"
 include: "rules/targets.smk"
 

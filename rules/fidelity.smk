@@ -29,7 +29,7 @@ rule check_merge:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=3000,
+        mem_mb=memory(2500, 0.1, "base"),
     params:
         threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
@@ -59,7 +59,7 @@ rule check_gguf:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=3000,
+        mem_mb=memory(2500, 1.1, "model"),
     params:
         threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
@@ -88,7 +88,7 @@ rule reference_logits:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(1500, 1, "gguf"),
     params:
         threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
@@ -117,7 +117,7 @@ rule quant_loss:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(1500, 1, "gguf"),
     params:
         threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
@@ -173,7 +173,7 @@ rule speed:
         "../envs/gradus.yaml"
     threads: all_cores(workflow)
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1200, 1, "ggufs"),
     params:
         quants=quants(),
         threads=config["evaluate"]["threads"],
@@ -249,7 +249,7 @@ rule check_serving:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1200, 1, "gguf"),
     params:
         asked=config["fidelity"]["served_rows"],
         max_tokens=config["evaluate"]["max_tokens"],

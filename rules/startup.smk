@@ -32,12 +32,14 @@ from scripts.common.code import code_fingerprint
 from scripts.common.endpoints import find_key
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
+from scripts.common.machine import memory_mb
 from scripts.common.snakemake_internals import (
     RUN_LOCK,
     all_cores,
     config_files,
     jobs_left,
     leave_out_pandas,
+    limit_memory,
     OUTPUT,
     planned_values,
     read_metadata,
@@ -52,6 +54,7 @@ from scripts.progress.times import Planned, Times, last_times
 from scripts.version.restore import forget, restore
 
 leave_out_pandas()
+limit_memory(workflow, memory_mb() * 9 // 10)  # the rest is the system's
 
 progress = None  # what prints the run; None: Snakemake does
 if workflow.is_main_process:
