@@ -32,6 +32,7 @@ onstart:
     show_progress()
 
 
+include: "rules/inputs/memory.smk"
 include: "rules/models.smk"
 include: "rules/targets.smk"
 

@@ -22,7 +22,7 @@ rule choose_examples:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1200, 1, "gguf"),
         runtime=120,
     params:
         answer={
@@ -61,7 +61,7 @@ rule answer:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1200, 1, "gguf"),
         runtime=120,
     params:
         answer=lambda w: {

@@ -58,7 +58,7 @@ rule train_arm:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(3500, 1.5, "base"),
         runtime=600,
         training=1,
     params:
@@ -98,7 +98,7 @@ rule answer_arm:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=3000,
+        mem_mb=memory(2000, 1, "base"),
         runtime=120,
     params:
         quant=QUANT,

@@ -18,7 +18,7 @@ rule merge:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=2000,
     params:
         threads=config["train"]["threads"],
         code=code_fingerprint("export/merge"),
@@ -72,7 +72,7 @@ rule importance:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000, 0.1, "model"),
         training=1,
     params:
         threads=config["train"]["threads"],
@@ -102,7 +102,7 @@ rule quantize:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(1500, 0.5, "gguf"),
     params:
         code=code_fingerprint("export/quantize"),
     message:
@@ -180,7 +180,7 @@ rule hf:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=3000,
+        mem_mb=memory(2000, 0.1, "merged"),
     params:
         model=SERVED.name,
         about=lambda w: {

@@ -29,7 +29,7 @@ rule check_merge:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=3000,
+        mem_mb=memory(2500, 0.1, "base"),
     params:
         threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
@@ -59,7 +59,7 @@ rule check_gguf:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=3000,
+        mem_mb=memory(2500, 1.1, "model"),
     params:
         threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
@@ -71,10 +71,38 @@ rule check_gguf:
         "../scripts/fidelity/check_gguf.py"
 
 
+rule reference_logits:
+    """Compute the logits of the served model's bf16 GGUF, which its quants are compared with."""
+    input:
+        gguf="results/{run}/export/{model}/bf16.gguf",
+        tokenizer="results/{run}/tokenizer",
+        records=held_out_rows(),
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        logits=temp("results/{run}/fidelity/{model}/bf16.logits.npy"),
+    log:
+        "results/{run}/logs/reference_logits/{model}.log",
+    benchmark:
+        "results/{run}/benchmarks/reference_logits-{model}.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: config["evaluate"]["threads"]
+    resources:
+        mem_mb=memory(1500, 1, "gguf"),
+    params:
+        threads=config["evaluate"]["threads"],
+        tokens=config["fidelity"]["probe_tokens"],
+        code=code_fingerprint("fidelity/reference_logits"),
+    message:
+        "Computing what the quants of {wildcards.model} are compared with"
+    script:
+        "../scripts/fidelity/reference_logits.py"
+
+
 rule quant_loss:
     """Measure the loss of a quantization compared with bf16."""
     input:
-        reference="results/{run}/export/{model}/bf16.gguf",
+        reference="results/{run}/fidelity/{model}/bf16.logits.npy",
         gguf="results/{run}/export/{model}/{quant}.gguf",
         tokenizer="results/{run}/tokenizer",
         records=held_out_rows(),
@@ -89,7 +117,7 @@ rule quant_loss:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(1500, 1, "gguf"),
     params:
         threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
@@ -145,7 +173,7 @@ rule speed:
         "../envs/gradus.yaml"
     threads: all_cores(workflow)
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1200, 1, "ggufs"),
     params:
         quants=quants(),
         threads=config["evaluate"]["threads"],
@@ -221,7 +249,7 @@ rule check_serving:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1200, 1, "gguf"),
     params:
         asked=config["fidelity"]["served_rows"],
         max_tokens=config["evaluate"]["max_tokens"],

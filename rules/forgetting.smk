@@ -77,7 +77,7 @@ rule probe:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1200, 1, "gguf"),
         runtime=120,
     params:
         answer={

@@ -33,6 +33,7 @@ from scripts.common.endpoints import find_key
 from scripts.common.energy import start_measuring
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
+from scripts.common.machine import memory_mb
 from scripts.common.snakemake_internals import (
     RUN_LOCK,
     all_cores,
@@ -40,6 +41,7 @@ from scripts.common.snakemake_internals import (
     jobs_left,
     leave_out_pandas,
     OURS,
+    limit_memory,
     OUTPUT,
     planned_values,
     read_metadata,
@@ -54,6 +56,7 @@ from scripts.progress.times import Planned, Times, last_times
 from scripts.version.restore import forget, restore
 
 leave_out_pandas()
+limit_memory(workflow, memory_mb() * 9 // 10)  # the rest is the system's
 
 STAGES = read_stages(Path(workflow.basedir))  # {rule: stage}
 progress = None  # what prints the run; None: Snakemake does

@@ -47,7 +47,7 @@ rule prepare_base:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=3000,
+        mem_mb=memory(2500, 2.5, "source"),
     params:
         source=lambda w: config["base_model"]["source"],
         sha256=sources.fetched_sha256(config["base_model"]),
@@ -75,7 +75,7 @@ rule base_loss:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=3000,
+        mem_mb=memory(2500, 1.2, "base"),
         training=1,
     params:
         threads=config["train"]["threads"],
@@ -99,7 +99,7 @@ rule round_base:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=3000,
+        mem_mb=2000,
     params:
         threads=config["train"]["threads"],
         code=code_fingerprint("train/round_base"),
@@ -189,7 +189,7 @@ rule train_phase:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(3500, 1.5, "base"),
         runtime=600,
         training=1,
     params:

@@ -50,6 +50,15 @@ def describe_device() -> str:
     return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
 
 
+def memory_mb() -> int:
+    """Return the memory of this machine, or of the container that limits it, in MB."""
+    import psutil
+
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text(encoding="utf-8").strip() if limit.is_file() else "max"
+    return min([psutil.virtual_memory().total] + ([int(allowed)] if allowed != "max" else [])) // 10**6
+
+
 def fingerprint(threads: Mapping[str, int], llama_cpp: str) -> dict[str, Any]:
     """Return what must be equal for two runs to be compared bit by bit.
 

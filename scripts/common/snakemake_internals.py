@@ -99,6 +99,16 @@ def all_cores(workflow: Any) -> int:
     return int(workflow.resource_settings.cores or 1)
 
 
+def limit_memory(workflow: Any, megabytes: int) -> None:
+    """Start only jobs together whose `mem_mb` is at most this; a job that declares more runs alone.
+
+    Does nothing if the command line sets the limit, or if jobs run elsewhere than on this machine.
+    """
+    resources = workflow.resource_settings
+    if workflow.is_main_process and resources.nodes is None and "mem_mb" not in workflow.global_resources:
+        workflow.global_resources["mem_mb"] = megabytes  # its name of mem and mem_mib, too
+
+
 def planned_values(workflow: Any, rule: str, wildcard: str) -> set[str]:
     """Return the values of a wildcard in a rule's jobs that a run will run, as it is planned when it starts."""
     return {getattr(job.wildcards, wildcard) for job in workflow.dag.needrun_jobs() if job.rule.name == rule}

@@ -1,8 +1,8 @@
 """Make the folder that transformers, vLLM and the Hub take: checkpoint, tokenizer, generation config, adapter, model
 card.
 
-In: the merged checkpoint, the last phase's folder, the base, figures, ledger, chat contract. Out: the folder, loaded
-once by transformers, PEFT and huggingface_hub before it is put in its place.
+In: the merged checkpoint, the last phase's folder, the base, figures, ledger, chat contract. Out: the folder, read by
+transformers, PEFT and huggingface_hub before it is put in its place; the weights layer by layer.
 """
 
 import shutil
@@ -12,16 +12,29 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCard
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
+from scripts.common.layerwise import predict
 from scripts.common.logs import logging_to
 from scripts.export.card import describe_seeds, figures, training_figures, write_card
 from scripts.export.ollama import link
+
+
+def require_weights(folder: Path) -> None:
+    """Raise GradusError unless transformers finds each of the model's weights in the folder, and no others.
+
+    On the meta device it reads names, types and shapes, and no weights.
+    """
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=False, use_safetensors=True, device_map={"": "meta"}, output_loading_info=True
+    )
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found := sorted(map(str, loaded[1][kind])):
+            raise GradusError(f"{folder}: transformers reports {len(found)} {kind}, such as {found[0]}")
 
 
 def check(folder: Path, base: str | Path, contract: ChatContract) -> None:
@@ -34,12 +47,12 @@ def check(folder: Path, base: str | Path, contract: ChatContract) -> None:
     if config.eos_token_id != contract.end_of_turn_id or config.pad_token_id != contract.pad_token_id:
         raise GradusError(f"{folder}: generation_config.json has other end or pad tokens than the chat contract")
     text = contract.template.render(contract.messages("x"))
-    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, trust_remote_code=False)
-    with torch.no_grad():
-        alone = model(**ids).logits.float()
-        plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, trust_remote_code=False)
-        adapted = PeftModel.from_pretrained(plain, str(folder / "adapter"))(**ids).logits.float()
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    require_weights(folder)
+    alone, adapted = (
+        next(predict(weights, adapter, [ids], [0], torch.bfloat16)).float()
+        for weights, adapter in ((folder, None), (base, folder / "adapter"))
+    )
     if alone.argmax(-1).ne(adapted.argmax(-1)).float().mean() > 0.2:
         raise GradusError(f"{folder}: the adapter alone predicts otherwise than the merged checkpoint")
     if ModelCard.load(folder / "README.md").data.to_dict().get("base_model") is None:

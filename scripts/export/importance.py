@@ -10,18 +10,18 @@ The quantizer weights the error of a weight by the mean square of the input that
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import torch
-from tqdm import tqdm
-from transformers import AutoModelForCausalLM
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
 from scripts.common.gguf_info import read_gguf
 from scripts.common.io import atomic_path
 from scripts.common.job import find_job
+from scripts.common.layerwise import predict
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.common.tokens import TokenCounter
@@ -60,8 +60,13 @@ def gguf_names(model: torch.nn.Module, architecture: str, blocks: int) -> dict[s
     return tensors
 
 
-def measure(model: torch.nn.Module, rows: Sequence[Sequence[int]], targets: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Return {GGUF tensor: sum of squared inputs}, fp64 of shape (inputs,), over all tokens of `rows`."""
+def measure(
+    base: str | Path, rows: Sequence[Sequence[int]], architecture: str, dtype: torch.dtype = torch.bfloat16
+) -> dict[str, torch.Tensor]:
+    """Return {GGUF tensor: sum of squared inputs}, fp64 of shape (inputs,), over all tokens of `rows`.
+
+    The checkpoint `base` is computed in `dtype`, layer by layer.
+    """
     sums: dict[str, torch.Tensor] = {}
 
     def hook(target: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -71,12 +76,13 @@ def measure(model: torch.nn.Module, rows: Sequence[Sequence[int]], targets: dict
 
         return add
 
-    handles = [model.get_submodule(name).register_forward_pre_hook(hook(target)) for name, target in targets.items()]
-    with torch.no_grad():
-        for row in tqdm(rows, desc="importance", unit="row", mininterval=1):
-            model(input_ids=torch.tensor([row]), use_cache=False)
-    for handle in handles:
-        handle.remove()
+    def watch(model: Any) -> None:
+        blocks = model.config.get_text_config().num_hidden_layers
+        for name, target in gguf_names(model, architecture, blocks).items():
+            model.get_submodule(name).register_forward_pre_hook(hook(target))
+
+    for _ in predict(base, None, rows, [1] * len(rows), dtype, watch):
+        pass  # only what the hooks see is of interest
     return sums
 
 
@@ -107,11 +113,7 @@ def importance(
     """Measure the checkpoint `base` on training rows and write the imatrix file."""
     counter = TokenCounter(base, contract)
     chosen = pick_rows(counter, list(read_records(rows)), tokens)
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.bfloat16, trust_remote_code=False, use_safetensors=True
-    ).eval()
-    targets = gguf_names(model, architecture, model.config.get_text_config().num_hidden_layers)
-    sums = measure(model, chosen, targets)
+    sums = measure(base, chosen, architecture)
     count = sum(map(len, chosen))
     logging.info("%d tensors, %d rows, %d tokens", len(sums), len(chosen), count)
     write_imatrix(output, sums, count, max(map(len, chosen)), Path(rows).name)

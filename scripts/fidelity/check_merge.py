@@ -5,31 +5,21 @@ held-out rows (of `valid`; training rows if it is empty). Out: the gates' values
 the model during training.
 """
 
-import gc
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.io import read_json, write_json
 from scripts.common.job import find_job
+from scripts.common.layerwise import predict
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
+from scripts.common.weights import find_tensors, read_tensor
 from scripts.fidelity.divergence import Divergence, probes
-
-
-def open_tensors(folder: Path) -> dict[str, Any]:
-    """Return {tensor: open file that contains it} of a checkpoint folder."""
-    return {
-        name: handle
-        for path in sorted(folder.glob("*.safetensors"))
-        for handle in [safe_open(path, "pt")]
-        for name in handle.keys()  # noqa: SIM118 (not a dict)
-    }
 
 
 def targeted(adapter: Path) -> set[str]:
@@ -41,11 +31,11 @@ def targeted(adapter: Path) -> set[str]:
 
 def compare_tensors(base: Path, adapter: Path, merged: Path) -> dict[str, Any]:
     """Count the tensors and the targeted ones, and which targeted and other tensors changed."""
-    before, after, wanted = open_tensors(base), open_tensors(merged), targeted(adapter)
+    before, after, wanted = find_tensors(base), find_tensors(merged), targeted(adapter)
     changed = {
         name
         for name in before.keys() & after.keys()
-        if not torch.equal(before[name].get_tensor(name), after[name].get_tensor(name))
+        if not torch.equal(read_tensor(before[name], name), read_tensor(after[name], name))
     }
     others = (changed - wanted) | (before.keys() ^ after.keys())
     tied = [bool(read_json(folder / "config.json").get("tie_word_embeddings")) for folder in (base, merged)]
@@ -60,28 +50,14 @@ def compare_tensors(base: Path, adapter: Path, merged: Path) -> dict[str, Any]:
     }
 
 
-def answer_logits(folder: Path, adapter: Path | None, rows: Sequence[tuple[list[int], int]]) -> list[torch.Tensor]:
-    """Return fp32 logits at the answer tokens of each row: a checkpoint's bf16 weights, computed in fp32."""
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-    )
-    if adapter:
-        from peft import PeftModel  # its import takes more than a second, which check_gguf saves
-
-        model = PeftModel.from_pretrained(model, str(adapter))
-    model.eval()
-    results = []
-    with torch.no_grad():
-        for ids, start in rows:
-            logits = model(input_ids=torch.tensor([ids[:-1]]), use_cache=False, logits_to_keep=len(ids) - start).logits
-            results.append(logits[0].float())
-    del model
-    gc.collect()
-    return results
+def answer_logits(folder: Path, adapter: Path | None, rows: Sequence[tuple[list[int], int]]) -> Iterator[torch.Tensor]:
+    """Yield fp32 logits at the answer tokens of each row: a checkpoint's bf16 weights, computed in fp32."""
+    keep = [len(ids) - start for ids, start in rows]
+    return predict(folder, adapter, [ids[:-1] for ids, _ in rows], keep, torch.float32)
 
 
 def diverge(
-    reference: Sequence[torch.Tensor], other: Sequence[torch.Tensor], rows: Sequence[tuple[list[int], int]]
+    reference: Iterable[torch.Tensor], other: Sequence[torch.Tensor], rows: Sequence[tuple[list[int], int]]
 ) -> dict[str, Any]:
     """Return how far `other` is from `reference` on the rows."""
     gathered = Divergence()
@@ -102,7 +78,7 @@ def check_merge(
     """Return the gates' values and the measurements behind them."""
     tensors = compare_tensors(base, adapter, merged)
     rows = probes(str(base), contract, records, tokens)
-    merged_logits = answer_logits(merged, None, rows)
+    merged_logits = list(answer_logits(merged, None, rows))
     live = diverge(answer_logits(base, adapter, rows), merged_logits, rows)
     seen = diverge(answer_logits(trained_on, adapter, rows), merged_logits, rows)
     return {

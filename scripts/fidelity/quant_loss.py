@@ -1,6 +1,6 @@
 """Measure what quantization loses compared with bf16, on held-out text, both in llama.cpp.
 
-In: the bf16 GGUF and the quantized one, held-out rows, the chat contract. Out: KL divergence, agreement and
+In: the logits of the bf16 GGUF, the quantized one, held-out rows, the chat contract. Out: KL divergence, agreement and
 perplexity over answer tokens, size, bits per weight, and the tensors that fell back to another type.
 
 A KL near the baseline does not predict which answers flip (arXiv 2606.19558): `quantization` counts those.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from scripts.common.chat import read_contract
@@ -22,19 +23,24 @@ from scripts.common.records import read_records
 from scripts.fidelity.divergence import Divergence, probes
 
 
-def compare_ggufs(
-    reference: str, other: str, rows: Sequence[tuple[Sequence[int], int]], threads: int
+def compare_gguf(
+    reference: str, gguf: str | None, rows: Sequence[tuple[Sequence[int], int]], threads: int
 ) -> dict[str, Any]:
-    """Return how far a GGUF is from the reference, with both loaded, row by row. Run this isolated."""
+    """Return how far a GGUF is from the reference's stored logits, row by row; None: the reference itself.
+
+    Run this isolated.
+    """
     from scripts.common.decode import Decoder
 
-    length = max(len(ids) for ids, _ in rows) + 1
-    first, second = Decoder(reference, threads, 1, length), Decoder(other, threads, 1, length)
-    gathered = Divergence()
-    for ids, start in tqdm(rows, desc=Path(other).stem, unit="row", mininterval=1):
-        gathered.add(first.logits(ids, start), second.logits(ids, start), ids[start:])
-    first.close()
-    second.close()
+    stored = np.load(reference, mmap_mode="r")
+    decoder = Decoder(gguf, threads, 1, max(len(ids) for ids, _ in rows) + 1) if gguf else None
+    gathered, done = Divergence(), 0
+    for ids, start in tqdm(rows, desc=Path(gguf or reference).stem, unit="row", mininterval=1):
+        expected = stored[done : done + len(ids) - start]
+        gathered.add(expected, decoder.logits(ids, start) if decoder else expected, ids[start:])
+        done += len(expected)
+    if decoder:
+        decoder.close()
     return gathered.summary()
 
 
@@ -44,9 +50,9 @@ if job := find_job(globals()):
         chosen = probes(job.input.tokenizer, pinned, list(read_records(job.input.records)), job.params.tokens)
         losses = run_isolated(
             f"comparing {job.input.gguf} with bf16",
-            compare_ggufs,
+            compare_gguf,
             job.input.reference,
-            job.input.gguf,
+            None if job.wildcards.quant == "bf16" else job.input.gguf,
             chosen,
             job.params.threads,
         )

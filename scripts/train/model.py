@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bitsandbytes as bnb
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -74,26 +73,6 @@ def keep_autograd_path(model: torch.nn.Module) -> int:
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
     return len(layers)
-
-
-def unpack_nf4(model: torch.nn.Module) -> None:
-    """Replace each 4-bit layer with a plain linear layer that has the dequantized weights."""
-    for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, Linear4bit)]:
-        packed: Any = layer.weight
-        weight = bnb.functional.dequantize_4bit(packed.data, packed.quant_state).to(torch.bfloat16)
-        plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
-        plain.weight = torch.nn.Parameter(weight, requires_grad=False)
-        if layer.bias is not None:
-            plain.bias = torch.nn.Parameter(layer.bias.data, requires_grad=False)
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, plain)
-    # the model is plain bf16 now; libraries must not treat it as a packed one
-    model.is_loaded_in_4bit = model.is_quantized = False  # type: ignore[assignment]
-    for attribute in ("hf_quantizer", "quantization_method"):
-        if hasattr(model, attribute):
-            delattr(model, attribute)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
 
 
 def lora_config(lora: LoraParams) -> LoraConfig:

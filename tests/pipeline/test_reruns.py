@@ -6,7 +6,7 @@ import pytest
 
 EXPORT = {"merge", "convert_gguf", "importance", "quantize", "modelfile", "ollama", "hf"}
 CHECKS = {"check_merge", "check_gguf", "check_template", "check_stopping", "check_serving"}
-MEASURED = {"quant_loss", "quantization", "speed", "gate", "fidelity"}
+MEASURED = {"reference_logits", "quant_loss", "quantization", "speed", "gate", "fidelity"}
 SUMMED_UP = {"compare", "validity", "verdict", "figures", "cost", "report"}
 TOLD = {"verdict", "report", "ollama", "hf"}  # who quotes the verdict
 RECORDED = {"manifest", "crate", "all"}
@@ -66,7 +66,7 @@ TABLE = [
     (
         "another model",
         replace("tiny.yaml", "run: tiny\n", f"run: tiny\nmodels: {MODELS}\n"),
-        {*TRAINED, "phase", *SUMMED_UP, *RECORDED} - {"speed", "quant_loss", "quantization", "modelfile", "check_serving", "check_template"},
+        {*TRAINED, "phase", *SUMMED_UP, *RECORDED} - {"speed", "reference_logits", "quant_loss", "quantization", "modelfile", "check_serving", "check_template"},
     ),
     ("the margin of the verdict", replace("tiny.yaml", "max_tokens: 24", "max_tokens: 24\n  margin: 0.02"), {*TOLD, *RECORDED}),
     ("a script: verdict.py", replace("scripts/report/verdict.py", '"""', '"""X '), {*TOLD, *RECORDED}),

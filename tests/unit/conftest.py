@@ -1,5 +1,6 @@
 """A tiny random llama with a tokenizer, and the chat contract that goes with it."""
 
+import shutil
 import sys
 from collections import Counter
 
@@ -44,6 +45,18 @@ def base(tmp_path_factory):
     )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     (folder / "base.json").write_text('{"source": "random"}')
+    return folder
+
+
+@pytest.fixture(scope="session")
+def untied(base, tmp_path_factory):
+    """A base in several files, with an output layer of its own."""
+    folder = tmp_path_factory.mktemp("untied") / "base"
+    config = LlamaConfig.from_pretrained(base, tie_word_embeddings=False)
+    torch.manual_seed(3)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder, max_shard_size="60KB")
+    shutil.copy(base / "base.json", folder)
+    assert len(list(folder.glob("*.safetensors"))) > 2
     return folder
 
 

@@ -18,6 +18,8 @@ from scripts.common.shots import shots
 from scripts.common.strict_json import check_schema
 from scripts.evaluate.answer import fit_prompts
 from scripts.evaluate.grammar import find_grammar, from_file, from_labels, from_schema
+from scripts.fidelity.quant_loss import compare_gguf
+from scripts.fidelity.reference_logits import write_logits
 from tests.unit.conftest import CHATML
 
 WIDTH, CONTEXT = 32, 1024
@@ -332,3 +334,16 @@ def test_each_way_of_the_benchmark_answers_the_same_rows(model):
     assert all(way["share_of_benchmark"] > 0 for way in found["ways"].values())
     in_two = in_jobs(model, PROMPTS, 8, 3, 2)
     assert in_two == run_isolated("decoding", answers, model, 3, max_tokens=8)[0]
+
+
+def test_quants_are_compared_with_logits_that_are_computed_once(model, tmp_path):
+    rows = [([3, 9, 40, 7, 12], 2), ([5, 3, 77], 1)]
+    stored = tmp_path / "bf16.logits.npy"
+    run_isolated("storing", write_logits, model, rows, 1, stored)
+    itself = run_isolated("comparing", compare_gguf, str(stored), None, rows, 1)
+    assert itself == run_isolated("comparing", compare_gguf, str(stored), model, rows, 1)  # row by row the same logits
+    assert (itself["tokens"], itself["max_kl"], itself["top1_agreement"]) == (5, 0, 1)
+    write_model(tmp_path / "other.gguf", seed=21)
+    other = run_isolated("comparing", compare_gguf, str(stored), str(tmp_path / "other.gguf"), rows, 1)
+    assert other["mean_kl"] > 0.1
+    assert other["reference_perplexity"] == itself["perplexity"]

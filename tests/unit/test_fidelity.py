@@ -251,7 +251,7 @@ def test_importance_is_the_sum_of_squared_inputs_by_llama_cpps_names(base, contr
     rows = pick_rows(TokenCounter(base, contract), ROWS, 10**6)
     assert len(rows) == 3
     assert len(pick_rows(TokenCounter(base, contract), ROWS, 1)) == 1
-    sums = measure(model, rows, names)
+    sums = measure(base, rows, "llama", torch.float32)
     with torch.no_grad():
         first = model.model.layers[0].input_layernorm(model.model.embed_tokens(torch.tensor(sum(rows, []))))
     expected = first.double().square().sum(0)

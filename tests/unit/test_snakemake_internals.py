@@ -165,3 +165,34 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
 def test_the_pipeline_is_read_where_no_cores_are_given_as_on_a_cluster():
     done = subprocess.run([sys.executable, "-c", WITHOUT_CORES], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip().endswith("1"), done.stdout + done.stderr
+
+
+MEMORY = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from scripts.common.snakemake_internals import limit_memory
+limit_memory(workflow, 1000)
+rule all:
+    input: "a.end", "b.end", "c.end"
+rule size:
+    output: "size.gguf"
+    shell: "truncate -s 600000000 {{output}}"
+include: {str(ROOT / "rules/inputs/memory.smk")!r}
+rule job:
+    input: gguf="size.gguf"
+    output: "{{name}}.end"
+    resources: mem_mb=memory(100, 1, "gguf")
+    shell: "date +%s.%N >>{{output}}; sleep 0.3; date +%s.%N >>{{output}}; echo {{resources.mem_mb}} >>{{output}}"
+"""
+
+
+def test_jobs_that_do_not_fit_into_memory_together_run_one_after_the_other(tmp_path):
+    """Each needs 700 of 1,000 MB, by the size of a file that is only made in this run."""
+    (tmp_path / "Snakefile").write_text(MEMORY)
+    run(tmp_path, "--cores", "3", "--quiet", "all")
+    lines = [(tmp_path / f"{name}.end").read_text().split() for name in "abc"]
+    assert {line[2] for line in lines} == {"700"}
+    times = sorted((float(line[0]), float(line[1])) for line in lines)
+    assert all(before[1] <= after[0] for before, after in zip(times, times[1:], strict=False))
+    run(tmp_path, "--cores", "3", "--quiet", "all", "--resources", "mem_mb=650", "-F")  # the command line decides
+    assert {(tmp_path / f"{name}.end").read_text().split()[2] for name in "abc"} == {"650"}
