@@ -39,9 +39,10 @@ rule train_arm:
         tokenizer="results/{run}/tokenizer",
         contract="results/{run}/data/chat_contract.json",
         losses=measured_losses,
-        audit="results/{run}/data/audit.json",
-        estimate="results/{run}/train/estimate.json",
-        labels="results/{run}/fidelity/labels.passed",
+        # they stop the run before training; made again, they repeat none
+        audit=ancient("results/{run}/data/audit.json"),
+        estimate=ancient("results/{run}/train/estimate.json"),
+        labels=ancient("results/{run}/fidelity/labels.passed"),
         before=training_before,
     output:
         trained=directory("results/{run}/experiment/{variant}/{arm}/seed{seed}/trained"),
@@ -50,9 +51,9 @@ rule train_arm:
         result="results/{run}/experiment/{variant}/{arm}/seed{seed}/result.json",
         spent="results/{run}/experiment/{variant}/{arm}/seed{seed}/spent.json",
     log:
-        "results/{run}/logs/train_arm/{variant}-{arm}-{seed}.log",
+        "results/{run}/logs/train_arm/{variant}+{arm}-{seed}.log",
     benchmark:
-        "results/{run}/benchmarks/train_arm-{variant}-{arm}-{seed}.tsv"
+        "results/{run}/benchmarks/train_arm-{variant}+{arm}-{seed}.tsv"
     conda:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
@@ -68,7 +69,7 @@ rule train_arm:
         curriculum=curriculum("name", "levels", "rows", "epochs", "method"),
         points=EXPERIMENT["points"] if EXPERIMENT else 0,
         # checkpoints; not an output, because Snakemake deletes outputs of failed jobs
-        work=".work/experiment/{run}/{variant}-{arm}-{seed}",
+        work=".work/experiment/{run}/{variant}/{arm}/{seed}",
         code=code_fingerprint("experiment/train_arm"),
     message:
         "Training {wildcards.arm}, seed {wildcards.seed} ({wildcards.variant})"
@@ -90,9 +91,9 @@ rule answer_arm:
         answers="results/{run}/experiment/{variant}/{arm}/seed{seed}/answers.jsonl",
         grades="results/{run}/experiment/{variant}/{arm}/seed{seed}/grades.jsonl",
     log:
-        "results/{run}/logs/answer_arm/{variant}-{arm}-{seed}.log",
+        "results/{run}/logs/answer_arm/{variant}+{arm}-{seed}.log",
     benchmark:
-        "results/{run}/benchmarks/answer_arm-{variant}-{arm}-{seed}.tsv"
+        "results/{run}/benchmarks/answer_arm-{variant}+{arm}-{seed}.tsv"
     conda:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
@@ -102,9 +103,10 @@ rule answer_arm:
     params:
         quant=QUANT,
         task=config["data"]["task"],
-        max_rows={split: max_rows(split) for split in HELD_OUT},
+        max_rows={split: max_rows(split, SERVED) for split in HELD_OUT},
         answer={key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads")},
         threads=config["train"]["threads"],
+        work=".work/experiment/{run}/answers/{variant}/{arm}/{seed}",
         origin=describe_origin(config, SERVED),
         code=code_fingerprint("experiment/answer_arm", "convert_hf_to_gguf"),
     message:

@@ -128,11 +128,11 @@ rule estimate:
     resources:
         mem_mb=1000,
     params:
-        # the script reads memory_gib itself: a new limit does not change the estimate
+        # the script reads the rest itself (memory, models, quants): it shapes no result of training
         train=lambda w: {
-            key: config["train"][key] for key in ("lora", "micro_batch_tokens", "base_weights", "attention")
+            key: config["train"][key]
+            for key in ("lora", "micro_batch_tokens", "base_weights", "attention", "device", "optimizer")
         },
-        phases=len(PHASES),
         code=code_fingerprint("train/estimate"),
     message:
         "Estimating what training needs"
@@ -175,6 +175,8 @@ rule train_phase:
         base=training_base,
         contract="results/{run}/data/chat_contract.json",
         previous=previous_phase,
+        # decides about gradient checkpointing, which changes no bit
+        estimate=ancient("results/{run}/train/estimate.json"),
     output:
         folder=directory("results/{run}/train/{arm}/seed{seed}/{phase}/trained"),
         history="results/{run}/train/{arm}/seed{seed}/{phase}/history.jsonl",

@@ -29,9 +29,8 @@ def experiment_base():
 
 
 def measured_losses(wildcards):
-    """The base's loss on every row, if the arm or the variant sorts rows by it."""
-    by_model = config["curriculum"]["definitions"][wildcards.arm].get("difficulty") == "model"
-    if by_model or VARIANTS[wildcards.variant]["difficulty"] in ("loss", "ifd"):
+    """The base's loss on every row, if the variant sorts rows by it."""
+    if VARIANTS[wildcards.variant]["difficulty"] in ("loss", "ifd"):
         return "results/{run}/train/base_loss.jsonl"
     return []
 
@@ -58,7 +57,12 @@ def planned():
     return {
         "experiment": EXPERIMENT,
         "arms": {arm: config["curriculum"]["definitions"][arm] for arm in sorted(arms)},
-        "curriculum": curriculum("name", "levels", "rows", "epochs"),
+        "curriculum": curriculum("name", "levels", "rows", "epochs", "method"),
+        "task": config["data"]["task"],
+        "answers": {
+            **{key: config["evaluate"][key] for key in ("headline", "max_rows", "max_tokens")},
+            "quant": QUANT,
+        },
         "train": shaping(config["train"]),
         "rules": config["score"]["rules"],
         "base": {key: config["base_model"][key] for key in ("source", "sha256")},

@@ -99,11 +99,9 @@ def check_experiment(config: Config) -> Iterator[Fault]:
         if not variant.keys() & {"train", "difficulty"}:
             yield path, "changes nothing; set `train` or `difficulty`"
         yield from _check_arms(path, variant, experiment, definitions)
-        if (arms := variant.get("arms")) and experiment["control"] not in arms:
-            yield (
-                [*path, "arms"],
-                f"the control {experiment['control']!r} is missing, so nothing can be compared; add it",
-            )
+        for role in ("control", "primary"):
+            if (arms := variant.get("arms")) and experiment[role] not in arms:
+                yield [*path, "arms"], f"the {role} arm {experiment[role]!r} is missing, so nothing is compared; add it"
     if config["train"]["patience"] is not None:
         yield (
             ["train", "patience"],

@@ -5,7 +5,7 @@ each. Merged checkpoint and GGUFs are as large as the base, so they are made in 
 quant is made without an importance matrix, which would take a pass over the training rows for each model.
 """
 
-import tempfile
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ from scripts.export.quantize import quantize
 from scripts.tasks.table import load_task
 
 if job := find_job(globals()):
-    with logging_to(job.log[0]), tempfile.TemporaryDirectory(dir=Path(job.output.answers).parent) as scratch:
+    with logging_to(job.log[0]):
+        folder = Path(job.params.work)
+        shutil.rmtree(folder, ignore_errors=True)  # of a killed job
+        folder.mkdir(parents=True)
         torch.set_num_threads(job.params.threads)
         contract = read_contract(job.input.contract)
-        folder = Path(scratch)
         merge(job.input.base, job.input.trained, folder / "merged")
         convert(folder / "merged", job.params.origin, contract, folder / "bf16.gguf")
         gguf = folder / "bf16.gguf"
@@ -54,3 +56,4 @@ if job := find_job(globals()):
             grades += [{**line, "split": rows[0].split} for line in marks]
         write_jsonl(job.output.answers, answers)
         write_jsonl(job.output.grades, grades)
+        shutil.rmtree(folder)

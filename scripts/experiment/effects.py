@@ -102,8 +102,11 @@ def compare(
         if control not in table or len(table[control]) < 2:
             continue
         for arm in table:
-            # a level of a split with a handful of rows tells nothing
-            if arm == control or min(map(len, table[arm].values())) < 2:
+            rows = next(iter(table[arm].values()))
+            # a level of a split whose rows are one unit tells nothing; the primary comparison says so with an error
+            units = {clusters.get(row) or row for row in rows}
+            asked = cell == Cell(MAIN, LOSS, splits[0]) and arm == experiment["primary"]
+            if arm == control or (len(units) < 2 and not asked):
                 continue
             margin = experiment["margin"]
             higher = cell.metric != LOSS

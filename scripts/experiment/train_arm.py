@@ -32,11 +32,11 @@ from scripts.common.records import Record, read_records, write_steps
 from scripts.common.tokens import TokenCounter
 from scripts.curriculum.arms import Arm, Dealer, budget, lay_out_phases, ledger, phase_steps
 from scripts.curriculum.scorers import SCORERS, Known
+from scripts.train.device import choose_device, secure_repeatability
 from scripts.train.loss import row_losses
-from scripts.train.model import choose_device
 from scripts.train.packing import encode
 from scripts.train.shaping import not_shaping
-from scripts.train.train_phase import TrainParams, fingerprint, load_model, train_phase
+from scripts.train.train_phase import TrainParams, fingerprint, load_model, settle, train_phase
 
 
 @dataclass
@@ -51,7 +51,6 @@ class Shared:
     contract_path: str
     valid: str
     base: str
-    base_losses: Mapping[str, float]  # of the training rows, by id; empty unless needed
 
 
 def relabel(train: Sequence[Record], values: Sequence[float]) -> list[Record]:
@@ -65,10 +64,14 @@ def relabel(train: Sequence[Record], values: Sequence[float]) -> list[Record]:
 
 
 def measure_rows(
-    base: str | Path, adapter: Path, contract: ChatContract, records: Sequence[Record], params: TrainParams
+    base: str | Path, adapter: Path | None, contract: ChatContract, records: Sequence[Record], params: TrainParams
 ) -> list[float]:
-    """Return the loss of each row's response, in nats a token, by the base with an adapter."""
-    model = load_model(base, adapter, 0, params, choose_device())
+    """Return the loss of each row's response, in nats a token, by the base with an adapter; None: a new one, which
+    changes nothing yet.
+    """
+    device = choose_device(params.device)
+    secure_repeatability(device)
+    model = load_model(base, adapter, 0, params, device)
     model.eval()
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     losses = row_losses(model, [encode(tokenizer, contract, record) for record in records])
@@ -88,11 +91,10 @@ def train_arm(
     trained: Path | None = None
 
     def measure(rows: Sequence[Record]) -> list[float]:
-        if trained is None:  # nothing is trained yet
-            return [shared.base_losses[record.id] for record in rows]
-        return measure_rows(shared.base, trained / "adapter", shared.contract, rows, params)
+        return measure_rows(shared.base, trained and trained / "adapter", shared.contract, rows, params)
 
-    reference = budget(shared.train, shared.curriculum, Dealer(seed, shared.lengths, shared.scores), batch_size)
+    dealer = Dealer(seed, shared.lengths, shared.scores)
+    reference = budget(shared.train, shared.curriculum, dealer, batch_size)
     schedule = phase_steps(arm, reference)
     every = max(1, sum(schedule.values()) // (points + 1)) if points else None
     methods = {phase.name: phase.method for phase in shared.curriculum.phases}
@@ -100,7 +102,9 @@ def train_arm(
     phases = lay_out_phases(
         shared.train, arm, shared.curriculum, seed, batch_size, shared.lengths, shared.scores, measure
     )
-    for phase, steps in phases:
+    for phase, drawn in phases:
+        # the run's own training cuts the curriculum by rows, and other arms by tokens; here all are cut alike
+        steps = dealer.cut([row for step in drawn for row in step], len(drawn))
         folder = work / phase
         rows = folder / "rows.jsonl"
         if not (folder / "summary.json").is_file():
@@ -147,35 +151,35 @@ if job := find_job(globals()):
     began = time.time()
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.train["threads"])
-        settings = TrainParams(**job.params.train, **not_shaping(job.config["train"]))
+        settings = settle(TrainParams(**job.params.train, **not_shaping(job.config["train"])), job.input.estimate)
         plan = read_json(job.input.plan)["hash"]
         records = list(read_records(job.input.train))
         contract = read_contract(job.input.contract)
+        scores = {row["id"]: row["score"] for row in read_jsonl(job.input.scores) if row["split"] == "train"}
         if job.params.difficulty:
             tables = {"losses": {row["id"]: row for row in read_jsonl(job.input.losses)}} if job.input.losses else {}
             known = Known(job.params.rules, tables, corpus=records)
-            records = relabel(records, SCORERS[job.params.difficulty](records, known))
+            values = SCORERS[job.params.difficulty](records, known)
+            records = relabel(records, values)
+            scores = dict(zip((record.id for record in records), values, strict=True))
         counted = TokenCounter(job.input.tokenizer, contract).count(records)
         shared = Shared(
             train=records,
-            scores={row["id"]: row["score"] for row in read_jsonl(job.input.scores) if row["split"] == "train"},
+            scores=scores,
             lengths={record.id: sum(both) for record, both in zip(records, counted, strict=True)},
             curriculum=read_curriculum(job.params.curriculum),
             contract=contract,
             contract_path=job.input.contract,
             valid=job.input.valid,
             base=job.input.base,
-            base_losses={row["id"]: row["loss"] for row in read_jsonl(job.input.losses)} if job.input.losses else {},
         )
         seed = int(job.wildcards.seed)
         key = fingerprint(
-            {name: job.input[name] for name in ("train", "valid", "scores", "base", "contract")},
+            {name: job.input[name] for name in ("base", "tokenizer")},
             settings,
-            arm=dict(job.params.arm),
-            difficulty=job.params.difficulty,
-            curriculum=job.params.curriculum,
-            seed=seed,
-            points=job.params.points,
+            plan=plan,
+            code_of_this=job.params.code,
+            losses=sha256_file(job.input.losses) if job.input.losses else None,
         )
         work = Path(job.params.work) / key
         summaries = train_arm(

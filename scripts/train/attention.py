@@ -8,7 +8,6 @@ transformers as `rows`.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,13 +15,23 @@ from transformers import AttentionInterface
 
 from scripts.common.errors import GradusError
 
+# the largest mask so far, by window, type and device; smaller ones are parts of it
+TRIANGLES: dict[tuple[int | None, torch.dtype, str], torch.Tensor] = {}
 
-@lru_cache(maxsize=1024)
+
 def _mask(queries: int, keys: int, window: int | None, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Return a (queries, keys) mask: -inf where the key is after the query, or `window` or more tokens before it."""
-    distance = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
-    hidden = (distance < 0) | (distance >= window) if window else distance < 0
-    return torch.zeros((queries, keys), dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+    """Return a (queries, keys) mask: -inf where the key is after the query, or `window` or more tokens before it.
+
+    The queries are the last of the keys. It is a view of one triangle, not to be written to.
+    """
+    triangle = TRIANGLES.get((window, dtype, device))
+    if triangle is None or len(triangle) < keys:
+        size = -(-keys // 256) * 256  # not a new one for each slightly longer row
+        distance = torch.arange(size, device=device)[:, None] - torch.arange(size, device=device)
+        hidden = (distance < 0) | (distance >= window) if window else distance < 0
+        triangle = torch.zeros((size, size), dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+        TRIANGLES[window, dtype, device] = triangle
+    return triangle[keys - queries : keys, :keys]
 
 
 def _attend(

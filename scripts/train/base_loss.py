@@ -19,8 +19,9 @@ from scripts.common.io import write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
+from scripts.train.device import choose_device
 from scripts.train.loss import row_losses
-from scripts.train.model import choose_attention, choose_device, load_base
+from scripts.train.model import choose_attention, load_base
 from scripts.train.packing import encode
 
 
@@ -35,9 +36,11 @@ def opening(tokenizer: Any, contract: ChatContract) -> list[int]:
     return list(tokenizer(texts[1][len(texts[0]) :], add_special_tokens=False)["input_ids"])
 
 
-def base_losses(records: Iterable[Record], base: str | Path, contract: ChatContract) -> Iterator[dict[str, Any]]:
-    """Yield {id, loss, loss_alone} for each record."""
-    device = choose_device()
+def base_losses(
+    records: Iterable[Record], base: str | Path, contract: ChatContract, wanted: str = "auto"
+) -> Iterator[dict[str, Any]]:
+    """Yield {id, loss, loss_alone} for each record; `wanted` is `train.device`."""
+    device = choose_device(wanted)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     model = load_base(base, device, choose_attention("auto", device), packed=False).eval()
     alone = opening(tokenizer, contract)
@@ -55,4 +58,5 @@ if job := find_job(globals()):
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)
         rows = read_records(job.input.dataset)
-        write_jsonl(job.output.losses, base_losses(rows, job.input.base, read_contract(job.input.contract)))
+        contract = read_contract(job.input.contract)
+        write_jsonl(job.output.losses, base_losses(rows, job.input.base, contract, job.config["train"]["device"]))

@@ -9,6 +9,7 @@ sha256. The learning rate and the random numbers of a step are functions of its 
 import json
 import logging
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,22 +98,35 @@ def save_trained(model: Any, optimizer: torch.optim.Optimizer, folder: Path) -> 
     save_optimizer(optimizer, folder / "optimizer.safetensors")
 
 
+def _entries(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield (name, value) of a parameter's state. bitsandbytes nests its 8-bit moments and their scales one deeper."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _entries(value)
+        else:
+            yield name, value
+
+
 def save_optimizer(optimizer: torch.optim.Optimizer, path: str | Path) -> None:
-    """Write the state of every parameter (Adam's moments, step counts) as safetensors."""
-    state = optimizer.state_dict()["state"]
-    tensors = {
-        f"{number}.{name}": torch.as_tensor(value).detach().cpu().clone().contiguous()
-        for number, values in state.items()
-        for name, value in values.items()
-        if isinstance(value, torch.Tensor | int | float)
-    }
+    """Write the state of every parameter (Adam's moments, step counts, 8-bit scales) as safetensors.
+
+    Raises TypeError for a value that would be lost.
+    """
+    tensors = {}
+    for number, values in optimizer.state_dict()["state"].items():
+        for name, value in _entries(values):
+            if not isinstance(value, torch.Tensor | int) or isinstance(value, bool):
+                raise TypeError(f"the optimizer's {name} is {value!r}, neither a tensor nor an integer")
+            tensors[f"{number}.{name}"] = torch.as_tensor(value).detach().cpu().clone().contiguous()
     save_file(tensors, path)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: str | Path) -> None:
     """Give `optimizer` the state that `save_optimizer` wrote for the same parameters."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
+    state: dict[int, dict[str, Any]] = {}
     for key, value in load_file(path).items():
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
+        # torch counts steps in a floating-point tensor, bitsandbytes in a Python integer
+        counted = value.dtype == torch.int64 and value.dim() == 0
+        state.setdefault(int(number), {})[name] = int(value) if counted else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -4,7 +4,8 @@ In: training and validation rows, the bf16 base, the chat contract. Out: estimat
 
 The memory for the backward pass does not come from a formula: the model runs one forward pass on torch's meta device
 (shapes without data), and the tensors that autograd saves are counted. This works for any architecture and adapter.
-docs/training.md compares the estimate with the measured peak.
+Fused attention has no kernel there; a stand-in saves what it would save. docs/training.md compares the estimate with
+the measured peak.
 """
 
 import logging
@@ -16,20 +17,68 @@ from typing import Any
 import psutil
 import torch
 from peft import get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.sdpa_attention import repeat_kv
 
+from scripts.common import experiment
 from scripts.common.chat import read_contract
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.models import resolve, trainings
 from scripts.common.records import read_records
+from scripts.train.device import choose_device
 from scripts.train.fused import fuse_lora
-from scripts.train.model import LoraParams, choose_attention, choose_device, lora_config
+from scripts.train.model import LoraParams, choose_attention, lora_config
 from scripts.train.packing import encode
 
 GIB = 2**30
-LIBRARIES = 800 * 2**20  # resident memory of Python with torch and transformers imported, before any model
+# before any model: resident memory of Python with torch and transformers imported; on a GPU, CUDA's context and kernels
+LIBRARIES = {"cpu": 800 * 2**20, "cuda": 600 * 2**20}
+# temporary gradients, kernels, fragmentation; on CPUs as measured in the default run (docs/training.md)
+MARGIN = {"cpu": 0.3, "cuda": 0.1}
+# Adam's two moments, bytes for each trained number; in 8 bits with a scale for each block of 256
+MOMENTS = {"adamw": 8.0, "adamw8bit": 2 * (1 + 4 / 256)}
+
+
+class _Kept(torch.autograd.Function):
+    """Save what a fused attention kernel saves for its backward pass, without computing anything."""
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any) -> torch.Tensor:
+        """Shapes: query (1, heads, tokens, width), key and value likewise; returns (1, tokens, heads, width)."""
+        batch, heads, tokens, _ = query.shape
+        output = query.new_empty((batch, tokens, heads, value.shape[-1]))
+        sums = query.new_empty((batch, heads, tokens), dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, output, sums, mask)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Never run: nothing is computed here."""
+        raise NotImplementedError
+
+
+def _like_flash(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **_: Any) -> tuple[Any, None]:
+    return _Kept.apply(query, key, value, None), None
+
+
+def _like_sdpa(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **_: Any) -> tuple[Any, None]:
+    """With a mask, transformers repeats keys and values for each head, and torch makes a mask of numbers each time."""
+    groups = query.shape[1] // key.shape[1]
+    return _Kept.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), attention_mask.clone()), None
+
+
+# what is run on the meta device to count for an attention (a name with `flash` in it would be taken for a kernel)
+STANDS_FOR = {
+    "sdpa": "counted-with-mask",
+    "flash_attention_2": "counted-without-mask",
+    "rows": "eager",
+    "eager": "eager",
+}
+AttentionInterface.register("counted-with-mask", _like_sdpa)
+AttentionInterface.register("counted-without-mask", _like_flash)
 
 
 def largest_micro_batch(lengths: Sequence[tuple[int, int]], token_budget: int) -> tuple[int, int, int]:
@@ -44,10 +93,19 @@ def largest_micro_batch(lengths: Sequence[tuple[int, int]], token_budget: int) -
 
 
 def count_bytes(
-    base: str | Path, lora: LoraParams, weights: str, shape: tuple[int, int, int], attention: str
+    base: str | Path,
+    lora: LoraParams,
+    weights: str,
+    shape: tuple[int, int, int],
+    attention: str,
+    device: str = "cpu",
+    optimizer: str = "adamw",
+    checkpointing: bool = False,
 ) -> dict[str, int]:
     """Return bytes for weights, adapter, activations, vocabulary, and so on; `shape` is from `largest_micro_batch`."""
     rows, longest, completion = shape
+    if attention != "rows":  # others see the whole pack as one sequence
+        rows, longest = 1, rows * longest
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     saved: dict[Any, int] = {}
 
@@ -58,7 +116,9 @@ def count_bytes(
 
     kept: list[torch.Tensor] = []
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention)
+        model: Any = AutoModelForCausalLM.from_config(
+            config, dtype=torch.bfloat16, attn_implementation=STANDS_FOR[attention]
+        )
         head = model.get_output_embeddings().weight
         vocabulary = head.shape[0]
         whole = sum(p.numel() for p in model.parameters())
@@ -76,24 +136,52 @@ def count_bytes(
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False)
     activations = sum(size for key, size in saved.items() if key not in frozen)
+    if checkpointing:  # the input of each layer, and what one layer saves when it is computed again
+        text = config.get_text_config()
+        layers = text.num_hidden_layers
+        activations = layers * rows * longest * text.hidden_size * 2 + activations // layers
     parts = {
         "weights": 2 * whole if weights != "nf4-packed" else int(2 * (whole - linear) + 0.52 * linear),
-        "adapter": trained * 4 * 4,  # fp32: weights, gradients, Adam's two moments
+        "adapter": int(trained * (4 + 4 + MOMENTS[optimizer])),  # fp32: weights, gradients; then Adam's moments
         "activations": activations,
         # 128 rows at a time: logits in bf16 and fp32, and a copy for the exponential
         "vocabulary": min(completion, 128) * vocabulary * (2 + 4 + 4),
-        "libraries": LIBRARIES,
+        "libraries": LIBRARIES[device],
     }
-    # temporary gradients, kernels, and heap fragmentation: 30 % in the default run (docs/training.md)
-    return {**parts, "margin": int(0.3 * sum(parts.values()))}
+    return {**parts, "margin": int(MARGIN[device] * sum(parts.values()))}
 
 
-def disk_bytes(weights: int, adapter: int, phases: int) -> int:
-    """Return the bytes that training and export write: a folder per phase and three checkpoints (each with the adapter
-    and Adam's moments: 3 of the 4 parts of `adapter`), the rounded base, the merged model, and GGUFs in bf16 and
-    quantized.
+def disk_bytes(
+    base: int, adapter: int, phases: int, trainings: int, merged: int, exported: int, quants: Sequence[str]
+) -> int:
+    """Return the bytes that training and export write, at most.
+
+    `base`: the size of the bf16 checkpoint, which is that of the rounded base, of each of `merged` models, of the GGUF
+    in bf16 of each of `exported` ones, and of the folder for the Hub; `quants`: those of all exported models together,
+    and of the folder for Ollama; `adapter`: memory that the adapter takes in training, more than a phase's folder or
+    one of three checkpoints holds of it.
     """
-    return (phases + 3) * adapter * 3 // 4 + 5 * weights
+    sizes = sum((int(name[1]) + 1.5) / 16 for name in quants)  # Q4_K_M: 5.5 bits for 16, at most
+    return (phases * trainings + 3) * adapter * 3 // 4 + int((2 + merged + exported + sizes) * base)
+
+
+def written(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what training and export write, for `disk_bytes`, from the whole config."""
+    models, export = resolve(config["models"]), config["export"]
+    exported = {model.weights for model in models.values() if model.exported}
+    further = [export["quant"]] * export["imatrix"]["compare"] + export["more_quants"]
+    return {
+        "phases": len(config["curriculum"]["phases"]),
+        "trainings": len(trainings(models)) + len(experiment.trainings(config["experiment"])),
+        "merged": len({model.weights for model in models.values() if model.trained}),
+        "exported": len(exported),
+        "quants": [export["quant"]] * (len(exported) + 1) + [quant for quant in further if quant != "bf16"],
+    }
+
+
+def with_checkpointing(wanted: bool | str, plain: int, free: int) -> bool:
+    """Return whether activations are computed twice: as wanted, or if a training of `plain` bytes would not fit."""
+    return plain > free if wanted == "auto" else bool(wanted)
 
 
 def free_memory(device: str) -> int:
@@ -130,16 +218,17 @@ def estimate(
     base: str | Path,
     contract_path: str | Path,
     train: Mapping[str, Any],
-    phases: int,
+    written: Mapping[str, Any],
     memory_gib: float | None,
+    checkpointing: bool | str,
     output: str | Path,
 ) -> None:
     """Write the estimate; raise GradusError if there is not enough memory or disk space.
 
-    `train`: the training settings that the estimate depends on; `phases`: their number; `memory_gib`: the memory to
-    count on, or None for what is free now.
+    `train`: the training settings that the estimate depends on; `written`: what `disk_bytes` takes, but for the sizes;
+    `memory_gib`: the memory to count on, or None for what is free now; `checkpointing`: `train.gradient_checkpointing`.
     """
-    device = choose_device()
+    device = choose_device(train["device"])
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     encoded = [encode(tokenizer, contract, record) for file in (rows, valid) for record in read_records(file)]
@@ -148,12 +237,16 @@ def estimate(
     budget = train["micro_batch_tokens"]
     shape = largest_micro_batch([(len(a), len(b)) for a, b in encoded], budget)
     attention = choose_attention(train["attention"], device)
-    if attention != "sdpa":  # `rows` computes the same products; flash attention saves less, and has no kernel here
-        attention = "eager"
-    parts = count_bytes(base, LoraParams(**train["lora"]), train["base_weights"], shape, attention)
-    disk = disk_bytes(parts["weights"], parts["adapter"], phases)
+    given = (base, LoraParams(**train["lora"]), train["base_weights"], shape, attention, device, train["optimizer"])
+    free = int(memory_gib * GIB) if memory_gib else free_memory(device)
+    parts = count_bytes(*given)
+    if checkpointed := with_checkpointing(checkpointing, sum(parts.values()), free):
+        parts = count_bytes(*given, checkpointing=True)
+    size = sum(file.stat().st_size for file in Path(base).glob("*.safetensors"))
+    disk = disk_bytes(size, parts["adapter"], **written)
     facts = {
         "bytes": parts,
+        "gradient_checkpointing": checkpointed,
         "memory_gib": round(sum(parts.values()) / GIB, 2),
         "disk_gib": round(disk / GIB, 2),
         "largest_micro_batch": dict(zip(("rows", "longest", "completion_tokens"), shape, strict=True)),
@@ -161,10 +254,11 @@ def estimate(
     logging.info("%s", facts)
     output = Path(output)
     free_disk = shutil.disk_usage(next(p for p in output.parents if p.is_dir())).free
-    free = int(memory_gib * GIB) if memory_gib else free_memory(device)
     advice = f"Lower train.micro_batch_tokens (now {budget}; a longer row is computed alone)"
     if train["base_weights"] != "nf4-packed":
         advice += ", set train.base_weights: nf4-packed"
+    if not checkpointed:
+        advice += ", set train.gradient_checkpointing: auto"
     check_fit(parts, free, disk, free_disk, advice)
     write_json(output, facts)
 
@@ -177,7 +271,8 @@ if job := find_job(globals()):
             job.input.base,
             job.input.contract,
             job.params.train,
-            job.params.phases,
+            written(job.config),
             job.config["train"]["memory_gib"],
+            job.config["train"]["gradient_checkpointing"],
             job.output.estimate,
         )

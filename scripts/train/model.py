@@ -14,6 +14,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import scripts.train.attention  # noqa: F401 (registers `rows`)
+from scripts.common.errors import GradusError
 from scripts.train.fused import fuse_lora
 
 
@@ -27,11 +28,6 @@ class LoraParams:
     target_modules: str | list[str]
     use_dora: bool = False
     use_rslora: bool = False
-
-
-def choose_device() -> str:
-    """Return the device to train on."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def choose_attention(wanted: str, device: str) -> str:
@@ -127,6 +123,18 @@ def attach_adapter(model: Any, lora: LoraParams, previous: str | Path | None, se
     keep_adapter_fp32(adapted)
     vars(adapted)["needs_autocast"] = not fuse_lora(adapted)
     return adapted
+
+
+def checkpoint_layers(model: Any) -> None:
+    """Keep only each decoder layer's input for the backward pass, and compute the layer again there: the same bits,
+    less memory, a third more time.
+    """
+    causal = model.get_base_model()
+    if not causal.supports_gradient_checkpointing:
+        raise GradusError(
+            f"{type(causal).__name__} has no gradient checkpointing; set train.gradient_checkpointing: false"
+        )
+    causal.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
 def keep_adapter_fp32(model: torch.nn.Module) -> None:

@@ -16,14 +16,18 @@ from scripts.common.io import atomic_path
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.weights import require_whole
-from scripts.train.model import choose_device, load_base, unpack_nf4
+from scripts.train.device import choose_device
+from scripts.train.model import load_base, unpack_nf4
 
 
-def round_base(base: str | Path, output: str | Path) -> None:
-    """Write the checkpoint `base` to the folder `output`, its linear layers rounded to NF4 with double quantization."""
+def round_base(base: str | Path, output: str | Path, wanted: str = "auto") -> None:
+    """Write the checkpoint `base` to the folder `output`, its linear layers rounded to NF4 with double quantization.
+
+    `wanted`: `train.device`.
+    """
     require_whole(base)
     before = load_base(base, "cpu", "eager", packed=False).state_dict()
-    model = load_base(base, choose_device(), "eager", packed=True)
+    model = load_base(base, choose_device(wanted), "eager", packed=True)
     unpack_nf4(model)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor.cpu(), before[name])}
     logging.info("%d of %d tensors rounded", len(changed), len(before))
@@ -37,4 +41,4 @@ def round_base(base: str | Path, output: str | Path) -> None:
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         torch.set_num_threads(job.params.threads)
-        round_base(job.input.base, job.output.rounded)
+        round_base(job.input.base, job.output.rounded, job.config["train"]["device"])

@@ -5,8 +5,9 @@ changing them retrains nothing, and checkpoints stay valid.
 from collections.abc import Mapping
 from typing import Any
 
-# where to log, how often to write a checkpoint, how much memory the estimate may count on
-NOT_SHAPING = ("report_to", "checkpoint_steps", "checkpoint_minutes", "memory_gib")
+# where to log, how often to write a checkpoint, how much memory the estimate may count on, what is computed twice to
+# save memory (a test compares the bits)
+NOT_SHAPING = ("report_to", "checkpoint_steps", "checkpoint_minutes", "memory_gib", "gradient_checkpointing")
 
 
 def shaping(train: Mapping[str, Any]) -> dict[str, Any]:

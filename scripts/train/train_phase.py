@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,10 @@ from scripts.common.records import read_records, read_steps
 from scripts.common.weights import require_whole
 from scripts.train.callback import PhaseCallback
 from scripts.train.checkpoint import Checkpoints, Progress, load_optimizer, save_trained
+from scripts.train.device import choose_device, describe_kernels, secure_repeatability
 from scripts.train.loss import check_isolation
 from scripts.train.methods import METHODS
-from scripts.train.model import LoraParams, attach_adapter, choose_attention, choose_device, load_base
+from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, choose_attention, load_base
 from scripts.train.shaping import not_shaping, shaping
 from scripts.train.tracking import Tracking
 from scripts.train.trainer import digest
@@ -65,7 +66,17 @@ class TrainParams:
     checkpoint_minutes: float
     memory_gib: float | None
     report_to: str
+    optimizer: str = "adamw"
+    device: str = "auto"
+    gradient_checkpointing: bool | str = "auto"
     keep: str = "best"  # which adapter, if there are several evaluations: best (lowest held-out loss) or last
+
+
+def settle(params: TrainParams, estimated: str | Path) -> TrainParams:
+    """Return the settings with `auto` replaced by what the estimate decided."""
+    if params.gradient_checkpointing == "auto":
+        return replace(params, gradient_checkpointing=read_json(estimated)["gradient_checkpointing"])
+    return params
 
 
 def schedule_position(schedule: Mapping[str, int], phase: str, spans: str) -> tuple[int, int]:
@@ -77,8 +88,15 @@ def schedule_position(schedule: Mapping[str, int], phase: str, spans: str) -> tu
     return (sum(steps[:here]), sum(steps)) if spans == "all" else (0, steps[here])
 
 
+def optimizer_name(wanted: str, device: str) -> str:
+    """Return transformers' name of an optimizer in the config."""
+    if wanted == "adamw8bit":
+        return "adamw_bnb_8bit"
+    return "adamw_torch_fused" if device == "cuda" else "adamw_torch"
+
+
 def fingerprint(files: Mapping[str, str | Path | None], params: TrainParams, **more: Any) -> str:
-    """Return a hash of all that affects a phase's result: input contents, settings, code, libraries, CPU kernels.
+    """Return a hash of all that affects a phase's result: input contents, settings, code, libraries, device.
 
     Training resumes from a checkpoint only if its fingerprint is the same.
     """
@@ -87,13 +105,14 @@ def fingerprint(files: Mapping[str, str | Path | None], params: TrainParams, **m
         for name, path in files.items()
     }
     packages = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
+    device = choose_device(params.device)
     return sha256_json(
         {
             "files": contents,
             "settings": shaping(asdict(params)),
             "code": code_fingerprint("train/train_phase"),
             "packages": {name: version(name) for name in packages},
-            "cpu": torch.backends.cpu.get_cpu_capability(),
+            "kernels": describe_kernels(device, choose_attention(params.attention, device)),
             **more,
         }
     )[:16]
@@ -108,7 +127,10 @@ def load_model(base: str | Path, adapter: Path | None, seed: int, params: TrainP
         return load_unsloth(base, lora, adapter, seed, params.max_length, params.base_weights != "bf16")
     attention = choose_attention(params.attention, device)
     model = load_base(base, device, attention, packed=params.base_weights == "nf4-packed")
-    return attach_adapter(model, lora, adapter, seed)
+    adapted = attach_adapter(model, lora, adapter, seed)
+    if params.gradient_checkpointing is True:
+        checkpoint_layers(adapted)
+    return adapted
 
 
 def train_phase(
@@ -138,7 +160,8 @@ def train_phase(
     imported = began - psutil.Process().create_time()  # since the process started
     torch.set_num_threads(params.threads)
     require_whole(base, *([previous] if previous else []))
-    device = choose_device()
+    device = choose_device(params.device)
+    secure_repeatability(device)
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     contract.require(str(base), tokenizer.chat_template, tokenizer.eos_token_id)
@@ -153,9 +176,7 @@ def train_phase(
     tokenized = time.time() - began
     files = {"rows": rows, "valid": valid, "base": base, "contract": contract_path, "previous": previous}
     order = list(schedule)
-    key = fingerprint(
-        files, params, schedule=schedule, order=order, phase=phase, method=method, seed=seed, device=device
-    )
+    key = fingerprint(files, params, schedule=schedule, order=order, phase=phase, method=method, seed=seed)
     checkpoints = Checkpoints(Path(work) / key)
     progress = checkpoints.newest() or Progress()
     resumed = progress.step
@@ -207,8 +228,7 @@ def train_phase(
                 warmup_steps=params.warmup_share,
                 weight_decay=params.weight_decay,
                 max_grad_norm=params.max_gradient_norm,
-                optim="paged_adamw_8bit" if device == "cuda" else "adamw_torch",
-                neftune_noise_alpha=params.neftune_alpha,
+                optim=optimizer_name(params.optimizer, device),
                 use_liger_kernel=device == "cuda" and importlib.util.find_spec("liger_kernel") is not None,
                 train_sampling_strategy="sequential",
                 gradient_checkpointing=False,
@@ -230,6 +250,7 @@ def train_phase(
             first_step=first_step + resumed,
             total_steps=total_steps,
             digests=[digest(step) for step in remaining["input_ids"]],
+            neftune_alpha=params.neftune_alpha,
         )
         optimizer = trainer.create_optimizer()
         if before and (resumed or params.schedule_spans == "all"):
@@ -288,7 +309,7 @@ if job := find_job(globals()):
             method=job.params.method,
             previous=job.input.previous or None,
             seed=int(job.wildcards.seed),
-            params=TrainParams(**job.params.train, **not_shaping(job.config["train"])),
+            params=settle(TrainParams(**job.params.train, **not_shaping(job.config["train"])), job.input.estimate),
             work=job.params.work,
             folder=job.output.folder,
             history=job.output.history,

@@ -16,7 +16,7 @@ from trl import SFTTrainer
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_json
 from scripts.train.loss import completion_loss, shares_beginnings
-from scripts.train.model import keep_adapter_fp32
+from scripts.train.neftune import EmbeddingNoise
 from scripts.train.packing import IGNORED, packs
 
 WINDOW = 10  # steps to average the loss over
@@ -47,16 +47,33 @@ class PhaseTrainer(SFTTrainer):
     """One phase of training. The dataset's items are steps, in training order (see `collate_step`)."""
 
     def __init__(
-        self, *args: Any, token_budget: int, first_step: int, total_steps: int, digests: Sequence[str], **kwargs: Any
+        self,
+        *args: Any,
+        token_budget: int,
+        first_step: int,
+        total_steps: int,
+        digests: Sequence[str],
+        neftune_alpha: float | None = None,
+        **kwargs: Any,
     ) -> None:
         """`first_step` of `total_steps` is where this phase starts in the learning-rate schedule.
 
         `digests`: the expected `digest` of each step's rows; training stops if a step gets other rows.
+        `neftune_alpha`: strength of the noise on the embeddings, or None.
         """
         self.token_budget, self.first_step, self.total_steps = token_budget, first_step, total_steps
         self.digests = digests
+        # one job, one device: Trainer would spread the model over all GPUs that it sees
+        if kwargs["args"].n_gpu > 1:
+            kwargs["args"]._n_gpu = 1
+        # TRL rounds the adapter of a packed base to bf16; it must stay the one that was saved
+        trained = [(p, p.data) for p in kwargs["model"].parameters() if p.requires_grad]
         super().__init__(*args, **kwargs)
-        keep_adapter_fp32(kwargs["model"])  # TRL casts the adapter of a packed base to bf16
+        for parameter, data in trained:
+            parameter.data = data.to(parameter.device)
+        self.noise = EmbeddingNoise(neftune_alpha) if neftune_alpha else None
+        if self.noise:
+            kwargs["model"].get_input_embeddings().register_forward_hook(self.noise)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Compute one batch in packs; return the step's loss, the mean over its completion tokens."""
@@ -77,7 +94,10 @@ class PhaseTrainer(SFTTrainer):
         wanted[starts] = False  # nothing predicts a row's first token
         count = wanted.sum()
         total = torch.zeros((), device=count.device)
-        for packed in packs(inputs, self.token_budget, shares_beginnings(self.model)):
+        share = shares_beginnings(self.model) and not self.noise  # each row has noise of its own
+        for packed in packs(inputs, self.token_budget, share):
+            if self.noise:
+                self.noise.bounds = packed.bounds
             loss = completion_loss(model, packed) / count
             self.accelerator.backward(loss)
             total += loss.detach()

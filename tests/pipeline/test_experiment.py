@@ -26,7 +26,7 @@ def test_an_experiment_is_trained_killed_resumed_and_compared_and_its_plan_canno
     assert "train_phase" not in jobs, "the run's own training is left alone"
 
     first = copy.start(f"{FOLDER}/main/curriculum/seed1/result.json", configs=CONFIGS)
-    work = copy.folder / ".work/experiment/tiny/main-curriculum-1"
+    work = copy.folder / ".work/experiment/tiny/main/curriculum/1"
     while not list(work.glob("*/medium/rows.jsonl")):
         assert first.poll() is None, first.communicate()[0]
         time.sleep(0.05)
@@ -43,8 +43,15 @@ def test_an_experiment_is_trained_killed_resumed_and_compared_and_its_plan_canno
     }
     assert {result["plan"] for result in results.values()} == {plan["hash"]}
     assert len({(result["steps"], result["seed"]) for result in results.values()}) == 2
-    own = sha256_file(copy.results / "train/curriculum/seed1/hard/trained/adapter/adapter_model.safetensors")
-    assert results["curriculum", 1]["adapter"] == own, "the bytes of the run's own training, phase by phase"
+    adapter = "train/growing-random/seed1/hard/trained"
+    code, text = copy.snakemake(f"results/tiny/{adapter}", configs=CONFIGS)
+    assert code == 0, text
+    own = sha256_file(copy.results / adapter / "adapter/adapter_model.safetensors")
+    assert results["growing-random", 1]["adapter"] == own, "the bytes of the run's own training, phase by phase"
+    made = [
+        copy.folder / FOLDER / f"main/{arm}/seed{seed}/result.json" for seed in (1, 2) for arm in EXPERIMENT["arms"]
+    ]
+    assert sorted(made, key=lambda path: path.stat().st_mtime_ns) == made, "seed by seed"
     assert len({result["adapter"] for result in results.values()}) == 6
 
     effects = json.loads((copy.folder / FOLDER / "effects.json").read_text())
@@ -55,7 +62,9 @@ def test_an_experiment_is_trained_killed_resumed_and_compared_and_its_plan_canno
     assert any(line["metric"] == "exact" and line["seeds"] == 1 for line in effects["arms"])
     assert (copy.folder / FOLDER / "main/self-paced/seed1/answers.jsonl").is_file()
     assert not list((copy.folder / FOLDER).rglob("optimizer.safetensors")), "optimizer states are not kept"
-    assert not list((copy.folder / ".work/experiment/tiny").iterdir()), "nor are checkpoints"
+    assert not [file for file in (copy.folder / ".work/experiment/tiny").rglob("*") if file.is_file()], (
+        "nor checkpoints"
+    )
     assert copy.planned("experiment", configs=CONFIGS) == {}
 
     write(copy, margin=0.5)

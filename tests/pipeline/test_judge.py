@@ -18,7 +18,7 @@ def test_a_judge_is_added_to_a_finished_run(project, tmp_path, monkeypatch):
         judge = {"endpoint": {"url": api.url, "model": "big", "key_env": "JUDGE_KEY"}, "rubric": "mine.md"}
         (copy.folder / "own.yaml").write_text(yaml.safe_dump({"judge": judge}))
         (copy.folder / "mine.md").write_text("Right is right.")
-        jobs = {"ask_judge": 1, "judge": 1, "report": 1}
+        jobs = {"ask_judge": 1, "judge": 1, "cost": 1, "report": 1}
         assert copy.planned(REPORT, configs=CONFIGS) == jobs, "it retrains and answers nothing"
         code, text = copy.snakemake(REPORT, configs=CONFIGS)
         assert code != 0

@@ -148,7 +148,7 @@ def decode_three_ways(gguf, prompts):
 
 def test_the_report_stands_alone_and_shows_what_matters(project):
     text = (project.results / "report.html").read_text()
-    assert len(re.findall(r'class="chart" data-chart="[a-z]+"[^>]*><svg', text)) == 7
+    assert len(re.findall(r'class="chart" data-chart="[a-z]+"[^>]*><svg', text)) == 8
     assert "gates passed" in text
     assert text.count('class="trained"') > 5
     assert not re.search(r'(?:src|href)="(?!#)', re.sub("<script.*?</script>", "", text, flags=re.DOTALL))
@@ -432,5 +432,5 @@ def test_the_cost_has_every_job_that_the_report_needed(project):
     trained = [jobs["train_phase", f"curriculum-1-{phase}"] for phase in ("easy", "medium", "hard")]
     assert all(job["seconds"] > 0 and job["peak_mib"] > 100 and job["stage"] == "train" for job in trained)
     assert trained[0]["start"] < trained[1]["start"] < trained[2]["start"]
-    assert {"fetch", "grade", "compare", "probe", "speed", "fidelity"} <= {rule for rule, _ in jobs}
+    assert {"convert", "grade", "compare", "probe", "speed", "fidelity"} <= {rule for rule, _ in jobs}
     assert "tokens a second" in (project.results / "report.html").read_text()

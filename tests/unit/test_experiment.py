@@ -40,6 +40,10 @@ def config(train=None, models=None, **experiment):
         ({"primary": "growing-random"}, "is the control itself"),
         ({"answers": [1, 9]}, "not in experiment.seeds: 9"),
         ({"variants": {"constant": {"arms": ["curriculum", "shuffled"], "train": {"schedule": "linear"}}}}, "control"),
+        (
+            {"variants": {"constant": {"arms": ["growing-random", "shuffled"], "train": {"schedule": "linear"}}}},
+            "primary",
+        ),
         ({"variants": {"constant": {"seeds": [1], "train": {"schedule": "linear"}}}}, "one seed only"),
         ({"variants": {"nothing": {}}}, "changes nothing"),
         ({"variants": {"main": {"difficulty": "length"}}}, "use another name"),
@@ -248,3 +252,14 @@ def test_curves_have_a_line_for_each_measurement(tmp_path):
         assert list(csv.DictReader(handle)) == [
             {"variant": "main", "arm": "curriculum", "seed": "1", "step": "2", "tokens": "9", "heldout_loss": "1.7"}
         ]
+
+
+def test_a_level_whose_rows_are_one_group_is_left_out_but_the_primary_comparison_says_so():
+    made, losses = drawn(effect=0.0, seeds=2, rows=12)
+    kin = {row["id"]: "one page" for row in losses[0] if row["level"] == "hard"}
+    lines = compare(collect(made, losses, {}, "exact"), EXPERIMENT, kin, ["test", "eval-hard"])
+    assert lines
+    assert not [line for line in lines if line["level"] == "hard"]
+    every = {row["id"]: "one page" for row in losses[0]}
+    with pytest.raises(GradusError, match="one unit"):
+        compare(collect(made, losses, {}, "exact"), EXPERIMENT, every, ["test"])

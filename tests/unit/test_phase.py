@@ -407,6 +407,55 @@ def test_unsloth_is_refused_with_advice_where_it_is_not(trained):
         trained.train("unsloth", backend="unsloth")
 
 
+# --- what must not change a bit
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adamw8bit"}, {"base_weights": "nf4-packed"}])
+def test_a_stopped_training_goes_on_exactly(base, contract, tmp_path, monkeypatch, changes):
+    """8-bit moments, and an adapter on packed weights (which TRL would round): what was saved is what goes on."""
+    bench = Bench(tmp_path, base, contract, rows=24)
+    start = {"base": base} if "base_weights" in changes else {}
+    bench.train("whole", **start, **changes)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        stop_after(patch, 4)
+        bench.train("stopped", checkpoint_steps=1, **start, **changes)
+    bench.train("stopped", **start, **changes)
+    assert read_json(tmp_path / "stopped.json")["resumed_at_step"] == 3
+    assert bench.digest("stopped") == bench.digest("whole")
+
+
+def test_a_packed_phase_starts_from_the_adapter_that_the_one_before_left(trained):
+    """At a learning rate of next to nothing, the adapter stays the previous one, not its bf16."""
+    packed = {"base_weights": "nf4-packed", "learning_rate": 1e-12}
+    trained.train("still", "medium", trained.folder / "easy", trained.plain, **packed)
+    one, other = (load_file(trained.folder / name / "adapter/adapter_model.safetensors") for name in ("easy", "still"))
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, other[name], rtol=1e-6, atol=1e-9), name
+
+
+def test_checkpointing_changes_no_bit_with_dropout_and_noise(trained):
+    """The whole phase: loss, gradients, and the random numbers of each step."""
+    more = {"lora": PARAMS.lora | {"dropout": 0.1}, "neftune_alpha": 5}
+    trained.train("kept", **more)
+    trained.train("computed-again", gradient_checkpointing=True, **more)
+    assert trained.digest("computed-again") == trained.digest("kept")
+
+
+def test_two_visible_gpus_are_no_reason_to_fail(trained, monkeypatch):
+    """Trainer counts the GPUs that it sees, and TRL refuses more than one."""
+    real = module.SFTConfig
+
+    def with_two(**settings):
+        args = real(**settings)
+        assert args.n_gpu < 2
+        args._n_gpu = 2
+        return args
+
+    monkeypatch.setattr(module, "SFTConfig", with_two)
+    trained.train("two-gpus")
+    assert trained.digest("two-gpus") == trained.digest("easy")
+
+
 # --- memory
 
 
@@ -420,19 +469,20 @@ def test_a_training_that_does_not_fit_is_refused_with_figures(trained, monkeypat
         trained.plain,
         trained.folder / "contract.json",
         train,
-        3,
+        {"phases": 3, "trainings": 1, "merged": 1, "exported": 2, "quants": ["Q4_K_M"] * 3},
     )
-    estimate.estimate(*arguments, None, trained.folder / "estimate.json")
+    estimate.estimate(*arguments, None, "auto", trained.folder / "estimate.json")
     found = read_json(trained.folder / "estimate.json")
+    assert found["gradient_checkpointing"] is False
     assert set(found["bytes"]) == {"weights", "adapter", "activations", "vocabulary", "libraries", "margin"}
     with pytest.raises(
         GradusError, match=r"needs about \d\.\d GiB of memory \(weights .* only 0.5 GiB are free. Lower train.micro"
     ):
-        estimate.estimate(*arguments, 0.5, trained.folder / "refused.json")
+        estimate.estimate(*arguments, 0.5, "auto", trained.folder / "refused.json")
     assert not (trained.folder / "refused.json").exists()
     monkeypatch.setattr(estimate.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     with pytest.raises(GradusError, match=r"of disk space, but only 0.0 GiB are free"):
-        estimate.estimate(*arguments, None, trained.folder / "refused.json")
+        estimate.estimate(*arguments, None, "auto", trained.folder / "refused.json")
 
 
 def test_the_estimate_counts_what_autograd_saves(trained):
@@ -441,7 +491,7 @@ def test_the_estimate_counts_what_autograd_saves(trained):
     from scripts.train.model import LoraParams, attach_adapter, load_base
 
     lora = LoraParams(**PARAMS.lora)
-    parts = count_bytes(trained.plain, lora, "nf4", (4, 60, 100), "eager")
+    parts = count_bytes(trained.plain, lora, "nf4", (4, 60, 100), "rows")
     model = attach_adapter(load_base(trained.base, "cpu", "eager", False), lora, None, 1)
     kept, storages = [], {}
 

@@ -15,7 +15,7 @@ def test_settings_are_divided_into_those_that_shape_and_the_others():
     assert set(NOT_SHAPING) <= set(TRAIN)
     assert {**shaping(train), **not_shaping(train)} == train
     assert not set(shaping(train)) & set(NOT_SHAPING)
-    for changed in ("memory_gib", "report_to", "checkpoint_minutes", "checkpoint_steps"):
+    for changed in NOT_SHAPING:
         assert shaping({**train, changed: 2}) == shaping(train)
     assert shaping({**train, "learning_rate": 2}) != shaping(train)
 
@@ -50,5 +50,32 @@ def test_methods_are_those_that_the_config_offers():
 def test_disk_grows_with_the_phases():
     from scripts.train.estimate import disk_bytes
 
-    assert disk_bytes(100, 40, 3) == 6 * 30 + 500
-    assert disk_bytes(100, 40, 5) - disk_bytes(100, 40, 3) == 2 * 30
+    one = {"trainings": 1, "merged": 1, "exported": 2, "quants": ["Q4_K_M"] * 3}
+    assert disk_bytes(1600, 40, 3, **one) == 6 * 30 + 5 * 1600 + 3 * 550
+    assert disk_bytes(1600, 40, 5, **one) - disk_bytes(1600, 40, 3, **one) == 2 * 30
+    assert disk_bytes(1600, 40, 3, 4, 4, 5, ["Q8_0"]) == 15 * 30 + 11 * 1600 + 950
+
+
+def test_disk_of_a_packed_7b_is_that_of_its_bf16_files():
+    """What is in memory in 4 bits is written in 16: base, merged model, GGUFs of both, and the folder for the Hub."""
+    from scripts.train.estimate import disk_bytes
+
+    need = disk_bytes(15_230_000_000, 650_000_000, 3, trainings=1, merged=1, exported=2, quants=["Q4_K_M"] * 3)
+    assert 90e9 < need < 110e9
+
+
+def test_what_is_written_counts_arms_seeds_quants_and_experiments():
+    from scripts.config.check import check_config
+    from scripts.train.estimate import written
+
+    given = {
+        "run": "x",
+        "base_model": "smollm2-135m",
+        "chat": {"system_prompt": "Be brief."},
+        "data": {"files": ["path:rows.jsonl"], "task": "qa"},
+        "models": {"base": {}, "tuned": {"trained": {"arms": ["curriculum", "shuffled"], "seeds": [1, 2]}}},
+        "export": {"more_quants": ["Q8_0"]},
+    }
+    found = written(check_config(given, []))
+    assert found["quants"] == ["Q4_K_M"] * 6 + ["Q8_0"]
+    assert (found["phases"], found["trainings"], found["merged"], found["exported"]) == (3, 4, 4, 5)

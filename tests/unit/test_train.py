@@ -131,6 +131,125 @@ def test_a_model_that_lets_rows_see_each_other_is_refused(base, contract, monkey
         check_isolation(model, rows)
 
 
+# what a model could be called with instead, so that a row sees others: attention, and the wrong arguments of a pack
+LEAKS = {
+    "one row of the whole pack": ("rows", lambda pack: {"bounds": [0, pack.bounds[-1]]}),
+    "the last row sees the one before": ("rows", lambda pack: {"bounds": [*pack.bounds[:2], pack.bounds[-1]]}),
+    "positions that go on": ("sdpa", lambda pack: {"position_ids": torch.arange(pack.bounds[-1])[None]}),
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_every_leak_between_rows_is_found(base, contract, monkeypatch, leak):
+    import scripts.train.loss as module
+
+    _, rows = rows_of(base, contract, PAIRS)
+    attention, wrong = LEAKS[leak]
+    model = attach_adapter(load_base(base, "cpu", attention, False), LORA, None, seed=1)
+    check_isolation(model, rows)
+    real = module._arguments
+    leaking = lambda causal, pack: real(causal, pack) | (wrong(pack) if len(pack.bounds) > 2 else {})  # noqa: E731
+    monkeypatch.setattr(module, "_arguments", leaking)
+    with pytest.raises(GradusError, match="packed rows see each other"):
+        check_isolation(model, rows)
+
+
+def test_masks_are_parts_of_one_triangle():
+    """Any number of lengths takes the memory of the longest; each part is the mask that its rows need."""
+    from scripts.train.attention import TRIANGLES, _mask
+
+    TRIANGLES.clear()
+    for window in (None, 7):
+        for keys in range(3, 300, 9):
+            for queries in {1, keys // 2 + 1, keys}:
+                found = _mask(queries, keys, window, torch.float32, "cpu")
+                distance = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)
+                seen = (distance >= 0) & (distance < (window or keys))
+                assert torch.equal(found == 0, seen)
+                assert (found[~seen] == float("-inf")).all()
+    assert {key[0]: len(triangle) for key, triangle in TRIANGLES.items()} == {None: 512, 7: 512}
+
+
+def test_noise_is_that_of_each_row_alone():
+    """NEFTune's strength is alpha/√(tokens of the row · width), whatever else is in the pack."""
+    from scripts.train.neftune import EmbeddingNoise
+
+    noise = EmbeddingNoise(5.0)
+    embedding = torch.nn.Embedding(9, 64).to(torch.bfloat16)
+    torch.nn.init.zeros_(embedding.weight)
+    embedding.register_forward_hook(noise)
+    noise.bounds = [0, 20, 400]
+    output = embedding(torch.ones((1, 400), dtype=torch.long))[0].detach().abs()
+    for row, length in ((output[:20], 20), (output[20:], 380)):
+        assert row.max().item() == pytest.approx(5 / (length * 64) ** 0.5, rel=0.02)
+    embedding.eval()
+    assert embedding(torch.ones((1, 400), dtype=torch.long)).abs().max() == 0
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("attention", ["rows", "sdpa"])
+def test_checkpointing_changes_no_bit_of_loss_and_gradients(base, rounded, contract, packed, attention):
+    from scripts.train.model import checkpoint_layers
+
+    inputs = one_pack(rows_of(base, contract, PAIRS)[1], attention == "rows")
+    found = []
+    for again in (False, True):
+        model = adapted(base if packed else rounded, packed, attention)
+        runs = []
+        layer = model.get_base_model().model.layers[0].mlp
+        layer.register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
+        if again:
+            checkpoint_layers(model)
+        model.train()
+        loss = completion_loss(model, inputs)
+        loss.backward()
+        assert len(runs) == 1 + again
+        found.append([loss, *(p.grad for p in model.parameters() if p.requires_grad)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("name", ["lm_head_multiplier", "output_multiplier", "logits_scaling"])
+def test_a_model_that_scales_its_logits_is_run_whole(base, name):
+    """Falcon-H1 and others multiply after the head: the head alone would give other logits."""
+    from scripts.train.loss import _whole
+
+    model = LlamaForCausalLM.from_pretrained(base)
+    assert not _whole(model)
+    setattr(model.config, name, 0.5)
+    assert _whole(model)
+
+
+def test_flash_attention_is_told_where_rows_end_as_transformers_would_find_it(base, contract):
+    from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
+
+    from scripts.train.loss import _arguments
+
+    packed = one_pack(rows_of(base, contract, PAIRS)[1], share=False)
+    flash = SimpleNamespace(config=SimpleNamespace(_attn_implementation="flash_attention_2"))
+    found = _arguments(flash, packed)
+    (queries, keys), longest = prepare_fa_kwargs_from_position_ids(packed.position_ids)
+    assert torch.equal(found["cu_seq_lens_q"], queries)
+    assert torch.equal(found["cu_seq_lens_k"], keys)
+    assert (found["max_length_q"], found["max_length_k"]) == longest
+
+
+def test_the_held_out_loss_is_the_same_in_parts(base, contract, monkeypatch):
+    """A large vocabulary: not all logits at once."""
+    import scripts.train.loss as module
+
+    packed = one_pack(rows_of(base, contract, PAIRS)[1])
+    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="rows")
+    seen = []
+    model.lm_head.register_forward_hook(lambda _, inputs, output: seen.append(output.numel()))
+    with torch.no_grad():
+        whole = completion_loss(model, packed)
+        monkeypatch.setattr(module, "LOGITS", 10 * len(model.lm_head.weight))
+        parts = completion_loss(model, packed)
+    assert parts.item() == pytest.approx(whole.item(), rel=1e-6)
+    assert len(seen) > 5
+    assert max(seen[1:]) == module.LOGITS
+
+
 def test_attention_without_bounds_is_refused(base, contract):
     model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="rows")
     with pytest.raises(GradusError, match="train.attention: rows; set it to eager"):
@@ -207,9 +326,9 @@ def rounded(base, tmp_path_factory):
     return folder
 
 
-def adapted(folder, packed):
+def adapted(folder, packed, attention="rows"):
     torch.manual_seed(0)
-    model = attach_adapter(load_base(folder, "cpu", "rows", packed), LORA, None, seed=1)
+    model = attach_adapter(load_base(folder, "cpu", attention, packed), LORA, None, seed=1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # zero at first: then lora_A would have no gradient to compare
             torch.nn.init.normal_(parameter, std=0.02)

@@ -1,0 +1,126 @@
+"""The device to train on: one for each job, and a clear error for a GPU that torch cannot use."""
+
+import fcntl
+import importlib.util
+import logging
+import os
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from scripts.common.errors import GradusError
+
+TAKEN: list[IO[str]] = []  # the lock of this process's GPU; it ends with the process
+LOCKS = Path(".work/gpus")
+
+
+def choose_device(wanted: str = "auto") -> str:
+    """Return `cuda` or `cpu`, the device to train on; `wanted` is `train.device`.
+
+    With several GPUs, this process sees one of them from then on. Raises GradusError if there is a GPU that torch
+    cannot use.
+    """
+    if wanted == "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return "cpu"
+    _take_one_gpu()
+    if torch.cuda.device_count():  # read when CUDA starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits each time
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # packs differ in length
+    if not torch.cuda.is_available():
+        if found := _nvidia_smi():
+            raise GradusError(f"{found} {_remedy()}")
+        return "cpu"
+    try:
+        torch.ones(1, device="cuda").add_(1).item()
+    except RuntimeError as error:
+        raise GradusError(
+            f"there is a GPU ({torch.cuda.get_device_name()}), but a first addition on it failed: "
+            f"{str(error).splitlines()[0]}. {_remedy()}"
+        ) from None
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        logging.warning("%s has no bf16 units: training computes in bf16 all the same, slowly", _gpu_name())
+    return "cuda"
+
+
+def _take_one_gpu() -> None:
+    """Leave one GPU visible to this process, before CUDA starts: the first that no other job of Gradus has taken.
+
+    Trainer would spread a model over all that it sees, and TRL refuses that.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()  # asks the driver's library, and does not start CUDA
+    if count < 2:
+        return
+    names = given.split(",")[:count] if given else [str(number) for number in range(count)]
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        handle = open(LOCKS / name.replace("/", "-"), "w", encoding="utf-8")  # noqa: SIM115 (held until the end)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+        else:
+            TAKEN.append(handle)
+            break
+    else:
+        name = names[0]
+        logging.warning("all %d GPUs are taken by other jobs; this one shares GPU %s", count, name)
+    os.environ["CUDA_VISIBLE_DEVICES"] = name
+
+
+def _nvidia_smi() -> str:
+    """Return what is wrong if this machine has an NVIDIA GPU; nothing if it has none, as far as the driver says."""
+    try:
+        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    except FileNotFoundError:
+        return ""
+    except subprocess.TimeoutExpired:
+        return "torch finds no GPU, and nvidia-smi did not answer within 30 s: the driver hangs."
+    gpus = [line for line in told.stdout.splitlines() if line.startswith("GPU ")]
+    return f"this machine has {gpus[0].partition(' (UUID')[0]}, but torch cannot use it." if gpus else ""
+
+
+def _remedy() -> str:
+    built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is a build without CUDA"
+    return (
+        f"torch {torch.__version__} {built}; `nvidia-smi` shows the newest CUDA that the driver runs. Update the "
+        "driver, or install another build of torch (docs/gpu.md). To train on the CPU all the same, set "
+        "train.device: cpu."
+    )
+
+
+def _gpu_name() -> str:
+    return str(torch.cuda.get_device_name())
+
+
+def secure_repeatability(device: str) -> None:
+    """On a GPU, have every kernel compute the same bits each time. CPUs do so anyway.
+
+    With `warn_only`, torch's attention kernels would stay non-deterministic in the backward pass.
+    """
+    if device != "cuda":
+        return
+    os.environ.setdefault("FLASH_ATTENTION_DETERMINISTIC", "1")
+    torch.use_deterministic_algorithms(True)
+    # it would write into every new tensor, which changes no result
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def describe_kernels(device: str, attention: str) -> dict[str, Any]:
+    """Return what computes on a device and can differ between machines with the same lock file."""
+    if device != "cuda":
+        return {"device": device, "attention": attention, "cpu": torch.backends.cpu.get_cpu_capability()}
+    return {
+        "device": _gpu_name(),
+        "capability": list(torch.cuda.get_device_capability()),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "attention": attention,
+        **{
+            name: version(name.replace("_", "-")) if importlib.util.find_spec(name) else None
+            for name in ("flash_attn", "liger_kernel")
+        },
+    }
