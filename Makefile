@@ -82,7 +82,7 @@ trace: setup
 
 # make verdict RUN=aws-cli: was it worth it? For CI run the command itself: make turns its exit codes 10 and 11 into 2
 verdict: setup
-	@$(BIN)/python -m scripts.report.show_verdict "results/$${RUN:-aws-cli}"
+	@$(BIN)/python -m scripts.report.show_verdict "results/$${RUN:-$(DEFAULT)}"
 
 # make viewers RUN=aws-cli writes a finished run as Inspect logs, and as tasks for lm-evaluation-harness (docs/viewers.md)
 viewers: tools

@@ -305,11 +305,25 @@ def _check_layers(config: dict[str, Any], files: Sequence[str | Path]) -> Iterat
             )
 
 
+def no_config(file: Path) -> GradusError:
+    """Return the error of a config that is not there: the runs that there are, and how to make a new one."""
+    runs = sorted(path.stem for path in file.parent.glob("*.yaml"))
+    if not runs or file.parent.name != "runs":  # not by RUN, but by CONFIG
+        return GradusError(f"{file}: no such file; correct its name")
+    close = difflib.get_close_matches(file.stem, runs, 1)
+    meant = f"Did you mean RUN={close[0]}? " if close else ""
+    return GradusError(
+        f"{file}: no such file. {meant}Runs: {', '.join(runs)}; for new rows: make new ROWS=… RUN={file.stem}"
+    )
+
+
 def main() -> None:
     """Check the files that are named on the command line, each on its own."""
     try:
         for file in sys.argv[1:]:
-            check_config(read_config(file), [file])
+            if not Path(file).exists():
+                raise no_config(Path(file))
+            check_files(check_config(read_config(file), [file]), [file])
     except GradusError as error:
         sys.exit(f"Gradus: {error}")
 

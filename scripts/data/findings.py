@@ -90,7 +90,6 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
             )
         )
     if leaks["found"]:
-        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(leaks["found"].items()))
         action = (
             f"{leaks['left_out']} were left out of the evaluation."
             if leaks["left_out"]
@@ -99,7 +98,7 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "note",
-                f"held-out rows that ask nearly the same as a training row: {listed}",
+                f"held-out rows that ask nearly the same as a training row: {leaked(leaks['found'])}",
                 f"{action} data/contamination.jsonl lists the pairs.",
             )
         )
@@ -118,6 +117,20 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     return sorted(findings, key=lambda item: order.index(item["level"])) or [
         finding("ok", "no problems found", "Nothing to do.")
     ]
+
+
+def leaked(found: Mapping[str, int]) -> str:
+    """Return the contaminated rows of each split, {"split: check": rows}, as text."""
+    by_split: dict[str, dict[str, int]] = defaultdict(lambda: {"near-copy": 0, "n-grams": 0})
+    for kind, count in found.items():
+        split, _, check = kind.partition(": ")
+        by_split[split][check] = count
+    parts = []
+    for split, kinds in sorted(by_split.items()):
+        copies, shared = kinds["near-copy"], kinds["n-grams"]
+        how = f" ({copies} near-copies, {shared} by shared word sequences)" if shared else ""
+        parts.append(f"{copies + shared} in {split}{how}")
+    return ", ".join(parts)
 
 
 def find_mix(mix: Mapping[str, int]) -> list[dict[str, str]]:

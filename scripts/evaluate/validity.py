@@ -120,8 +120,9 @@ def warn(table: Mapping[str, Any], first: str, labels: str) -> list[str]:
                 f"than {FEW} rows. Its failures say nothing about scorers; use the trained models' failures instead."
             )
         elif found is not None and (found["rho"] < WEAK or found["low"] <= 0):
+            fault = "is weak" if found["high"] >= 0 else "points the wrong way, harder rows fail less often"
             warnings.append(
-                f"the difficulty label is weak: its rank correlation with the failures of {model} is {found['rho']:g} "
+                f"the difficulty label {fault}: its rank correlation with the failures of {model} is {found['rho']:g} "
                 f"(95 % interval {found['low']:g} to {found['high']:g}, n = {found['n']})."
             )
     length = table[labels]["length"]

@@ -3,6 +3,7 @@
 Columns with common names are mapped to the fields that shapes need. To add a common name, add it to a tuple below.
 """
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ MOST_LABELS = 50
 LABEL_CHARS = 60
 LEVELS: list[str] = default("curriculum.levels")
 MAX_REJECTED: float = default("data.max_rejected_share")
+SEPARATORS = {";": "`;`", "\t": "tabs", "|": "`|`"}  # of files that are called .csv
 PARTS = "-_:/.#"  # separators between the parts of an id
 
 
@@ -140,11 +142,16 @@ def fits(rows: Sequence[Mapping[str, Any]], shape: str) -> bool:
 
 
 def find_columns(
-    rows: Sequence[Mapping[str, Any]], place: str, prompt: str | None = None, response: str | None = None
+    rows: Sequence[Mapping[str, Any]],
+    place: str,
+    prompt: str | None = None,
+    response: str | None = None,
+    again: Sequence[str] = (),
 ) -> tuple[str, dict[str, str]]:
     """Return (shape, {our field: its name in the rows}) for the first rows of a file.
 
-    `prompt`, `response`: columns given by the user. Raises GradusError if no column looks like one of them.
+    `prompt`, `response`: columns given by the user; `again`: the command line. Raises GradusError if no column looks
+    like one of them.
     """
     counts = Counter(name for row in rows for name in row)
     columns = [name for name, count in counts.items() if count * 2 > len(rows)]
@@ -163,12 +170,14 @@ def find_columns(
     answer = response or usual([name for name in columns if name != prompt], RESPONSES)
     asked = prompt or usual([name for name in columns if name != answer], PROMPTS)
     if not asked or not answer:
-        missing = "a prompt" if not asked else "a response"
         only = columns[0] if len(columns) == 1 else ""
-        hint = " Does the file use a separator other than commas?" if set(only) & set(";\t|") else ""
+        if separator := next((sign for sign in SEPARATORS if sign in only), None):
+            raise GradusError(f"{place}: seems to be separated by {SEPARATORS[separator]}; save it with commas")
+        missing = [name for name, column in (("prompt", asked), ("response", answer)) if not column]
+        options = [f"--{name}=COLUMN" for name in missing]
         raise GradusError(
-            f"{place}: no column looks like {missing}; columns: {', '.join(sorted(counts)) or 'none'}.{hint} "
-            "Name them: python -m scripts.new … --prompt COLUMN --response COLUMN"
+            f"{place}: no column looks like {' or '.join(f'a {name}' for name in missing)}; columns: "
+            f"{', '.join(sorted(counts)) or 'none'}. Put its name for COLUMN: {shlex.join([*again, *options])}"
         )
     as_json = sum(isinstance(row.get(answer), dict) for row in rows) * 2 > len(rows)
     shape = "input-output" if as_json else "prompt-response"
@@ -277,12 +286,17 @@ def row_notes(records: Sequence[Record]) -> list[str]:
     for record in records:
         answers[normal(record.asked)].add(normal(record.response))
     if several := sum(len(found) > 1 for found in answers.values()):
-        found.append(f"prompts with different answers: {several:,}; see results/<run>/data/contradictions.jsonl")
+        found.append(
+            f"prompts with different answers: {several:,}; the audit (step 2) lists them in "
+            "results/<run>/data/contradictions.jsonl"
+        )
     return found
 
 
-def look(files: Sequence[str], prompt: str | None = None, response: str | None = None) -> Looks:
-    """Inspect rows; `prompt`, `response`: columns given by the user.
+def look(
+    files: Sequence[str], prompt: str | None = None, response: str | None = None, again: Sequence[str] = ()
+) -> Looks:
+    """Inspect rows; `prompt`, `response`: columns given by the user; `again`: the command line, for error messages.
 
     Raises GradusError if a file cannot be used, if files need different columns, or if there is nothing to learn.
     """
@@ -291,8 +305,8 @@ def look(files: Sequence[str], prompt: str | None = None, response: str | None =
     mapped: dict[str, dict[str, str]] = {}
     for file in dict.fromkeys(row.file for row in rows):
         first = [row for row in rows if row.file == file and row.value is not None][:100]
-        place = f"{file}:{first[0].line}"
-        shapes[file], mapped[file] = find_columns([row.value or {} for row in first], place, prompt, response)
+        place = f"{file}:{1 if file.endswith('.csv') else first[0].line}"  # a table's columns are named in its header
+        shapes[file], mapped[file] = find_columns([row.value or {} for row in first], place, prompt, response, again)
     columns = next(iter(mapped.values()))
     if other := next((file for file in mapped if mapped[file] != columns), None):
         raise GradusError(

@@ -1,5 +1,6 @@
 """Plan a run: inspect the rows, choose splits, phases and budget, and estimate the time."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,18 +128,20 @@ def make_plan(
     prompt: str | None = None,
     response: str | None = None,
     allow_few: bool = False,
+    again: Sequence[str] = (),
 ) -> Plan:
-    """Inspect the rows and make a plan. `minutes`: limit for training; `prompt`, `response`: columns given by the user.
+    """Inspect the rows and make a plan. `minutes`: limit for training; `prompt`, `response`: columns given by the user;
+    `again`: the command line, to which error messages add options.
 
     Raises GradusError if the rows cannot be used, or if there are too few.
     """
-    seen = look(files, prompt, response)
+    seen = look(files, prompt, response, again)
     records = seen.records
     few = len(records) < FEW
     if few and not allow_few:
         raise GradusError(
             f"only {len(records)} rows can be used; training and evaluation are meaningless with fewer than {FEW}. "
-            "Add rows. To try anyway: python -m scripts.new … --allow-few, which sets data.allow_few"
+            f"Add rows. To try anyway, which sets data.allow_few: {shlex.join([*again, '--allow-few'])}"
         )
     system_prompt = write_system_prompt(seen)
     measured = measure(records, system_prompt, find_tokenizer(base, Path()))

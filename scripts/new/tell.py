@@ -103,7 +103,7 @@ def tell(plan: Plan, path: Path) -> str:
             "",
             f"Wrote {path}. Next:",
             "  1. Read it. Edit chat.system_prompt; add data.license, which is shown on the model card.",
-            "  2. Audit the data, which takes seconds:",
+            "  2. Audit the data, which takes about a minute the first time, then seconds:",
             f"     .venv/bin/snakemake --cores all --configfile {path} -- {audit}",
             f"  3. Run it: make RUN={plan.run}",
             f"  4. Open results/{plan.run}/report.html",

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from scripts.common.errors import GradusError
-from scripts.common.hashing import sha256_file
+from scripts.common.hashing import ROOT, sha256_file
 from scripts.common.io import read_json
 
 EXIT_CODES = {"worth it": 0, "not worth it": 10, "not shown": 11}
@@ -19,12 +21,18 @@ ERROR = 2
 WIDTH = 100
 
 
+def default_run() -> str:
+    """Return the name of the run of config/config.yaml."""
+    return str(yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))["run"])
+
+
 def read_verdict(folder: Path) -> dict[str, Any]:
     """Return a finished run's verdict. Raises GradusError if there is no such run, or it is not finished."""
     if not folder.is_dir():
         known = sorted(path.parent.name for path in folder.parent.glob("*/manifest.json"))
         raise GradusError(f"{folder}: no such run; finished ones in {folder.parent}: {', '.join(known) or 'none'}")
-    again = f"finish it with `make` (RUN={folder.name}, unless it is the default run), then ask again"
+    make = "`make`" if folder.name == default_run() else f"`make RUN={folder.name}`"
+    again = f"finish it with {make}, then ask again"
     if not (folder / "manifest.json").is_file() or not (folder / "verdict.json").is_file():
         raise GradusError(f"{folder}: the run is not finished; {again}")
     if (folder / "fidelity" / "failed.json").is_file():
@@ -32,7 +40,10 @@ def read_verdict(folder: Path) -> dict[str, Any]:
     manifest = read_json(folder / "manifest.json")
     recorded = manifest["artifacts"].get(f"results/{manifest['run']}/verdict.json", {})
     if recorded.get("sha256") != sha256_file(folder / "verdict.json"):
-        raise GradusError(f"{folder}: verdict.json is not the one of manifest.json; {again}")
+        raise GradusError(
+            f"{folder}/verdict.json was changed after the run finished (its hash is not the one in manifest.json). "
+            f"Delete it and run {make}, which makes it again and repeats only what depends on it"
+        )
     return dict(read_json(folder / "verdict.json"))
 
 
@@ -60,7 +71,7 @@ def _cell(value: Any) -> str:
 
 def main() -> int:
     """Print the verdict; return the exit code."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "results/aws-cli")
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else f"results/{default_run()}")
     try:
         told = read_verdict(folder)
     except GradusError as error:

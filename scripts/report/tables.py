@@ -166,7 +166,7 @@ def fidelity(gates: Mapping[str, Any], quants: Mapping[str, Any]) -> dict[str, T
                 Column("meaning", "what it says"),
                 Column("model", "model"),
                 Column("value", "measured", general),
-                Column("bound", "demanded"),
+                Column("bound", "required"),
                 Column("threshold", "threshold", general),
                 Column("passed", "passed"),
                 Column("skipped", "why not measured"),

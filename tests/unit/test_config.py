@@ -5,7 +5,7 @@ import yaml
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.config.check import check_config, check_files, load_schema
+from scripts.config.check import check_config, check_files, load_schema, main
 from scripts.config.docs import render_table
 
 DEFAULT = ROOT / "config" / "config.yaml"
@@ -133,6 +133,30 @@ def test_files_that_are_not_there_are_named_at_once(tmp_path):
     config["data"] |= {"files": [{"path": str(tmp_path / "rows.jsonl"), "role": "train"}], "schema": None}
     config["base_model"]["source"] = f"path:{tmp_path}"
     check_files(config, [file])
+
+
+def test_the_command_finds_files_that_are_not_there(tmp_path, monkeypatch):
+    """Else a run would start before anybody hears of it."""
+    monkeypatch.chdir(tmp_path)
+
+    def fault_of(name):
+        monkeypatch.setattr("sys.argv", ["check", name])
+        with pytest.raises(SystemExit) as fault:
+            main()
+        return str(fault.value)
+
+    runs = tmp_path / "config" / "runs"
+    runs.mkdir(parents=True)
+    (runs / "tickets.yaml").write_text("run: tickets\nbase_model: smollm2-135m\ndata: {files: [missing.csv]}\n")
+    assert "config/runs/tickets.yaml:3: missing.csv: no such file" in fault_of("config/runs/tickets.yaml")
+    assert fault_of("config/runs/tickts.yaml") == (
+        "Gradus: config/runs/tickts.yaml: no such file. Did you mean RUN=tickets? Runs: tickets; "
+        "for new rows: make new ROWS=… RUN=tickts"
+    )
+    assert fault_of("mine.yaml") == "Gradus: mine.yaml: no such file; correct its name"
+    (tmp_path / "missing.csv").touch()
+    monkeypatch.setattr("sys.argv", ["check", "config/runs/tickets.yaml"])
+    main()  # nothing to say
 
 
 def test_another_base_must_say_its_own_name_and_licence(tmp_path):

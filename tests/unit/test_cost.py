@@ -102,7 +102,7 @@ def printed(folder, told):
 
 def test_the_section_is_a_template_of_its_own(found, tmp_path):
     text = printed(tmp_path, cost(found, [SUMMARY]))
-    assert "3 jobs took <b>12.1 minutes</b> (17.1 one after the other); the largest needed <b>2.00 GiB</b>" in text
+    assert "3 jobs took <b>12.1 minutes</b> (17.1 if run one at a time); the largest needed <b>2.00 GiB</b>" in text
     assert "<b>10 tokens a second</b> on cpu" in text
     assert "1 pause in which nothing ran (1483 minutes) is left out" in text
     assert "codecarbon" not in text

@@ -150,8 +150,15 @@ def test_objects_under_another_name_are_extracted():
 
 def test_columns_can_be_named():
     rows = write_csv(["eins", "zwei"], [[text(n), f"It is {text(n + 900)}"] for n in range(120)])
-    with pytest.raises(GradusError, match="no column looks like .*eins, zwei.*--prompt COLUMN --response COLUMN"):
+    with pytest.raises(GradusError, match="no column looks like a prompt or a response; columns: eins, zwei") as fault:
         new([rows], "my-task")
+    assert str(fault.value).startswith("rows.csv:1: ")  # where the columns have their names
+    whole = ".venv/bin/python -m scripts.new --run=my-task rows.csv --prompt=COLUMN --response=COLUMN"
+    assert str(fault.value).endswith(f"Put its name for COLUMN: {whole}")
+    with pytest.raises(GradusError, match="no column looks like a response; ") as fault:
+        new([rows], "my-task", minutes=20, prompt="eins")
+    given = "--run=my-task --minutes=20 --prompt=eins rows.csv --response=COLUMN"
+    assert str(fault.value).endswith(given)
     config, _ = config_of(rows, prompt="eins", response="zwei")
     assert config["data"]["columns"] == {"prompt": "eins", "response": "zwei"}
 
@@ -256,7 +263,7 @@ def test_a_run_that_there_is_keeps_its_name(project):
         ("taken", "taken is already used by config/config.yaml"),
         ("done", "results/done already has"),
         ("../up", "is not a valid name"),
-        ("", "is not a valid name"),
+        ("", "no RUN given; write: make new ROWS=rows.jsonl RUN=my-task"),
     ):
         with pytest.raises(GradusError, match=message):
             new([rows], run)
@@ -283,7 +290,8 @@ def test_the_same_rows_give_the_same_bytes():
         ("junk.jsonl", os.urandom(4000) + b"\n", "junk.jsonl: none of its .* rows can be read; line 1: not "),
         ("junk.csv", b"a,b\n\xff\xfe\x00,1\n", "junk.csv: none of its .* rows can be read; line 2: not "),
         ("junk.parquet", b"PAR1" + bytes(500), "junk.parquet: not a Parquet file"),
-        ("semi.csv", b"prompt;response\n" + b"a;b\n" * 200, "separator other than commas"),
+        ("semi.csv", b"prompt;response\n" + b"a;b\n" * 200, "semi.csv:1: seems to be separated by `;`; save it"),
+        ("tabs.csv", b"prompt\tresponse\n" + b"a\tb\n" * 200, "tabs.csv:1: seems to be separated by tabs"),
         ("x{y}.jsonl", b'{"prompt": "a", "response": "b"}\n', "braces.*; rename it"),
         (
             "same.jsonl",
@@ -293,7 +301,7 @@ def test_the_same_rows_give_the_same_bytes():
         (
             "few.jsonl",
             b"".join(b'{"prompt": "%d", "response": "%d"}\n' % (n, n) for n in range(30)),
-            "only 30 rows can be used; .* fewer than 100. .* --allow-few",
+            "only 30 rows can be used; .* fewer than 100. .* --run=my-task few.jsonl --allow-few",
         ),
         (
             "mixed.jsonl",
@@ -344,7 +352,7 @@ def test_what_to_look_at_is_named():
     _, report = config_of(write_rows([{"id": f"doc{n // 10}-{n}", **row} for n, row in enumerate(rows)]))
     assert "labels that differ only in case: 'Yes', 'yes'" in report
     assert "exact duplicates of other rows: 1;" in report
-    assert "prompts with different answers: 2; see results/my-task/data/contradictions.jsonl" in report
+    assert "different answers: 2; the audit (step 2) lists them in results/my-task/data/contradictions.jsonl" in report
     assert "the values of id share 21 prefixes, such as 'doc0'" in report
 
 

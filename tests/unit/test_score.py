@@ -249,6 +249,9 @@ def test_weak_labels_and_labels_that_are_mere_length_are_warned_of():
     found = validity(table([float(d) for d in hard], hard), {"base": answers}, "base")
     assert "the difficulty label is weak: its rank correlation with the failures of base" in found["warnings"][0]
     assert "little more than length" in found["warnings"][1]
+    easier = [{"id": str(n), "exact": n % 3 / 2} for n in range(200)]
+    found = validity(table([float(d) for d in hard], hard), {"base": easier}, "base")
+    assert "points the wrong way, harder rows fail less often" in found["warnings"][0]
 
 
 def test_a_base_that_fails_everything_judges_nothing_and_it_is_said():

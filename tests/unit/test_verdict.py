@@ -612,7 +612,8 @@ def test_a_run_that_is_missing_or_not_finished_is_another_error(tmp_path):
     write_json(changed / "verdict.json", judge(facts(WORSE)).to_dict())
     code, text, errors = ask(changed)
     assert (code, text) == (2, "")
-    assert "verdict.json is not the one of manifest.json" in errors
+    assert "changed/verdict.json was changed after the run finished" in errors
+    assert "Delete it and run `make RUN=changed`, which makes it again" in errors
     failed = shutil.copytree(tmp_path / "mine", tmp_path / "failed")
     write_json(failed / "fidelity" / "failed.json", {})
     code, _, errors = ask(failed)
@@ -621,4 +622,4 @@ def test_a_run_that_is_missing_or_not_finished_is_another_error(tmp_path):
     (tmp_path / "mine" / "manifest.json").unlink()
     code, _, errors = ask(tmp_path / "mine")
     assert code == 2
-    assert "the run is not finished; finish it with `make`" in errors
+    assert "the run is not finished; finish it with `make RUN=mine`" in errors

@@ -108,6 +108,7 @@ def side_by_side(
             if split not in asked
         ],
         "test_rows": mix.get("test", 0),
+        "groups": bool(score["rows_whose_group_is_trained"].get("train")),  # whether rows have groups at all
         "test_rows_of_trained_groups": score["rows_whose_group_is_trained"].get("test", 0),
         "hardest": levels[-1] if "eval-hard" in asked else None,
         "unseen": "eval-unseen" in asked,

@@ -45,7 +45,7 @@ def not_read(rows: Sequence[Mapping[str, Any]]) -> str:
             kinds[kind] = kinds.get(kind, 0) + count
     listed = f" ({', '.join(f'{kind} {count}' for kind, count in sorted(kinds.items()))})" if kinds else ""
     return (
-        f"Of {asked} judgments, {again} had to be asked for again, since the reply was not of the demanded form, and "
+        f"Of {asked} judgments, {again} had to be asked for again, since the reply was not of the required form, and "
         f"{sum(kinds.values())} could not be read then, either{listed}; they count in no mean and no rate."
     )
 
