@@ -8,7 +8,7 @@ rule score:
     """Score each record's difficulty."""
     input:
         unpack(looked_up),
-        records=dataset(),
+        records="results/{run}/data/dataset.jsonl",
         given="results/{run}/data/split.given.json",
     output:
         train="results/{run}/curriculum/train.jsonl",

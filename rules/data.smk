@@ -1,4 +1,4 @@
-"""fetch → convert → ingest → mask → deduplicate → split → decontaminate → audit, augment; and the chat contract."""
+"""fetch → convert → ingest → mask → deduplicate → split → decontaminate → audit; and the chat contract."""
 
 
 include: "inputs/data.smk"
@@ -49,6 +49,7 @@ rule convert:
         mem_mb=500,
     params:
         options=lambda w: config["data"]["package"]["options"],
+        variants=config["data"]["package"]["variants"],
         sha256=sources.fetched_sha256(config["data"]["package"]),
         code=converter_code(),
     message:
@@ -145,6 +146,7 @@ rule split:
     """Assign each record to a split; near-copies stay together."""
     input:
         records="results/{run}/data/deduplicated.jsonl",
+        replaced="results/{run}/data/deduplicate.left_out.jsonl",
     output:
         records="results/{run}/data/split.jsonl",
         left_out="results/{run}/data/split.left_out.jsonl",
@@ -192,33 +194,6 @@ rule decontaminate:
         "Comparing held-out rows with training rows"
     script:
         "../scripts/data/decontaminate.py"
-
-
-rule augment:
-    """Add variants of training rows, if the config names kinds of them."""
-    input:
-        converter=converter_file(config["data"]["package"]["converter"] or CONVERTER),
-        records="results/{run}/data/dataset.jsonl",
-    output:
-        records="results/{run}/data/augmented.jsonl",
-        counts="results/{run}/data/augment.json",
-    log:
-        "results/{run}/logs/augment.log",
-    benchmark:
-        "results/{run}/benchmarks/augment.tsv"
-    conda:
-        "../envs/gradus.yaml"
-    resources:
-        mem_mb=1000,
-    params:
-        variants=config["data"]["package"]["variants"],
-        compact=config["data"]["compact_json"],
-        threshold=config["decontaminate"]["threshold"],
-        code=[code_fingerprint("data/augment"), converter_code()],
-    message:
-        "Adding variants of training rows"
-    script:
-        "../scripts/data/augment.py"
 
 
 rule chat_contract:

@@ -150,6 +150,7 @@ rule report:
         ],
         base="results/{run}/base",
         contract="results/{run}/data/chat_contract.json",
+        own=sources.location(config["data"]["own"]) if config["data"]["own"] else [],
     output:
         report=report(
             "results/{run}/report.html",
@@ -175,6 +176,7 @@ rule report:
             "base_model": {"license": config["base_model"]["license"]},
             "data": {
                 "package": {key: config["data"]["package"][key] for key in ("source", "sha256", "license")},
+                "own": config["data"]["own"],
                 "files": [
                     given["path"] if isinstance(given, dict) else given for given in config["data"]["files"]
                 ],

@@ -62,7 +62,7 @@ rule prepare_base:
 rule base_loss:
     """Measure the untuned base's loss on every row, for the scorers that need it."""
     input:
-        dataset=dataset(),
+        dataset="results/{run}/data/dataset.jsonl",
         base="results/{run}/base",
         contract="results/{run}/data/chat_contract.json",
     output:

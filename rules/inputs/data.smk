@@ -39,9 +39,3 @@ def converter_code():
 def cheap_scores(wildcards):
     """The counts of rule score, for the audit, unless scoring needs the model's weights."""
     return {} if looked_up(wildcards) else {"scores": f"results/{wildcards.run}/curriculum/score.json"}
-
-
-def dataset():
-    """The rows to score and to train on: the dataset, with variants of training rows if the config wants them."""
-    varied = config["data"]["package"]["variants"]["kinds"] and not config["data"]["files"]
-    return f"results/{{run}}/data/{'augmented' if varied else 'dataset'}.jsonl"

@@ -39,7 +39,7 @@ class Record:
     near: list[str] = field(default_factory=list)  # ids of earlier near-copies; empty once split has run
     source: str = ""  # file and line, or page, where the row comes from
     accepted: list[str] = field(default_factory=list)  # other responses that are as right
-    augmented: bool = False  # made by rules from other rows or from a vocabulary: never held out
+    augmented: bool = False  # made by rules from other rows or a vocabulary: never held out; stands last
     id: str = ""
 
     def __post_init__(self) -> None:

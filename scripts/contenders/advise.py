@@ -96,12 +96,12 @@ def find_gain(curve: Sequence[tuple[int, Grades]], constant: float | None) -> tu
 
 
 def find_noise(train: Sequence[Record], linked: Iterable[Record], by: str) -> dict[str, Any]:
-    """Return how often training rows that ask the same, or nearly the same, have different responses.
+    """Return how often training rows, but for augmented ones, that ask (nearly) the same have different responses.
 
     `linked`: records with links to earlier near-copies, by the text `by` (prompt or response). Near-copies by response
     say nothing about disagreement, so then only pairs with the same prompt count.
     """
-    known = {record.id: record for record in train}
+    known = {record.id: record for record in train if not record.augmented}
     counts = {"same_prompt": 0, "near_copies": 0, "near_copies_that_disagree": 0}
     rows: set[str] = set()
     for record in linked:
@@ -119,7 +119,7 @@ def find_noise(train: Sequence[Record], linked: Iterable[Record], by: str) -> di
             counts["near_copies_that_disagree"] += disagree and not same_prompt
             if disagree:
                 rows |= {first.id, second.id}
-    return {**counts, "rows": len(rows), "share": round(len(rows) / len(train), 4) if train else None}
+    return {**counts, "rows": len(rows), "share": round(len(rows) / len(known), 4) if known else None}
 
 
 def describe(model: Mapping[str, Any]) -> str:
@@ -156,10 +156,13 @@ def advise(
 ) -> dict[str, Any]:
     """Return the content of advice.json but for the noise.
 
+    Augmented rows do not count: they are no more examples of the task than the rows that they were made from.
     `models` and `metrics`: the contenders and their {metric: {value, n}} on the rows `asked`; `points`: the reference
     points of the headline metric, {constant, ceiling}.
     """
     constant, ceiling = points.get("constant"), points.get("ceiling")
+    augmented = sum(row.augmented for row in train)
+    train = [row for row in train if not row.augmented]
     contenders = tuple(
         advice.measured(model["name"], model["kind"], given[task.headline]["value"], given[task.headline]["n"])
         for model, given in zip(models, metrics, strict=True)
@@ -182,6 +185,7 @@ def advise(
         "ceiling": ceiling,
         "headroom": left,
         "rows": len(train),
+        **({"augmented": augmented} if augmented else {}),
         "curve": [{"share": round(size / len(train), 4), "rows": size, **mean(grades)} for size, grades in curve],
         "gain": gain,
         "more_rows_help": helps,

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from scripts.common.answers import Answer, make_rows, make_speed, sample
 from scripts.common.io import write_json, write_jsonl
@@ -16,11 +18,22 @@ Respond = Callable[[Sequence[Record]], Sequence[str]]  # records → their answe
 def number_kin(records: Sequence[Record], by: str) -> np.ndarray:
     """Return a number for each record, the same for those that always share a split, shape (records).
 
+    So do an augmented row and the rows of its source, as far as it is trained at all.
+
     `by`: the config's `split.by`. A contender that is measured on training rows must not use a row's kin, because
     held-out rows have none among the training rows.
     """
     keys = [(record.group if by == "group" else "") or record.thread or record.id for record in records]
-    return np.unique(keys, return_inverse=True)[1]
+    kin = np.unique(keys, return_inverse=True)[1]
+    made_from = {record.source for record in records if record.augmented}
+    rows = [place for place, record in enumerate(records) if record.source in made_from]
+    if not rows:
+        return kin
+    # an augmented row is kin of all rows of its source, and so of theirs
+    origins = np.unique([records[place].source for place in rows], return_inverse=True)[1] + len(records)
+    size = 2 * len(records)
+    graph = coo_matrix((np.ones(len(rows)), (kin[rows], origins)), shape=(size, size))
+    return connected_components(graph, directed=False)[1][kin]
 
 
 def write_answers(job: Any, respond: Respond, fit_seconds: float) -> None:

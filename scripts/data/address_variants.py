@@ -1,4 +1,4 @@
-"""The same address, typed otherwise: variants of training rows, for rule `augment`.
+"""The same address, typed otherwise: variants of training rows, as augmented rows.
 
 A variant changes the text and, where a part has changed, the part; so the part is still what the text says. A function
 takes (text, its parts, random numbers) and returns both changed, or None if there is nothing that it could change.
@@ -89,9 +89,11 @@ def periods(text: str, parts: Parts, random: Random) -> tuple[str, Parts] | None
 def street(text: str, parts: Parts, random: Random) -> tuple[str, Parts] | None:
     """The kind of street, or a direction at one of its ends: abbreviated or written out."""
     words = str(parts.get("street", "")).split()
-    new = [(place, swap(SUFFIXES, word, text)) for place, word in enumerate(words) if place]
     ends = [(place, swap(DIRECTIONS, words[place], text)) for place in ((0, len(words) - 1) if len(words) > 2 else ())]
-    choices = [(place, word) for place, word in [*new[-2:], *ends] if word != words[place]]
+    # the kind stands last, or before a direction: the St of Rue St Pierre is none
+    kind = len(words) - (2 if ends and ends[-1][1] != words[-1] else 1)
+    new = [(kind, swap(SUFFIXES, words[kind], text))] if kind > 0 else []
+    choices = [(place, word) for place, word in [*new, *ends] if word != words[place]]
     if not choices:
         return None
     place, word = random.choice(choices)

@@ -52,6 +52,7 @@ class Tally:
     fields: Counter[str] = field(default_factory=Counter)
     groups: set[int] = field(default_factory=set)
     turns: int = 0
+    augmented: int = 0
 
     def add(self, records: Sequence[Record], counted: Sequence[tuple[int, int]]) -> None:
         """Add records with their (prompt, response) token counts."""
@@ -71,6 +72,7 @@ class Tally:
             if record.group:
                 self.groups.add(hash(record.group))
             self.turns += bool(record.context)
+            self.augmented += record.augmented
 
     def _format(self, record: Record) -> None:
         """Count a response's format: a JSON object or list, or other text."""
@@ -113,6 +115,7 @@ def audit(
         "rows": rows,
         "task": task,
         "splits": {name: tally.splits[name] for name in SPLITS if tally.splits[name]},
+        **({"augmented": tally.augmented} if tally.augmented else {}),
         "groups": len(tally.groups),
         "with_earlier_turns": tally.turns,
         "tokens": {name: lengths_of(values) for name, values in tally.lengths.items()},

@@ -6,9 +6,10 @@ row, with the reason, and the counts of both.
 A new converter is a file in scripts/data/converters that defines `convert(folder, options)`, which returns rows, items
 that were left out ({source, reason, title}) and counts ({read, rows, left_out}), and a dataclass `Options`, which
 defines the keys of `data.package.options`. A file of the user's own can do the same, or return only the rows.
+VARIANTS, if it has that, says how a row can be written otherwise: {kind: function}, see variants.py.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from scripts.common.logs import logging_to
 from scripts.common.options import find_option_faults
 from scripts.common.own_code import call, load
 from scripts.common.sources import require_sha256
+from scripts.data.variants import find_kinds, make_variants
 
 Converted = tuple[list[dict[str, Any]], list[dict[str, str]], dict[str, Any]]
 
@@ -61,10 +63,24 @@ def _complete(returned: Any) -> Converted | None:
     return rows, [], {"read": f"{len(rows)} rows", "rows": len(rows), "left_out": {}}
 
 
+def vary_all(file: str | Path, converted: Converted, kinds: Sequence[str], per_row: int, name: str) -> Converted:
+    """Return what a converter returned, with variants of the rows after them, and their number in the counts.
+
+    A row without a source gets the one that `ingest` would give it in the file `name`, for its variants to share.
+    """
+    rows, left_out, counts = converted
+    rows = [{**row, "source": row.get("source", f"{name}:{line}")} for line, row in enumerate(rows, 1)]
+    variants = list(make_variants(rows, find_kinds(file, kinds), per_row))
+    return [*rows, *variants], left_out, {**counts, "variants": len(variants)}
+
+
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         require_sha256(job.input.package, job.params.sha256)
-        rows, left_out, counts = convert(job.input.converter, job.input.package, job.params.options)
+        converted = convert(job.input.converter, job.input.package, job.params.options)
+        if job.params.variants["kinds"]:
+            converted = vary_all(job.input.converter, converted, **job.params.variants, name=Path(job.output.rows).name)
+        rows, left_out, counts = converted
         write_jsonl(job.output.rows, rows)
         write_jsonl(job.output.left_out, left_out)
         write_json(job.output.counts, counts)

@@ -7,6 +7,7 @@ Rows of eval-own are always compared by their prompts: they may have the respons
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import OWN, Record, normal, read_records
 from scripts.data.near_copies import Rows, near_copies
+
+COPY = "near-copy of "  # the reason of a row that is thinned out, before the id of the earlier row
 
 
 def key(text: str) -> int:
@@ -45,7 +48,7 @@ def first_pass(records: str | Path, rows: Rows) -> tuple[list[int], list[dict[st
     asked: dict[int, int] = {}
     for number, record in enumerate(tqdm(read_records(records), desc="duplicates", unit="row", mininterval=1)):
         if (own := int(record.id, 16)) in seen:
-            left_out.append({"id": record.id, "source": record.source, "reason": "exact duplicate"})
+            left_out.append(left(record.to_json(), "exact duplicate"))
             continue
         seen.add(own)
         first = asked.setdefault(key(normal(record.asked)), number)
@@ -68,6 +71,12 @@ def find_asked(rows: Rows, own: list[int], others: list[int], threshold: float) 
     return [(min(pair), max(pair)) for pair in ((order[a], order[b]) for a, b, _ in found)]
 
 
+def left(row: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """Return an entry for the list of rows that were left out."""
+    marks = {"augmented": True} if row.get("augmented") else {}
+    return {"id": row["id"], "source": row["source"], "reason": reason, **marks}
+
+
 def contradiction(first: Record, second: Record) -> dict[str, Any]:
     """Return an entry for the list of contradictions: two rows with the same prompt and different responses."""
     return {
@@ -82,7 +91,7 @@ def deduplicate(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Write the records to keep; return (left out, contradictions, counts).
 
-    `near`: `together` keeps near-copies and links them, `thin` keeps only the first.
+    `near`: `together` keeps near-copies and links them, `thin` keeps only the first, and augmented rows.
     Links point to earlier rows, so that rows added at the end do not change earlier records.
     """
     rows = Rows(records)
@@ -100,9 +109,12 @@ def deduplicate(
     links: dict[int, list[int]] = {}
     for first, second in sorted({*pairs, *same_prompt}):
         links.setdefault(second, []).append(first)
-    edges = np.array([(a, b) for b, firsts in links.items() for a in firsts], dtype=np.int64).reshape(-1, 2)
+    # clusters are of rows that no rule made; augmented rows come last, so no edge leads over them
+    plain = [number for number in kept if not rows[number].get("augmented")]
+    given = set(plain)
+    edges = np.array([(a, b) for b, firsts in links.items() if b in given for a in firsts], np.int64).reshape(-1, 2)
     graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(rows), len(rows)))
-    labels = connected_components(graph, directed=False)[1][kept] if kept else np.zeros(0, dtype=int)
+    labels = connected_components(graph, directed=False)[1][plain] if plain else np.zeros(0, dtype=int)
     sizes = np.unique(labels, return_counts=True)[1]
     reasons = Counter(item["reason"] for item in left_out)
     written = 0
@@ -111,10 +123,8 @@ def deduplicate(
             row = rows[number]
             if number in links:
                 row["near"] = [rows[first]["id"] for first in links[number]]
-                if near == "thin" and number in copies:
-                    left_out.append(
-                        {"id": row["id"], "source": row["source"], "reason": f"near-copy of {row['near'][0]}"}
-                    )
+                if near == "thin" and number in copies and not row.get("augmented"):
+                    left_out.append(left(row, COPY + row["near"][0]))
                     reasons["near-copy"] += 1
                     continue
             handle.write(dump_line(row))

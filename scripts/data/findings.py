@@ -18,12 +18,13 @@ def finding(level: str, what: str, todo: str) -> dict[str, str]:
 def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the findings from the facts in audit.json, the most severe first."""
     findings = []
-    rows, train = facts["rows"], facts["splits"].get("train", 0)
+    augmented = facts.get("augmented", 0)  # they repeat what the others teach
+    rows, train = facts["rows"], facts["splits"].get("train", 0) - augmented
     if train < FEW_ROWS:
         findings.append(
             finding(
                 "warning",
-                f"only {train} training rows",
+                f"only {train} training rows" + (f", not counting {augmented} augmented ones" if augmented else ""),
                 f"Results become stable with about {FEW_ROWS} rows. With fewer, expect wide confidence intervals, and "
                 "a model that learns the format rather than the task.",
             )

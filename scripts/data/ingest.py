@@ -59,23 +59,28 @@ class Ingest:
     counts: Counter[str] = field(default_factory=Counter)
 
     def records(self) -> Iterator[Record]:
-        """Yield the records.
+        """Yield the records, the augmented ones last: so each comes after the rows that it was made from or copies.
 
         Raises GradusError with file, line, field and reason if more than `max_rejected_share` (0 to 1) of the
         rows are invalid, or if a file has no rows or an unknown shape.
         """
         bar = tqdm(desc="rows", unit="row", mininterval=1)
+        augmented: list[Record] = []
         for source in self.files:
             before = self.counts["rows"]
             for record in self._read(source):
                 bar.update()
-                yield record
+                if record.augmented:
+                    augmented.append(record)
+                else:
+                    yield record
             if self.counts["rows"] == before:
                 raise GradusError(
                     f"{source.path}: contains no rows" + (", only a header" if _is_table(source.path) else "")
                 )
         bar.close()
         self._gate()
+        yield from augmented
         if self.labels and len(self.answers) == 1:
             raise GradusError(
                 f"all {self.counts['records']} rows have the same label, {self.answers.pop()!r}, so nothing can be "

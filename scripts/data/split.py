@@ -1,16 +1,17 @@
 """Assign each record to a split by hashes, permanently: rows added at the end never move other rows.
 
-In: records with their links to near-copies. Out: records with `split` (train, valid, test, eval-unseen, or the given
+In: records with their links to near-copies, augmented ones last; what deduplicate left out. Out: records with `split` (train, valid, test, eval-unseen, or the given
 one), those left out, and counts. The score rule later moves hard rows from `test` to `eval-hard`.
 
 A row's split depends on a hash of its group (or of its conversation, or of the row itself); a near-copy of an earlier
 row follows that row. Where near-copies would still be in two splits, those on the training side are left out.
-An augmented row is only for training: it is left out if what it was made from, its group, or a near-copy is held out.
+An augmented row is only for training: it is left out if a row of its source (that it was made from), its group, or a
+near-copy is held out.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
-from scripts.common.io import write_json, write_jsonl
+from scripts.common.io import read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import OWN, SPLITS, Record, read_records
+from scripts.data.deduplicate import COPY
 
 # by priority: if near-copies are in two of these splits, the row in the first one is kept
 STRICT = (OWN, "eval-unseen", "eval-hard", "test", "valid", "train")
 LEARNT = {"train", "valid"}
+AUGMENTED = "augmented row of one in"  # the reason, before the split
 FEW = 100  # records; with fewer, training and evaluation are meaningless
 
 
@@ -50,7 +53,7 @@ class Splitter:
     unseen_share: float
     splits: dict[str, str] = field(default_factory=dict)  # of each record so far, by id
     threads: dict[str, str] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)  # splits by source, for augmented rows
+    sources: dict[str, list[str]] = field(default_factory=dict)  # ids of the rows of each source, or of their copies
     given: set[str] = field(default_factory=set)
     dropped: dict[str, str] = field(default_factory=dict)
 
@@ -64,15 +67,23 @@ class Splitter:
         if record.split:
             self.given.add(record.id)
             return record.split
+        if record.augmented and (held_out := self.find_held_out(record.source)):
+            return held_out
         if record.group and unit_hash(self.seed, "unseen", record.group) < self.unseen_share:
             return "eval-unseen"
         if self.by == "group" and record.group:
             return self.draw("group", record.group)
+        if record.augmented:
+            return self.follow(record) or "train"
         if record.thread:
             return self.threads.setdefault(record.thread, self.follow(record) or self.draw("thread", record.thread))
-        if record.augmented:
-            return self.sources.get(record.source) or self.follow(record) or "train"
         return self.follow(record) or self.draw("row", record.id)
+
+    def find_held_out(self, source: str) -> str:
+        """Return a split but train that a row of the source is in, or the one for whose sake it was left out; or ''."""
+        ids = [key for key in self.sources.get(source, ()) if key in self.splits]
+        places = [self.dropped[key].split()[-1] if key in self.dropped else self.splits[key] for key in ids]
+        return next((place for place in places if place != "train"), "")
 
     def follow(self, record: Record) -> str:
         """Return the split of the record's earliest near-copy, but for those in eval-own; empty if there is none to
@@ -85,17 +96,30 @@ class Splitter:
         """Assign one record."""
         split = self.splits[record.id] = self.place(record)
         if record.augmented and split != "train":
-            self.dropped[record.id] = f"augmented row of one in {split}"
+            self.dropped[record.id] = f"{AUGMENTED} {split}"
             return
         if not record.augmented:
-            self.sources.setdefault(record.source, split)
+            self.sources.setdefault(record.source, []).append(record.id)
         for other in record.near:
             there = self.splits.get(other, split)
             # the user's own rows may repeat what other held-out rows ask, not what is trained
             if there != split and (OWN not in (split, there) or LEARNT & {split, there}):
                 stays, goes = sorted([(split, record.id), (there, other)], key=lambda item: STRICT.index(item[0]))
-                if goes[1] not in self.given:
+                if goes[1] not in self.given or stays[0] == OWN:
                     self.dropped[goes[1]] = f"near-copy of a row in {stays[0]}"
+
+
+def find_copies(left_out: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return {source: ids of the rows that stand for its rows}, from what deduplicate left out; for augmented rows."""
+    removed = [item for item in left_out if not item.get("augmented")]
+    first = {item["id"]: item["reason"].removeprefix(COPY) for item in removed if item["reason"].startswith(COPY)}
+    found: dict[str, list[str]] = {}
+    for item in removed:
+        key = item["id"]
+        while key in first:
+            key = first[key]
+        found.setdefault(item["source"], []).append(key)
+    return found
 
 
 def split(records: Iterable[Record], splitter: Splitter, few: bool) -> dict[str, Any]:
@@ -104,15 +128,16 @@ def split(records: Iterable[Record], splitter: Splitter, few: bool) -> dict[str,
     Raises GradusError if there are too few records, or if all are in one group and therefore in one split.
     """
     groups: set[str] = set()
-    total = 0
+    total = augmented = 0
     for record in tqdm(records, desc="splitting", unit="row", mininterval=1):
         splitter.add(record)
         total += 1
+        augmented += record.augmented
         if len(groups) < 2:
             groups.add(record.group)
-    if total < FEW and not few:
+    if total - augmented < FEW and not few:
         raise GradusError(
-            f"only {total} records are left after checking and deduplication; training and evaluation are meaningless "
+            f"only {total - augmented} records are left after checking and deduplication; training and evaluation are meaningless "
             f"with fewer than {FEW}. Add rows, or set data.allow_few: true to try anyway."
         )
     sizes = Counter(place for key, place in splitter.splits.items() if key not in splitter.dropped)
@@ -121,10 +146,12 @@ def split(records: Iterable[Record], splitter: Splitter, few: bool) -> dict[str,
             f"all {total} records are in one group, {next(iter(groups))!r}, and so in one split, {next(iter(sizes))}. "
             "Set split.by: row to divide the group, or correct the groups of the rows."
         )
+    apart = sum(reason.startswith(AUGMENTED) for reason in splitter.dropped.values())
     return {
         "records": total,
         "splits": {name: sizes[name] for name in SPLITS if sizes[name]},
-        "left_out": len(splitter.dropped),
+        "left_out": len(splitter.dropped) - apart,
+        **({"augmented_left_out": apart} if apart else {}),
     }
 
 
@@ -146,7 +173,8 @@ def left_out(records: str | Path, splitter: Splitter) -> Iterator[dict[str, Any]
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        decided = Splitter(job.params.seed, **job.params.split)
+        sources = find_copies(read_jsonl(job.input.replaced))
+        decided = Splitter(job.params.seed, **job.params.split, sources=sources)
         summary = split(read_records(job.input.records), decided, job.params.allow_few)
         write_jsonl(job.output.records, divided(read_records(job.input.records), decided))
         write_jsonl(job.output.left_out, left_out(job.input.records, decided))

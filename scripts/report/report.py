@@ -17,6 +17,7 @@ from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, read_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.sources import content_sha256
 from scripts.report.layout import shown_models
 from scripts.report.sections.answers import all_answers
 from scripts.report.sections.cost import cost
@@ -58,6 +59,7 @@ def read_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
         "contract": read_json(inputs["contract"]),
         **{name: read_json(inputs[name]) if inputs.get(name) else None for name in MAYBE},
         "base": read_json(Path(inputs["base"]) / "base.json"),
+        "own_sha256": content_sha256(inputs["own"]) if inputs.get("own") else None,
         "ggufs": [
             {"model": Path(path).parts[-2], "path": "/".join(Path(path).parts[-2:]), **read_gguf(path)}
             for path in inputs["ggufs"]
@@ -127,7 +129,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "sizes": sizes(files["ggufs"], models),
         "answering": answering(speeds, models),
         "apis": apis(speeds),
-        "provenance": origin(config, files["base"], files["contract"]),
+        "provenance": origin(config, files["base"], files["contract"], files["own_sha256"]),
         "cost": cost(files["cost"], files["summaries"]),
     }
 

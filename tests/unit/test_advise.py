@@ -260,6 +260,18 @@ def test_advice_has_the_facts_that_it_is_based_on():
     assert said["more_rows_help"] is False
 
 
+def test_augmented_rows_do_not_make_few_rows_many():
+    made = [Record(f"made {n}", "a", "classify", split="train", augmented=True) for n in range(500)]
+    points = {"constant": 0.5, "ceiling": 1.0}
+    rows = sample(labeled(20, "valid"), 20)
+    said = advise(CLASSIFY, [], [], points, [*labeled(90), *made], rows, lambda train, asked: ["a"] * len(asked))
+    assert (said["advice"], said["rows"], said["augmented"]) == ("too few rows", 90, 500)
+    assert said["curve"][-1]["rows"] == 90 and "augmented" not in found()
+    linked = [Record("made 0", "a", "classify", augmented=True), Record("made 0", "b", "classify")]
+    linked[1].near = [linked[0].id]
+    assert find_noise(linked, linked, "prompt")["same_prompt"] == 0
+
+
 def test_without_validation_rows_the_advice_is_to_go_on_and_says_that_nothing_was_measured():
     said = found(asked=0)
     assert (said["advice"], said["strongest"], said["headroom"], said["curve"]) == ("go on", None, None, [])

@@ -59,6 +59,14 @@ def test_few_rows_and_a_lopsided_mix_are_warned_of(base, contract):
     assert "easy 96 %, medium 0 %, hard 4 %, far from the recommended 30/50/20" in told(facts)
 
 
+def test_augmented_rows_are_counted_and_do_not_make_few_rows_many(base, contract):
+    made = [Record(f"made {n}", "y", "qa", split="train", augmented=True) for n in range(600)]
+    facts = look(base, contract, [*rows(300), *made])
+    assert facts["augmented"] == 600
+    assert "warning: only 240 training rows, not counting 600 augmented ones" in told(facts)
+    assert "augmented" not in look(base, contract, rows())
+
+
 def test_the_mix_has_every_level_in_order_however_many(base, contract):
     levels = ["a", "b", "c", "d", "e"]
     given = [Record(f"q{n}", "r", "qa", split="train", difficulty=n % 5) for n in range(10)]

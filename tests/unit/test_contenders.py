@@ -1,6 +1,7 @@
 """The contenders that need no model, and the training rows that are shown as examples."""
 
 import runpy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -85,6 +86,19 @@ def test_kin_are_what_the_split_keeps_together():
     rows = [Record(f"q{n}", "a", "qa", group="g" if n < 2 else "", thread="t" if n in (2, 3) else "") for n in range(5)]
     for by, sizes in (("group", [2, 2, 1]), ("row", [1, 1, 1, 2])):
         assert sorted(np.bincount(number_kin(rows, by))) == sorted(sizes)
+
+
+def test_an_augmented_row_is_kin_of_the_rows_of_its_source_and_of_their_kin():
+    rows = [Record(f"q{n}", "a", "qa", group=f"g{n // 2}", source=f"s{n}") for n in range(6)]
+    rows += [Record(f"made {n}", "a", "qa", source=f"s{n}", augmented=True) for n in (0, 0, 4)]
+    rows += [Record("new", "a", "qa", source="vocabulary", augmented=True)]
+    by_row, by_group = number_kin(rows, "row"), number_kin(rows, "group")
+    assert by_row[0] == by_row[6] == by_row[7] and by_row[4] == by_row[8] and len(set(by_row)) == 7
+    assert len({by_group[n] for n in (0, 1, 6, 7)}) == len({by_group[n] for n in (4, 5, 8)}) == 1
+    assert len(set(by_group)) == 4
+    paraphrased = [Record(f"say {n}", n, "classify", source=n, augmented=made) for n in "ab" for made in (False, True)]
+    paraphrased = [replace(row, prompt=f"{row.prompt} {row.augmented}", id="") for row in paraphrased]
+    assert not any(answer == row.response for row, answer, _ in nearest.leave_one_out(paraphrased, "row", "words"))
 
 
 def test_the_commonest_label_is_the_first_in_the_alphabet_if_two_are():

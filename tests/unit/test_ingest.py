@@ -414,6 +414,14 @@ def test_augmented_rows_are_for_training_only(tmp_path, more, role, words):
         read(Source(str(write(tmp_path, row(1, **more))), role))
 
 
+def test_augmented_rows_come_last_so_what_they_copy_stands_before_them(tmp_path):
+    first = write(tmp_path, row(1, augmented=True), row(2), row(3, augmented=True), name="a.jsonl")
+    records, ingest = read(first, write(tmp_path, row(1), row(4), name="b.jsonl"))
+    assert [record.prompt[-1] for record in records] == ["2", "1", "4", "1", "3"]
+    assert [record.augmented for record in records] == [False] * 3 + [True] * 2
+    assert ingest.summary()["records"] == 5
+
+
 def test_an_augmented_row_of_a_training_file_brings_no_split(tmp_path):
     """With one, it would stay where it copies a held-out row."""
     (record,), _ = read(Source(str(write(tmp_path, row(1, augmented=True))), "train"))

@@ -31,6 +31,7 @@ from scripts.report.measured import quality
 from scripts.report.sections.data import difficulty, went_in
 from scripts.report.sections.evaluation import details_of, lead, side_by_side
 from scripts.report.sections.fidelity import fallbacks, gates, stopping
+from scripts.report.sections.provenance import origin
 from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
 from scripts.report.sections.training import arms, training
 
@@ -335,7 +336,24 @@ def test_files_fallbacks_and_rows_are_counted():
     }
     found = went_in(None, {"records": 9, "reasons": {}}, audit, {"left_out": 4}, {})
     assert {"label": "left out: same", "value": 2} in found["rows"]
-    assert found["findings"] == ["few"]
+    assert found["findings"] == ["few"] and found["lost"] == 9
+    assert not any("augmented" in row["label"] for row in found["rows"])
+    more = {**audit, "augmented": 7, "contamination": {"left_out": 3, "augmented_left_out": 20}}
+    converted = {"read": "9 pages", "rows": 9, "left_out": {}, "variants": 40}
+    package = {"source": "x", "license": "MIT"}
+    split = {"left_out": 4, "augmented_left_out": 10}
+    found = went_in(converted, {"records": 9, "reasons": {}}, more, split, package)
+    assert [row["value"] for row in found["rows"] if "augmented" in row["label"]] == [40, 10, 20, 7]
+    assert found["lost"] == 39
+
+
+def test_provenance_names_the_own_questions_by_their_hash():
+    config = {"run": "r", "seed": 1, "data": {"files": ["rows.csv"], "own": "asked.jsonl"}}
+    base, contract = {"source": "hf:a", "sha256": "b"}, {"hash": "c"}
+    told = {row["label"]: row["value"] for row in origin(config, base, contract, "d" * 64)["rows"]}
+    assert told["your own questions"] == "asked.jsonl" and told["sha256 of your own questions"] == "d" * 64
+    config["data"]["own"] = None
+    assert not any("own" in row["label"] for row in origin(config, base, contract)["rows"])
 
 
 def test_the_models_in_detail_are_the_first_the_served_and_the_strongest():

@@ -9,10 +9,10 @@ from scripts.common.errors import GradusError
 from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.ngrams import grams
 from scripts.common.records import Record, read_records
-from scripts.data.decontaminate import find_pairs, gate
+from scripts.data.decontaminate import find_augmented, find_pairs, gate
 from scripts.data.deduplicate import deduplicate
 from scripts.data.near_copies import bands, near_copies, shingles
-from scripts.data.split import Splitter, divided, split
+from scripts.data.split import Splitter, divided, find_copies, split
 
 SHARES = {"by": "group", "valid_share": 0.1, "test_share": 0.2, "unseen_share": 0.2}
 
@@ -29,8 +29,8 @@ def records(count, start=0, **more):
 def divide(tmp_path, rows, few=True, near="together", **shares):
     """Deduplicate and split; return ({id: split}, the splitter, deduplication's counts)."""
     write_jsonl(tmp_path / "in.jsonl", (r.to_json() for r in rows))
-    _, _, counts = deduplicate(tmp_path / "in.jsonl", tmp_path / "out.jsonl", "prompt", 0.8, near)
-    splitter = Splitter(1, **{**SHARES, **shares})
+    left_out, _, counts = deduplicate(tmp_path / "in.jsonl", tmp_path / "out.jsonl", "prompt", 0.8, near)
+    splitter = Splitter(1, **{**SHARES, **shares}, sources=find_copies(left_out))
     split(read_records(tmp_path / "out.jsonl"), splitter, few)
     return (
         {row["id"]: row["split"] for row in divided(read_records(tmp_path / "out.jsonl"), splitter)},
@@ -288,6 +288,101 @@ def test_an_augmented_near_copy_of_a_held_out_row_is_left_out(tmp_path):
     assert {splits[first.id] for first in firsts} == {"train", "valid", "test"}
     for first, copy in zip(firsts, made, strict=True):
         assert (copy.id in splits) == (splits[first.id] == "train")
+
+
+def made(number, source, **more):
+    return Record(words(f"made {number}"), f"new {number}", "qa", source=source, augmented=True, **more)
+
+
+def test_an_augmented_row_needs_every_row_of_its_source_to_be_trained(tmp_path):
+    rows = [Record(words(n), "a", "qa", source=f"s{n // 2}", split=["train", "test"][n % 2]) for n in range(20)]
+    rows += [Record(words(n), "a", "qa", source=f"s{n // 2}", split="train") for n in range(20, 40)]
+    more = [made(n, f"s{n}") for n in range(20)]
+    splits, splitter, _ = divide(tmp_path, [*rows, *more])
+    assert [row.id in splits for row in more] == [False] * 10 + [True] * 10
+    assert split(rows + more, Splitter(1, **SHARES), True)["augmented_left_out"] == 10
+    assert "augmented_left_out" not in split(rows, Splitter(1, **SHARES), True)
+
+
+def test_an_augmented_conversation_follows_its_source(tmp_path):
+    rows = [Record(words(n), "a", "qa", source=f"s{n}", split=["train", "test"][n % 2]) for n in range(60)]
+    more = [made(n, f"s{n}", thread=f"t{n}") for n in range(60)]
+    splits, _, _ = divide(tmp_path, [*rows, *more])
+    assert [row.id in splits for row in more] == [n % 2 == 0 for n in range(60)]
+
+
+@pytest.mark.parametrize("near", ["together", "thin"])
+def test_rows_that_were_removed_as_copies_hold_their_augmented_rows_back(tmp_path, near):
+    kinds = ["train", "test"]
+    rows = [Record(f"{words(n)} 1", "a", "qa", source=f"s{n}", split=kinds[n % 2]) for n in range(20)]
+    copied = [Record(f"{words(n)} 1 ", "a", "qa", source=f"exact{n}") for n in range(20)]
+    close = [Record(f"{words(n)} 2", "b", "qa", source=f"near{n}") for n in range(20)]
+    more = {f"{kind}{n}": made(f"{kind}{n}", f"{kind}{n}") for n in range(20) for kind in ("exact", "near")}
+    # one that equals a held-out row says nothing of the others of its source
+    more["same"] = Record(rows[1].prompt, "a", "qa", source="s0", augmented=True)
+    more["other"] = made("other", "s0")
+    splits, _, _ = divide(tmp_path, [*rows, *copied, *close, *more.values()], near=near, by="row")
+    for n in range(20):
+        assert (more[f"exact{n}"].id in splits) == (n % 2 == 0), n
+        assert (more[f"near{n}"].id in splits) == (n % 2 == 0), n
+    assert more["other"].id in splits
+
+
+def test_a_row_that_was_left_out_for_a_held_out_one_holds_its_augmented_rows_back(tmp_path):
+    rows = [Record(near(words(1), 0), "a", "qa", split="test"), Record(near(words(1), 1), "b", "qa", source="s")]
+    rows[1].group = next(f"g{n}" for n in itertools.count() if Splitter(1, **SHARES).place(in_group(n)) == "train")
+    splits, splitter, _ = divide(tmp_path, [*rows, made(1, "s")])
+    assert list(splits) == [rows[0].id]
+    assert [*splitter.dropped.values()] == ["near-copy of a row in test", "augmented row of one in test"]
+
+
+def in_group(number):
+    return Record("a", "b", "qa", group=f"g{number}")
+
+
+def test_augmented_rows_are_no_clusters_and_are_not_thinned(tmp_path):
+    rows = [Record(near(words(n), 0), "a", "qa", source=f"s{n}", split="train") for n in range(20)]
+    more = [Record(near(words(n), 1), "a", "qa", source=f"s{n}", augmented=True) for n in range(20)]
+    splits, _, counts = divide(tmp_path, [*rows, *more], near="thin")
+    assert set(splits) == {row.id for row in [*rows, *more]}
+    assert (counts["clusters"], counts["rows_with_near_copies"]) == (20, 0)
+
+
+def test_augmented_rows_do_not_make_few_rows_many(tmp_path):
+    with pytest.raises(GradusError, match="only 40 records"):
+        divide(tmp_path, [*records(40), *(made(n, f"m{n}") for n in range(200))], few=False)
+
+
+def test_an_augmented_row_goes_before_a_held_out_one(tmp_path):
+    quoted = words("quoted", 20)
+    rows = [Record(words(n), "a", "qa", split="train") for n in range(20)]
+    rows += [Record(near(words("held"), 0), "a", "qa", split="test")]
+    rows += [
+        Record(quoted, "a", "qa", split="eval-own"),
+        Record(quoted.replace(" ", " x ", 8), "c", "qa", split="test"),
+    ]
+    more = [
+        Record(near(words("held"), 1), "b", "qa", split="train", augmented=True),
+        Record(f"{words('f', 40)} {quoted}", "b", "qa", split="train", augmented=True),
+        # each has half of the n-grams; only together they have too many
+        Record(" ".join(quoted.split()[:13] + words("h1", 40).split()), "b", "qa", split="train", augmented=True),
+        Record(" ".join(words("h2", 40).split() + quoted.split()[6:]), "b", "qa", split="train", augmented=True),
+        Record(words("far"), "b", "qa", split="train", augmented=True),
+    ]
+    assert found_pairs(tmp_path, [*rows, *more]) == ([], {"train": 20, "held_out": 3})
+    gone = find_augmented(tmp_path / "split.jsonl", 0.8, 8, 0.7)
+    assert gone == {more[0].id, more[1].id, more[3].id}
+    pairs, _ = found_pairs(tmp_path, [*rows, Record(quoted, "d", "qa", split="train"), *more[2:]])
+    assert len(pairs) == 1
+    # what training rows have already is not the fault of augmented rows
+    assert find_augmented(tmp_path / "split.jsonl", 0.8, 8, 0.7) == set()
+
+
+def test_the_users_own_rows_win_over_a_split_that_a_row_brings(tmp_path):
+    rows = [Record(near(words(n), 1), "b", "qa", split=name) for n, name in enumerate(["train", "valid", "test"])]
+    own = [Record(near(words(n), 0), "a", "qa", split="eval-own") for n in range(3)]
+    splits, _, _ = divide(tmp_path, [*own, *rows])
+    assert set(splits) == {own[0].id, own[1].id, own[2].id, rows[2].id}
 
 
 def test_the_users_own_rows_stay_and_what_is_trained_may_not_ask_the_same(tmp_path):

@@ -19,16 +19,25 @@ def went_in(
         rows.append((f"read in {package['source']} ({package['license']})", converted["read"]))
         rows.append(("rows made of that", converted["rows"]))
         rows += [(f"left out: {reason}", count) for reason, count in converted["left_out"].items()]
+        if "variants" in converted:
+            rows.append(("augmented rows made of these, as variants", converted["variants"]))
     rows.append(("records after checking", ingest["records"]))
     rows += [(f"rejected: {reason}", count) for reason, count in ingest["reasons"].items()]
     rows.append(("records with something masked", audit["masked"]["touched"]))
     rows += [(f"left out: {reason}", count) for reason, count in audit["duplicates"]["left_out"].items()]
     rows.append(("left out as near-copies of held-out rows", split["left_out"]))
+    apart = split.get("augmented_left_out", 0)
+    close = audit["contamination"].get("augmented_left_out", 0)
+    if apart:
+        rows.append(("augmented rows left out because what they were made from is held out", apart))
+    if close:
+        rows.append(("augmented rows left out because held-out rows ask nearly the same", close))
     left_out = audit["contamination"]["left_out"]
     rows.append(("held-out rows left out because training asks nearly the same", left_out))
-    lost = (
-        sum(ingest["reasons"].values()) + sum(audit["duplicates"]["left_out"].values()) + split["left_out"] + left_out
-    )
+    if "augmented" in audit:
+        rows.append(("augmented rows that are trained", audit["augmented"]))
+    lost = sum(ingest["reasons"].values()) + sum(audit["duplicates"]["left_out"].values())
+    lost += split["left_out"] + apart + left_out + close
     return {
         "kept": ingest["records"],
         "lost": lost,

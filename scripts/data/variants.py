@@ -1,0 +1,74 @@
+"""Variants of a converter's rows: the same row, written otherwise, as augmented rows.
+
+A variant has its row's `source`, so the split rule leaves it out if the row is held out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from scripts.common.errors import GradusError
+from scripts.common.own_code import load
+from scripts.common.records import normal
+from scripts.common.strict_json import strict_json
+
+Row = dict[str, Any]
+Vary = Any  # (text, object, random numbers) → the same, changed, or None
+
+
+def find_kinds(file: str | Path, names: Sequence[str]) -> dict[str, Vary]:
+    """Return the named kinds of variants of a converter. Raises GradusError if it has no such kind."""
+    known: Mapping[str, Vary] = getattr(load(file), "VARIANTS", {})
+    if missing := [name for name in names if name not in known]:
+        raise GradusError(
+            f"data.package.variants.kinds: {file} has no variant {missing[0]!r}; known: {', '.join(known) or 'none'}"
+        )
+    return {name: known[name] for name in names}
+
+
+def parts_of(row: Row) -> dict[str, Any]:
+    """Return a row's output as an object. Raises GradusError if the row has no input, or no object as its output."""
+    try:
+        parts = strict_json(row["output"]) if isinstance(row["output"], str) else row["output"]
+        if isinstance(row["input"], str) and isinstance(parts, dict):
+            return parts
+    except (KeyError, ValueError):
+        pass
+    raise GradusError(
+        f"data.package.variants: {row.get('source', 'a row')} needs a text as `input` and a JSON object as `output`"
+    )
+
+
+def vary(row: Row, kinds: Mapping[str, Vary], number: int) -> Row | None:
+    """Return the variant of a row with this number, always the same; None if nothing of it can be changed.
+
+    Each kind is used with a chance of ½, in the order given; if that changes nothing, the first that can.
+    """
+    parts, text = parts_of(row), row["input"]
+    random = Random(f"{text} {number}")
+    drawn = [kind for kind in kinds.values() if random.random() < 0.5]
+    for kind in drawn:
+        text, parts = kind(text, parts, random) or (text, parts)
+    rest = [kind for kind in kinds.values() if kind not in drawn]
+    while text == row["input"] and rest:
+        text, parts = rest.pop(random.randrange(len(rest)))(text, parts, random) or (text, parts)
+    if text == row["input"]:
+        return None
+    kept = {name: value for name, value in row.items() if name != "split"}
+    return {**kept, "input": text, "output": parts, "augmented": True}
+
+
+def make_variants(rows: Sequence[Row], kinds: Mapping[str, Vary], per_row: int) -> Iterator[Row]:
+    """Yield the variants of each row that may be trained on, at most `per_row`, but none that asks what a row asks.
+
+    Every such row needs a `source`.
+    """
+    origins = [row for row in rows if row.get("split", "train") == "train" and not row.get("augmented")]
+    seen = {normal(row["input"]) for row in rows if parts_of(row)}
+    for row in origins:
+        for number in range(1, per_row + 1):
+            variant = vary(row, kinds, number)
+            if variant and normal(variant["input"]) not in seen:
+                seen.add(normal(variant["input"]))
+                yield variant

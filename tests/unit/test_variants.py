@@ -1,0 +1,119 @@
+"""Variants of rows: what they say stays true, and they are augmented rows of the row's source."""
+
+import json
+from random import Random
+
+import pytest
+
+from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
+from scripts.data.address_variants import VARIANTS
+from scripts.data.convert import vary_all
+from scripts.data.ingest import Ingest, Source
+from scripts.data.variants import find_kinds, make_variants, vary
+
+CONVERTER = ROOT / "scripts/data/converters/usaddress.py"
+ROWS = [
+    ("70 W. Madison St., Ste. 4500, Chicago, IL 60602", "W. Madison St", "Ste. 4500", "Chicago", "IL", "60602"),
+    ("8 NE OAK AVENUE APT 4 NORTH BEND OR 97459-0001", "NE OAK AVENUE", "APT 4", "NORTH BEND", "OR", "97459-0001"),
+    ("9 lake road floor 2, salem, oregon 97301", "lake road", "floor 2", "salem", "oregon", "97301"),
+]
+
+
+def row_of(text, *values, **more):
+    parts = dict(zip(("street", "unit", "city", "state", "zip"), values, strict=False))
+    return {"input": text, "output": {"number": int(text.split()[0]), **parts}, "source": text, **more}
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "text", "changed"),
+    [
+        ("street", 2, "9 lake rd floor 2, salem, oregon 97301", {"street": "lake rd"}),
+        ("unit", 0, "70 W. Madison St., Suite 4500, Chicago, IL 60602", {"unit": "Suite 4500"}),
+        ("unit", 1, "8 NE OAK AVENUE APARTMENT 4 NORTH BEND OR 97459-0001", {"unit": "APARTMENT 4"}),
+        ("state", 0, "70 W. Madison St., Ste. 4500, Chicago, Illinois 60602", {"state": "Illinois"}),
+        ("state", 2, "9 lake road floor 2, salem, or 97301", {"state": "or"}),
+        ("zip", 1, "8 NE OAK AVENUE APT 4 NORTH BEND OR 97459", {"zip": "97459"}),
+        ("commas", 2, "9 lake road floor 2 salem oregon 97301", {}),
+        ("periods", 0, "70 W Madison St, Ste 4500, Chicago, IL 60602", {"street": "W Madison St", "unit": "Ste 4500"}),
+    ],
+)
+def test_a_kind_changes_the_text_and_the_part(kind, row, text, changed):
+    given = row_of(*ROWS[row])
+    parts = given["output"]
+    assert VARIANTS[kind](given["input"], parts, Random(1)) == (text, {**parts, **changed})
+
+
+def test_an_abbreviation_that_is_written_out_loses_its_period():
+    given = row_of(*ROWS[0])
+    seen = {VARIANTS["street"](given["input"], given["output"], Random(seed))[0] for seed in range(20)}
+    assert "70 W. Madison Street, Ste. 4500, Chicago, IL 60602" in seen
+    assert "70 West Madison St., Ste. 4500, Chicago, IL 60602" in seen
+
+
+def test_a_part_that_stands_twice_in_the_text_is_left_alone():
+    text = "5 OR St, Bend, OR"
+    assert VARIANTS["state"](text, {"street": "OR St", "city": "Bend", "state": "OR"}, Random(1)) is None
+
+
+def test_only_the_word_for_the_kind_of_street_is_changed():
+    def streets(value):
+        text = f"12 {value}, Paris"
+        found = (VARIANTS["street"](text, {"street": value}, Random(seed)) for seed in range(20))
+        return {changed[1]["street"] for changed in found if changed}
+
+    assert streets("Rue St Pierre") == set()
+    assert streets("Dr King Court North") == {"Dr King Ct North", "Dr King Court N"}
+    assert streets("St Ave") == {"St Avenue"}
+
+
+def test_every_part_of_a_variant_stands_in_its_text():
+    changed = 0
+    for row in ROWS:
+        for number in range(1, 30):
+            variant = vary(row_of(*row), VARIANTS, number)
+            changed += variant["input"] != row[0]
+            for value in variant["output"].values():
+                assert str(value) in variant["input"]
+    assert changed == 29 * len(ROWS)
+
+
+def test_variants_are_always_the_same_and_augmented_rows_of_the_same_source():
+    row = row_of(*ROWS[0], group="g", split="train")
+    once, again = (vary(row, VARIANTS, 1) for _ in range(2))
+    assert once == again and once["input"] != row["input"]
+    expected = {"source": ROWS[0][0], "group": "g", "augmented": True}
+    assert {name: value for name, value in once.items() if name not in ("input", "output")} == expected
+    assert vary(row_of("12"), {"unit": VARIANTS["unit"]}, 1) is None
+
+
+def test_only_rows_that_may_be_trained_have_variants_and_none_asks_what_a_row_asks():
+    asked = row_of("70 W. Madison St., Suite 4500, Chicago, IL 60602", "x", split="test")
+    held_out = row_of("8 Elm St Apt 4, Bend, OR", "Elm St", "Apt 4", split="valid")
+    made = row_of("9 Elm St Apt 4, Bend, OR", "Elm St", "Apt 4", augmented=True)
+    rows = [row_of(*ROWS[0]), row_of(*ROWS[2]), asked, held_out, made]
+    variants = list(make_variants(rows, {"unit": VARIANTS["unit"]}, 2))
+    assert [row["input"] for row in variants] == ["9 lake road fl 2, salem, oregon 97301"]
+
+
+def test_variants_stand_last_share_the_source_that_ingest_gives_and_are_counted(tmp_path):
+    rows = [row_of(*row) for row in ROWS]
+    del rows[1]["source"]
+    made, _, counts = vary_all(CONVERTER, (rows, [], {"rows": 3}), ["zip", "case"], 1, "rows.jsonl")
+    assert counts == {"rows": 3, "variants": 3}
+    assert [row.get("augmented", False) for row in made] == [False] * 3 + [True] * 3
+    assert made[4]["source"] == "rows.jsonl:2"
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    records = list(Ingest([Source(str(tmp_path / "rows.jsonl"))], "extract", "auto", 0.0, ["easy"]).records())
+    assert records[1].source == records[4].source == "rows.jsonl:2"
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [*Ingest([Source(str(tmp_path / "rows.jsonl"))], "extract", "auto", 0.0, ["easy"]).records()] == records[:3]
+
+
+def test_an_unknown_kind_and_a_row_without_parts_are_errors():
+    with pytest.raises(GradusError, match="no variant 'colour'; known: street"):
+        find_kinds(CONVERTER, ["colour"])
+    assert list(find_kinds(CONVERTER, ["case"])) == ["case"]
+    for wrong in ({"output": "no object"}, {"output": "[1]"}, {"input": None, "output": {}}):
+        with pytest.raises(GradusError, match="row 3 needs a text as `input` and a JSON object"):
+            vary({"input": "a", "source": "row 3", **wrong}, VARIANTS, 1)
