@@ -1,9 +1,10 @@
 """The gate between training and evaluation: finds held-out rows whose prompts also occur in the training rows.
 
 In: split records. Out: the dataset, without augmented rows that come too close to held-out ones, and without
-contaminated held-out rows if they are to be left out; the contaminated pairs; counts. Two checks on prompts: near-copies (the Jaccard similarity of near_copies.py), and n-gram overlap, the
-share of a held-out prompt's word n-grams that occur in training prompts (8-grams and a share of 0.7 are PaLM's
-definition, Chowdhery et al. 2022, arXiv 2204.02311, section 8).
+contaminated held-out rows if they are to be left out; the contaminated pairs; counts. Two checks on prompts:
+near-copies (the Jaccard similarity of near_copies.py), and n-gram overlap, the share of a held-out prompt's word
+n-grams that occur in training prompts (8-grams and a share of 0.7 are PaLM's definition, Chowdhery et al.
+2022, arXiv 2204.02311, section 8).
 """
 
 import logging

@@ -1,7 +1,8 @@
 """Assign each record to a split by hashes, permanently: rows added at the end never move other rows.
 
-In: records with their links to near-copies, augmented ones last; what deduplicate left out. Out: records with `split` (train, valid, test, eval-unseen, or the given
-one), those left out, and counts. The score rule later moves hard rows from `test` to `eval-hard`.
+In: records with their links to near-copies, augmented ones last; what deduplicate left out.
+Out: records with `split` (train, valid, test, eval-unseen, or the given one), those left out, and counts.
+The score rule later moves hard rows from `test` to `eval-hard`.
 
 A row's split depends on a hash of its group (or of its conversation, or of the row itself); a near-copy of an earlier
 row follows that row. Where near-copies would still be in two splits, those on the training side are left out.
@@ -137,8 +138,8 @@ def split(records: Iterable[Record], splitter: Splitter, few: bool) -> dict[str,
             groups.add(record.group)
     if total - augmented < FEW and not few:
         raise GradusError(
-            f"only {total - augmented} records are left after checking and deduplication; training and evaluation are meaningless "
-            f"with fewer than {FEW}. Add rows, or set data.allow_few: true to try anyway."
+            f"only {total - augmented} records are left after checking and deduplication; training and evaluation are "
+            f"meaningless with fewer than {FEW}. Add rows, or set data.allow_few: true to try anyway."
         )
     sizes = Counter(place for key, place in splitter.splits.items() if key not in splitter.dropped)
     if splitter.by == "group" and len(groups) == 1 and groups != {""} and len(sizes) == 1:
