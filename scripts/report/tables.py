@@ -495,6 +495,77 @@ def speed(sizes: Sequence[Row], answering: Mapping[str, Any], apis: Sequence[Row
     return tables
 
 
+def judged(found: Mapping[str, Any]) -> dict[str, Table]:
+    """Return what a judge said of answers, and of pairs of answers."""
+    answers = [
+        {**row, "share": row["pass"]["value"], "share_interval": row["pass"]["interval"]}
+        for row in from_blocks(found["blocks"])
+    ]
+    return {
+        "judge-answers": Table(
+            f"Answers judged by {found['name']}: an opinion, not a measurement.",
+            [
+                Column("model", "model"),
+                Column("split", "split"),
+                Column("faithfulness", "faithfulness, 1 to 5", places(2)),
+                Column("faithfulness_interval", "95 % interval", number_interval, True),
+                Column("share", "pass", percent),
+                Column("share_interval", "95 % interval", interval, True),
+                Column("n", "n"),
+                Column("unread", "unreadable"),
+            ],
+            answers,
+        ),
+        "judge-pairs": Table(
+            f"Pairs of answers judged by {found['name']}: an opinion, not a measurement.",
+            [
+                Column("a", "the first"),
+                Column("b", "the second"),
+                Column("split", "split"),
+                Column("wins", "better"),
+                Column("ties", "tie"),
+                Column("losses", "worse"),
+                Column("win_rate", "win rate of the first", percent),
+                Column("interval", "95 % interval", interval, True),
+                Column("p", "p", general),
+                Column("p_holm", "p (Holm)", general),
+                Column("inconsistent", "depends on the order"),
+                Column("left_out", "left out"),
+            ],
+            found["pairs"],
+        ),
+    }
+
+
+def rated(found: Mapping[str, Any]) -> dict[str, Table]:
+    """Return what people preferred, and which answers they accept."""
+    share = [Column("share", "share", percent), Column("interval", "95 % interval", interval, True)]
+    return {
+        "rating-pairs": Table(
+            "What people prefer, without knowing whose the answers are; a tie is half.",
+            [
+                Column("a", "a"),
+                Column("b", "b"),
+                Column("split", "split"),
+                *share,
+                Column("a_preferred", "a better"),
+                Column("ties", "tie"),
+                Column("b_preferred", "b better"),
+                Column("n", "pairs"),
+                Column("p", "p", general),
+                Column("p_holm", "p (Holm)", general),
+                Column("preferred", "preferred"),
+            ],
+            found["comparisons"],
+        ),
+        "rating-accepted": Table(
+            "Answers that people accept.",
+            [Column("model", "model"), Column("split", "split"), *share, Column("n", "n")],
+            found["passes"],
+        ),
+    }
+
+
 def all_tables(page: Mapping[str, Any], effects: Mapping[str, Any] | None = None) -> dict[str, Table]:
     """Return {name: table} of the report. `page`: what its template prints; `effects`: an experiment's effects.json."""
     return {
@@ -506,6 +577,8 @@ def all_tables(page: Mapping[str, Any], effects: Mapping[str, Any] | None = None
         **trainings(page["arms"], page["training"]),
         **rows_in(page["data"], page["difficulty"]),
         **speed(page["sizes"], page["answering"], page["apis"]),
+        **(judged(page["judge"]) if page["judge"] else {}),
+        **(rated(page["rating"]) if page["rating"] else {}),
         **cost(page["cost"]),
         **(experiment(effects) if effects else {}),
     }

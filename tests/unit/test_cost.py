@@ -24,7 +24,9 @@ from scripts.report.tables import (
     details,
     experiment,
     interval,
+    judged,
     percent,
+    rated,
     rows_in,
     shipping,
     side_by_side,
@@ -324,6 +326,19 @@ def test_every_table_of_the_page_is_a_file_too():
     tables = speed(blocks, {"blocks": blocks}, [])
     assert (set(tables), as_dicts(tables["sizes"])[0]["bytes"]) == ({"sizes", "answering"}, 5_000_000)
     assert as_dicts(speed(blocks, {"blocks": blocks}, [{**where, "url": "u"}])["apis"])[0]["url"] == "u"
+
+
+def test_what_a_judge_and_people_say_are_tables_too():
+    row = {"model": "tuned", "split": "test", "faithfulness": 4.5, "faithfulness_interval": [4, 5], "n": 9, "unread": 1}
+    row |= {"pass": {"value": 0.5, "interval": [0.25, 0.75]}}
+    pair = {"a": "tuned", "b": "base", "split": "test", "interval": None, "p": 0.5}
+    found = {"name": "judge", "blocks": [{"group": None, "rows": [row]}], "pairs": [{**pair, "win_rate": 0.6}]}
+    (answers,) = as_dicts(judged(found)["judge-answers"])
+    assert (answers["share"], answers["share_interval_high"], answers["faithfulness_interval_low"]) == (0.5, 0.75, 4)
+    assert as_dicts(judged(found)["judge-pairs"])[0]["win_rate"] == 0.6
+    tables = rated({"comparisons": [{**pair, "share": 0.7, "preferred": None}], "passes": []})
+    assert as_dicts(tables["rating-pairs"])[0]["share"] == 0.7
+    assert as_dicts(tables["rating-accepted"]) == []
 
 
 def test_the_energy_of_an_experiments_trainings_is_of_training(found):
