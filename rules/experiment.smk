@@ -129,6 +129,7 @@ rule effects:
         effects="results/{run}/experiment/effects.json",
         curves="results/{run}/experiment/curves.csv",
         exposures="results/{run}/experiment/exposures.csv",
+        spent="results/{run}/experiment/spent.csv",
         tables="results/{run}/experiment/experiment.md",
         forest="results/{run}/experiment/forest.svg",
         figure="results/{run}/experiment/curves.svg",

@@ -149,6 +149,7 @@ rule ollama:
         "../envs/gradus.yaml"
     params:
         about=lambda w: describe_served(config, SERVED),
+        key_order=config["data"]["key_order"],
         code=code_fingerprint("export/ollama"),
     message:
         "Preparing the folder for Ollama"

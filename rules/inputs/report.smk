@@ -40,4 +40,5 @@ def measured():
         "summaries": training_files("summary.json"),
         "forgetting": forgotten(),
         "judge": "results/{run}/judge.json" if config["judge"] else [],
+        "experiment": experiment_files("effects.json"),
     }

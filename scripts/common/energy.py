@@ -89,18 +89,22 @@ def start_measuring(country: str, path: Path) -> "subprocess.Popen[bytes]":
 
 def share_out(samples: Iterable[Mapping[str, Any]], jobs: Sequence[Span]) -> list[dict[str, float]]:
     """Return {kwh, kg, seconds} of each job, given the times from start to end of each: what the machine used during
-    the job, by time. Jobs that run at once share it equally; `seconds` are those of the job that were measured.
+    the job, by time. Jobs that run at once share it by their seconds in the sample, and time without a job is nobody's;
+    `seconds` are those of the job that were measured.
     """
     found = [{"kwh": 0.0, "kg": 0.0, "seconds": 0.0} for _ in jobs]
     for sample in samples:
         length = sample["end"] - sample["start"]
-        both = [(n, min(end, sample["end"]) - max(start, sample["start"])) for n, (start, end) in enumerate(jobs)]
-        overlaps = [(number, seconds) for number, seconds in both if seconds > 0]
-        whole = max(length, sum(seconds for _, seconds in overlaps))
-        for number, seconds in overlaps:
-            found[number]["seconds"] += seconds
+        cut = [(max(start, sample["start"]), min(end, sample["end"]), n) for n, (start, end) in enumerate(jobs)]
+        inside = sorted(span for span in cut if span[0] < span[1])
+        whole = sum(end - start for start, end, _ in inside)
+        busy, until = 0.0, sample["start"]
+        for start, end, _ in inside:
+            busy, until = busy + max(0.0, end - max(start, until)), max(end, until)
+        for start, end, number in inside:
+            found[number]["seconds"] += end - start
             for key in ("kwh", "kg"):
-                found[number][key] += sample[key] * seconds / whole
+                found[number][key] += sample[key] * busy / length * (end - start) / whole
     return found
 
 

@@ -42,6 +42,11 @@ class Values:
     binary: bool = False
     whole: float | None = None  # of a metric over all rows at once
     resamples: Floats | None = None  # such a metric on resampled rows
+    measure: Callable[[Sequence[str]], "Values"] | None = None  # such a metric on fewer rows, by their ids
+
+    def on(self, ids: Sequence[str]) -> "Values":
+        """Return a metric over all rows on these rows alone."""
+        return self if self.measure is None or list(self.by_id) == list(ids) else self.measure(ids)
 
     @property
     def interval(self) -> list[float] | None:
@@ -62,6 +67,7 @@ def values_of(grades: Grades, metric: str, binary: bool) -> Values:
 
 def values_over_all(records: Mapping[str, Record], answers: Grades, whole: Whole, value: float | None) -> Values:
     """Return a model's value of a metric over all rows, and the metric on resamples of these rows."""
+    by_id = {row["id"]: row for row in answers}
     asked, texts = [records[row["id"]] for row in answers], [row["text"] for row in answers]
 
     def measure(rows: Sequence[int]) -> float:
@@ -72,7 +78,14 @@ def values_over_all(records: Mapping[str, Record], answers: Grades, whole: Whole
             return math.nan
         return math.nan if found is None else found
 
-    return Values({row["id"]: 0.0 for row in answers}, whole=value, resamples=resampled(len(asked), measure))
+    def on(ids: Sequence[str]) -> Values:
+        place = {key: number for number, key in enumerate(by_id)}
+        found = measure([place[key] for key in ids])
+        shared = [by_id[key] for key in ids]
+        return values_over_all(records, shared, whole, round(found, 6) if math.isfinite(found) else None)
+
+    resamples = resampled(len(asked), measure)
+    return Values(dict.fromkeys(by_id, 0.0), whole=value, resamples=resamples, measure=on)
 
 
 def compare_values(first: Values, other: Values) -> dict[str, Any]:
@@ -85,8 +98,8 @@ def compare_values(first: Values, other: Values) -> dict[str, Any]:
     ids = [key for key in other.by_id if key in first.by_id]
     if not ids:
         return dict.fromkeys(("first_value", "value", "interval", "difference", "difference_interval", "p")) | {"n": 0}
-    if other.whole is not None:
-        return _compare_wholes(first, other, len(ids))
+    if other.measure is not None:
+        return _compare_wholes(first.on(ids), other.on(ids), len(ids))
     pairs = [(first.by_id[key], other.by_id[key]) for key in ids]
     shared = Values({key: other.by_id[key] for key in ids}, other.binary)
     found = {
@@ -120,9 +133,9 @@ def compare_values(first: Values, other: Values) -> dict[str, Any]:
 
 
 def _compare_wholes(first: Values, other: Values, n: int) -> dict[str, Any]:
-    """Compare two models by a metric over all rows. Their resamples are paired only if both answered the same rows."""
+    """Compare two models by a metric over all rows, given both on the same rows, so that their resamples are paired."""
     spread = None
-    if first.resamples is not None and other.resamples is not None and list(first.by_id) == list(other.by_id):
+    if first.resamples is not None and other.resamples is not None:
         spread = rounded(percentiles(other.resamples - first.resamples))
     difference = None if first.whole is None or other.whole is None else round(other.whole - first.whole, 6)
     return {

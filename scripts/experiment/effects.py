@@ -2,7 +2,7 @@
 
 In: the plan, and of each training its result, the losses of its held-out rows, its history, and grades of answers, if
 some were made. Out: effects.json (every comparison of an arm with the control, docs/statistics.md says what each number
-is), learning curves and exposures as CSV, the same as Markdown tables, and two figures.
+is), learning curves, exposures and times as CSV, the same as Markdown tables, and two figures.
 """
 
 import csv
@@ -163,6 +163,13 @@ def exposure_lines(results: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, A
                 yield {**named, "phase": phase, "level": level, "rows": rows, "phase_tokens": spent["tokens"]}
 
 
+def spent_lines(results: Sequence[Mapping[str, Any]], spent: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the seconds of each training: all other files of the experiment are the same each time it is made."""
+    for result, cost in zip(results, spent, strict=True):
+        named = {key: result[key] for key in ("variant", "arm", "seed")}
+        yield {**named, "seconds": cost["this_attempt"], "steps_seconds": cost["steps"], "cpu": cost["cpu"]}
+
+
 def write_csv(path: str | Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Write lines with the same keys as CSV."""
     with atomic_open(path) as handle:
@@ -188,7 +195,6 @@ if job := find_job(globals()):
         asked = [split for split in experiment["splits"] if any(row["split"] == split for row in losses[0])]
         comparisons = compare(values, experiment, groups, asked)
         curves, exposures = list(curve_lines(results, histories)), list(exposure_lines(results))
-        spent = [read_json(path) for path in job.input.spent]
         effects = {
             "plan": plan["hash"],
             "question": experiment["question"],
@@ -198,8 +204,8 @@ if job := find_job(globals()):
             "comparisons": comparisons,
             "arms": list(arms_of(values)),
             "trainings": [
-                {**{key: result[key] for key in ("variant", "arm", "seed", "steps", "tokens", "heldout_loss")}, **cost}
-                for result, cost in zip(results, spent, strict=True)
+                {key: result[key] for key in ("variant", "arm", "seed", "steps", "tokens", "heldout_loss")}
+                for result in results
             ],
             "answered": sorted({seed for _, _, seed in answered}),
             "variants": variants(experiment),
@@ -207,6 +213,7 @@ if job := find_job(globals()):
         write_json(job.output.effects, effects)
         write_csv(job.output.curves, curves)
         write_csv(job.output.exposures, exposures)
+        write_csv(job.output.spent, list(spent_lines(results, [read_json(path) for path in job.input.spent])))
         with atomic_open(job.output.tables) as handle:
             handle.write(tables(effects))
         draw_forest(comparisons, job.output.forest)

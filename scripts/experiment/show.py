@@ -46,13 +46,12 @@ def said(line: Mapping[str, Any]) -> str:
 def tables(effects: Mapping[str, Any]) -> str:
     """Return the experiment as Markdown."""
     primary, trainings = effects["primary"], effects["trainings"]
-    minutes = sum(line["this_attempt"] for line in trainings) / 60
     tokens = [line["tokens"] for line in trainings]
     lines = [
         f"**{effects['question']}**",
         "",
-        f"{len(trainings)} trainings of {min(tokens):,} to {max(tokens):,} tokens; {minutes:.0f} minutes in all on "
-        f"{', '.join(sorted({line['cpu'] for line in trainings}))}. Plan `{effects['plan'][:12]}`. Command:",
+        f"{len(trainings)} trainings of {min(tokens):,} to {max(tokens):,} tokens. "
+        f"Plan `{effects['plan'][:12]}`. Command:",
         "",
         f"    {effects['command']}",
         "",

@@ -80,6 +80,13 @@ If `models` in the config has an entry with `constrained: schema`, the report sh
 """
 
 
+def schema_of(path: str | None, key_order: str) -> Any:
+    """Return the schema that requests can hold; None without one, and if the model learned the rows' own order of keys
+    (`data.key_order: row`): Ollama's grammar would force the schema's order, which it never saw.
+    """
+    return read_schema(path) if path and key_order != "row" else None
+
+
 def link(source: str | Path, target: Path) -> None:
     """Hard-link a file, or copy it if the file system does not support links."""
     try:
@@ -122,7 +129,7 @@ def make_folder(
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         about = job.params.about
-        schema = read_schema(job.input.schema) if job.input.get("schema") else None
+        schema = schema_of(job.input.get("schema"), job.params.key_order)
         said = read_json(job.input.verdict)["sentence"]
         modelfile = Path(job.input.modelfile).read_text(encoding="utf-8")
         readme = describe(about, modelfile, said, schema is not None)

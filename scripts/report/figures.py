@@ -329,7 +329,7 @@ def draw_forest(models: Models, metrics: Metrics, comparison: Mapping[str, Any])
     return layer(zero_line(), span, point).properties(width=WIDTH, height=height)
 
 
-_SPLIT_COLORS = ("#457b9d", "#c77b0a", "#8d6aa8")
+_SPLIT_COLORS = ("#457b9d", "#c77b0a", "#8d6aa8", "#4a8a3f")  # as many as SPLITS
 
 
 def draw_quants(quantization: Mapping[str, Any]) -> alt.LayerChart:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import yaml
 
-from scripts.common.comparison import Models, asked_splits, row_counts
+from scripts.common.comparison import Metrics, Models, asked_splits, row_count, row_counts
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.html import decimals, general, interval, percent, points
@@ -49,7 +49,9 @@ def verdict(run: Path) -> list[str]:
 
 
 def summary(run: Path) -> list[str]:
-    """Return the table of the first split, best model first, with the main metric's intervals, and the verdict."""
+    """Return the table of the first split, best model first, with the main metric's intervals, and the verdict. It has
+    a column of rows if the models were not all asked the same number.
+    """
     models, metrics, comparison = models_of(run), read_json(run / "metrics.json"), read_json(run / "comparison.json")
     split = asked_splits(metrics, SPLITS)[0]
     headline, *others = shown_metrics(metrics, [split], comparison["headline"])
@@ -62,9 +64,16 @@ def summary(run: Path) -> list[str]:
             [f"**{name}**" if name == told["served"] else name, what_is(model)]
             + [percent(values[headline]["value"]), bare(bounds)]
             + [percent(values[metric]["value"]) for metric in others]
+            + asked_rows(metrics, split, str(row_count(values)))
         )
     head = [f"{split}, {row_counts(metrics, split)} rows", "what it is", headline, "95 % interval", *others]
+    head += asked_rows(metrics, split, "n")
     return [*table(head, rows, left=2), "", f"**{told['sentence']}**"]
+
+
+def asked_rows(metrics: Metrics, split: str, cell: str) -> list[str]:
+    """Return the cell of a column of row counts; nothing if all models were asked the same number of rows."""
+    return [cell] if len({row_count(values[split]) for values in metrics.values()}) > 1 else []
 
 
 def bare(bounds: Sequence[float] | None) -> str:
@@ -94,8 +103,10 @@ def splits(run: Path, models: Models | None = None) -> list[str]:
             name = model["name"]
             values, bounds = metrics[name][split], comparison["intervals"][name][split]
             cells = [_cell(values[metric]["value"], bounds[metric]) for metric in names]
-            rows.append([name, what_is(model, chosen.get(name)), *cells])
-        lines += [*table([f"{split} ({row_counts(metrics, split)})", "what it is", *names], rows, left=2), ""]
+            n = asked_rows(metrics, split, str(row_count(values)))
+            rows.append([name, what_is(model, chosen.get(name)), *cells, *n])
+        head = [f"{split} ({row_counts(metrics, split)})", "what it is", *names, *asked_rows(metrics, split, "n")]
+        lines += [*table(head, rows, left=2), ""]
         lines += [*against(served, split, headline), ""]
     return lines[:-1]
 

@@ -12,7 +12,7 @@ stood, the page says so.
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scripts.common.errors import GradusError
@@ -27,18 +27,27 @@ OVERVIEW = table(["run", "measured", "served model", "best contender", "lead in 
 
 
 def overview(run: Path) -> list[str]:
-    """Return a run's row of the overview: the served model beside the best contender, on the main metric."""
+    """Return a run's row of the overview: the served model beside the best contender, on the main metric and the rows
+    that both answered, so that the lead is the difference of the two. The contender's interval is left out if it
+    answered more rows than these.
+    """
     metrics, comparison, told = read_json(run / "metrics.json"), read_json(run / "comparison.json"), read_verdict(run)
     served, rival, split, metric = (told[key] for key in ("served", "best_contender", "split", "primary_metric"))
 
-    def value(model: str) -> str:
-        interval = bare(comparison["intervals"][model][split][metric])
-        return f"{model} {percent(metrics[model][split][metric]['value'])} ({interval})"
+    def cell(model: str, value: float | None, bounds: Sequence[float] | None) -> str:
+        return f"{model} {percent(value)}" + ("" if bounds is None else f" ({bare(bounds)})")
 
-    cells = [run.name, f"{metric}, {split}", value(served), "–", "–", told["verdict"]]
+    alone = cell(served, metrics[served][split][metric]["value"], comparison["intervals"][served][split][metric])
+    cells = [run.name, f"{metric}, {split}", alone, "–", "–", told["verdict"]]
     if rival is not None:
         low, high = told["interval"] or (None, None)
-        cells[3:5] = [value(rival), f"{points(told['difference'])} ({points(low)} to {points(high)}), n = {told['n']}"]
+        pair = comparison["served"]["models"][rival][split][metric]
+        all_shared = metrics[rival][split][metric]["n"] == pair["n"]
+        cells[2] = cell(served, pair["value"], pair["interval"])
+        cells[3] = cell(
+            rival, pair["first_value"], comparison["intervals"][rival][split][metric] if all_shared else None
+        )
+        cells[4:5] = [f"{points(told['difference'])} ({points(low)} to {points(high)}), n = {told['n']}"]
     return [f"| {' | '.join(cells)} |"]
 
 

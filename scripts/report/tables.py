@@ -131,6 +131,29 @@ def side_by_side(models: Mapping[str, Any]) -> dict[str, Table]:
             ],
             rows,
         )
+        if found["more"]:
+            every = [
+                {**row, **pair, "group": block["group"], "metric": pair["name"]}
+                for block in found["more"]
+                for row in block["rows"]
+                for pair in row["metrics"]
+            ]
+            tables[f"against-first-{split}"] = Table(
+                f"Each model against {models['first']} on {split}, by every metric, on the rows that both answered.",
+                [
+                    Column("model", "model"),
+                    Column("group", "group"),
+                    Column("metric", "metric"),
+                    Column("first_value", models["first"], percent),
+                    Column("value", "the model", percent),
+                    Column("interval", "95 % interval", interval, True),
+                    Column("difference", "difference, points", points),
+                    Column("difference_interval", "95 % interval", point_interval, True),
+                    Column("p", "p", general),
+                    Column("n", "n"),
+                ],
+                every,
+            )
         if found["against"]:
             tables[f"against-{split}"] = Table(
                 f"{models['served']} against each other model on {split}, by {headline}.",
@@ -268,9 +291,10 @@ def cost(found: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def experiment(effects: Mapping[str, Any]) -> dict[str, Table]:
-    """Return the comparisons of an experiment, the primary one first, and the means of its arms."""
+    """Return the comparisons of an experiment, the primary one first, if there is one, and the means of its arms."""
     number = places(4)
-    rows = [{**effects["primary"], "primary": True}, *(c for c in effects["comparisons"] if not c.get("primary"))]
+    primary = [{**effects["primary"], "primary": True}] if effects["primary"] else []
+    rows = [*primary, *(found for found in effects["comparisons"] if not found.get("primary"))]
     where = [Column("metric", "metric"), Column("split", "split"), Column("level", "level")]
     counts = [Column("seeds", "seeds"), Column("items", "rows")]
     return {
@@ -313,12 +337,248 @@ def experiment(effects: Mapping[str, Any]) -> dict[str, Table]:
     }
 
 
+def details(shown: Sequence[Row]) -> dict[str, Table]:
+    """Return the right answers by field, or the confusion matrix, one row for each pair of labels."""
+    where = [Column("model", "model"), Column("split", "split")]
+    fields = [{**table, **row} for table in shown if table["kind"] == "fields" for row in table["fields"]]
+    pairs = [
+        {**table, "label": row["label"], "answered": answered, "count": count}
+        for table in shown
+        if table["kind"] == "matrix"
+        for row in table["rows"]
+        for answered, count in zip([*table["labels"], "(other)"], row["counts"], strict=True)
+    ]
+    tables = {}
+    if fields:
+        counts = [Column("wanted", "wanted"), Column("right", "right"), Column("share", "share right", percent)]
+        columns = [*where, Column("field", "field"), *counts, Column("invented", "invented")]
+        tables["fields"] = Table("Right answers by field.", columns, fields)
+    if pairs:
+        columns = [*where, Column("label", "right label"), Column("answered", "answered"), Column("count", "rows")]
+        tables["confusion"] = Table("Answered label by right label.", columns, pairs)
+    return tables
+
+
+def shipping(merges: Sequence[Row], stopping: Sequence[Row]) -> dict[str, Table]:
+    """Return what merging changed, and how many answers ended by themselves."""
+    return {
+        "merges": Table(
+            "How far each merged model is from its live adapter, and from what it was trained with; KL in nats.",
+            [
+                Column("model", "model"),
+                Column("compared", "compared"),
+                Column("tokens", "answer tokens"),
+                Column("mean_kl", "mean KL", places(6)),
+                Column("p99_kl", "99 % of tokens", places(4)),
+                Column("max_kl", "largest", places(4)),
+                Column("top1_agreement", "same first choice", percent),
+                Column("reference_perplexity", "perplexity before", places(4)),
+                Column("perplexity", "perplexity after", places(4)),
+            ],
+            from_blocks(merges),
+        ),
+        "stopping": Table(
+            "Answers that ended by themselves.",
+            [
+                Column("model", "model"),
+                Column("quant", "quant"),
+                Column("split", "split"),
+                Column("n", "answers"),
+                Column("share", "ended by themselves", percent),
+            ],
+            from_blocks(stopping),
+        ),
+    }
+
+
+def trainings(arms: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Table]:
+    """Return what each training was shown by phase, and how each phase went; phase `all`: the sums."""
+
+    def by_phase(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [row for each in found["trainings"] for row in (*each["phases"], each["total"])]
+
+    named = [Column("training", "training"), Column("phase", "phase"), Column("rows", "rows")]
+    levels = arms["levels"]
+    return {
+        "exposures": Table(
+            "What each training was shown.",
+            [
+                *named,
+                Column("distinct_rows", "distinct rows"),
+                Column("steps", "steps"),
+                Column("tokens", "tokens"),
+                *(Column(f"level {level}", level) for level in levels),
+            ],
+            [
+                {**row, **{f"level {name}": n for name, n in zip(levels, row["levels"], strict=True)}}
+                for row in by_phase(arms)
+            ],
+        ),
+        "training": Table(
+            "How each training went.",
+            [
+                *named,
+                Column("steps", "steps"),
+                Column("tokens", "tokens"),
+                Column("heldout_loss", "held-out loss", places(4)),
+                Column("seconds", "seconds", places(1)),
+                Column("tokens_per_s", "tokens/s", places(1)),
+            ],
+            by_phase(training),
+        ),
+    }
+
+
+def rows_in(data: Mapping[str, Any], difficulty: Mapping[str, Any]) -> dict[str, Table]:
+    """Return what became of the rows, and how the scorers of difficulty go with failures, as the page words it."""
+    names = [f"failures of {name}" for name in difficulty["columns"]]
+    return {
+        "rows": Table("What became of the rows.", [Column("label", "rows"), Column("value", "count")], data["rows"]),
+        "scorers": Table(
+            "Rank correlation of each scorer with failures, and with length.",
+            [
+                Column("name", "scorer"),
+                Column("n", "n"),
+                *(Column(name, name) for name in names),
+                Column("length", "length"),
+            ],
+            [{**row, **dict(zip(names, row["failures"], strict=True))} for row in difficulty["scorers"]],
+        ),
+    }
+
+
+def speed(sizes: Sequence[Row], answering: Mapping[str, Any], apis: Sequence[Row]) -> dict[str, Table]:
+    """Return the files' sizes, how fast models answered, and what is known of models behind an API."""
+    tables = {
+        "sizes": Table(
+            "Sizes of the files.",
+            [
+                Column("model", "model"),
+                Column("path", "file"),
+                Column("bytes", "MB", places(0, 1e-6)),
+                Column("bits_per_weight", "bits a weight", general),
+            ],
+            from_blocks(sizes),
+        ),
+        "answering": Table(
+            "Speed of answering.",
+            [
+                Column("model", "model"),
+                Column("split", "split"),
+                Column("rows", "rows"),
+                Column("prompt_tokens", "prompt tokens"),
+                Column("tokens", "answer tokens"),
+                Column("seconds", "seconds", general),
+                Column("seconds_per_row", "seconds a row", places(3)),
+                Column("tokens_per_s", "answer tokens/s", general),
+                Column("cost", "cost", general),
+            ],
+            from_blocks(answering["blocks"]),
+        ),
+    }
+    if apis:
+        tables["apis"] = Table(
+            "Models behind an API.",
+            [
+                Column("model", "model"),
+                Column("split", "split"),
+                Column("url", "address"),
+                Column("asked_for", "model's name"),
+                Column("reported", "what the server calls it"),
+                Column("parameters", "parameters"),
+                Column("cached", "kept answers"),
+                Column("rows", "rows"),
+                Column("cost", "cost", general),
+            ],
+            apis,
+        )
+    return tables
+
+
+def judged(found: Mapping[str, Any]) -> dict[str, Table]:
+    """Return what a judge said of answers, and of pairs of answers."""
+    answers = [
+        {**row, "share": row["pass"]["value"], "share_interval": row["pass"]["interval"]}
+        for row in from_blocks(found["blocks"])
+    ]
+    return {
+        "judge-answers": Table(
+            f"Answers judged by {found['name']}: an opinion, not a measurement.",
+            [
+                Column("model", "model"),
+                Column("split", "split"),
+                Column("faithfulness", "faithfulness, 1 to 5", places(2)),
+                Column("faithfulness_interval", "95 % interval", number_interval, True),
+                Column("share", "pass", percent),
+                Column("share_interval", "95 % interval", interval, True),
+                Column("n", "n"),
+                Column("unread", "unreadable"),
+            ],
+            answers,
+        ),
+        "judge-pairs": Table(
+            f"Pairs of answers judged by {found['name']}: an opinion, not a measurement.",
+            [
+                Column("a", "the first"),
+                Column("b", "the second"),
+                Column("split", "split"),
+                Column("wins", "better"),
+                Column("ties", "tie"),
+                Column("losses", "worse"),
+                Column("win_rate", "win rate of the first", percent),
+                Column("interval", "95 % interval", interval, True),
+                Column("p", "p", general),
+                Column("p_holm", "p (Holm)", general),
+                Column("inconsistent", "depends on the order"),
+                Column("left_out", "left out"),
+            ],
+            found["pairs"],
+        ),
+    }
+
+
+def rated(found: Mapping[str, Any]) -> dict[str, Table]:
+    """Return what people preferred, and which answers they accept."""
+    share = [Column("share", "share", percent), Column("interval", "95 % interval", interval, True)]
+    return {
+        "rating-pairs": Table(
+            "What people prefer, without knowing whose the answers are; a tie is half.",
+            [
+                Column("a", "a"),
+                Column("b", "b"),
+                Column("split", "split"),
+                *share,
+                Column("a_preferred", "a better"),
+                Column("ties", "tie"),
+                Column("b_preferred", "b better"),
+                Column("n", "pairs"),
+                Column("p", "p", general),
+                Column("p_holm", "p (Holm)", general),
+                Column("preferred", "preferred"),
+            ],
+            found["comparisons"],
+        ),
+        "rating-accepted": Table(
+            "Answers that people accept.",
+            [Column("model", "model"), Column("split", "split"), *share, Column("n", "n")],
+            found["passes"],
+        ),
+    }
+
+
 def all_tables(page: Mapping[str, Any], effects: Mapping[str, Any] | None = None) -> dict[str, Table]:
     """Return {name: table} of the report. `page`: what its template prints; `effects`: an experiment's effects.json."""
     return {
         **side_by_side(page["models"]),
         **fidelity(page["gates"], page["quants"]),
+        **details(page["details"]),
+        **shipping(page["merges"], page["stopping"]),
         **(forgetting(page["outside"]) if page["outside"] else {}),
+        **trainings(page["arms"], page["training"]),
+        **rows_in(page["data"], page["difficulty"]),
+        **speed(page["sizes"], page["answering"], page["apis"]),
+        **(judged(page["judge"]) if page["judge"] else {}),
+        **(rated(page["rating"]) if page["rating"] else {}),
         **cost(page["cost"]),
         **(experiment(effects) if effects else {}),
     }

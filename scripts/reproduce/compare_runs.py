@@ -23,8 +23,12 @@ TIMED = {
     "*/figures/timeline.*": "times",
     "*/tables/cost*": "times",
     "*/tables/quants.*": "tokens/s",
+    "*/tables/training.*": "seconds and tokens/s",
+    "*/tables/answering.*": "seconds and tokens/s",
     "*.speed.json": "tokens/s",
     "*/fidelity/speed.json": "tokens/s",
+    "*/experiment/spent.csv": "seconds of each training",
+    "*/experiment/*/spent.json": "seconds of a training",
     "*/history.jsonl": "seconds of each step",
     "*/summary.json": "seconds and tokens/s",
 }

@@ -104,8 +104,26 @@ def test_a_metric_over_all_rows_has_an_interval_too():
     found = compare_values(first, other)
     assert (found["first_value"], found["difference"], found["p"]) == (0.5, 0.5, None)
     assert found["difference_interval"] == pytest.approx([1 - high, 1 - low], abs=1e-3)
-    fewer = values_over_all(records, bad[1:], agreement, 0.5)
-    assert compare_values(fewer, other)["difference_interval"] is None  # not the same rows
+
+
+def test_a_metric_over_all_rows_is_compared_on_the_rows_that_both_answered():
+    """Untrained models may be asked the first rows only (`evaluate.untrained_rows`)."""
+    records = {str(n): Record(f"q{n}", str(n % 2), "mine", id=str(n)) for n in range(40)}
+
+    def share(asked, texts):
+        return sum(record.response == text for record, text in zip(asked, texts, strict=True)) / len(texts)
+
+    def answers(right, count):
+        return [{"id": str(n), "text": str(n % 2) if n in right else "x"} for n in range(count)]
+
+    first = values_over_all(records, answers(range(5), 20), share, 0.25)
+    other = values_over_all(records, answers(range(10, 40), 40), share, 0.75)
+    found = compare_values(first, other)
+    assert (found["n"], found["first_value"], found["value"], found["difference"]) == (20, 0.25, 0.5, 0.25)
+    same = values_over_all(records, answers(range(10, 40), 20), share, 0.5)
+    assert found == compare_values(first, same)
+    assert found["difference_interval"] is not None
+    assert compare_values(other, first)["difference"] == -0.25
 
 
 def test_no_rows_no_p():

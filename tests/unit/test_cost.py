@@ -16,7 +16,24 @@ from scripts.common.html import write_page
 from scripts.progress.handler import read_stages
 from scripts.report.cost import draw_timeline, list_jobs
 from scripts.report.sections.cost import at_work, busy, cost
-from scripts.report.tables import Column, Table, as_csv_rows, as_latex, experiment, interval, percent, write_tables
+from scripts.report.tables import (
+    Column,
+    Table,
+    as_csv_rows,
+    as_latex,
+    details,
+    experiment,
+    interval,
+    judged,
+    percent,
+    rated,
+    rows_in,
+    shipping,
+    side_by_side,
+    speed,
+    trainings,
+    write_tables,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = Path("results/mine")
@@ -116,6 +133,8 @@ def test_energy_is_shared_by_the_jobs_that_run_at_once():
     assert none == {"kwh": 0.0, "kg": 0.0, "seconds": 0.0}
     (alone,) = share_out([sample], [(150.0, 175.0)])  # the machine was idle for the rest of the sample
     assert alone["kwh"] == pytest.approx(0.1)
+    both = share_out([sample], [(150.0, 175.0), (150.0, 175.0)])  # two jobs take no more of the idle time than one
+    assert [job["kwh"] for job in both] == pytest.approx([0.05, 0.05])
 
 
 @pytest.mark.parametrize(
@@ -259,3 +278,71 @@ def test_an_experiments_primary_comparison_comes_first_and_once():
     assert [row[rows[0].index("arm")] for row in rows[1:]] == ["curriculum", "reversed"]
     assert "-0.03 to -0.01" in as_latex(tables["experiment-comparisons"])
     assert as_latex(tables["experiment-arms"]).count("\\\\") == 1  # a header alone
+    none = experiment({**effects, "primary": None, "comparisons": [comparison("reversed", False)]})
+    rows = as_csv_rows(none["experiment-comparisons"])
+    assert [row[rows[0].index("arm")] for row in rows[1:]] == ["reversed"]
+
+
+def as_dicts(table):
+    header, *rows = as_csv_rows(table)
+    as_latex(table)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_every_table_of_the_page_is_a_file_too():
+    pair = {"name": "f1", "n": 9, "first_value": 0.1, "value": 0.3, "interval": [0.2, 0.4], "p": None}
+    pair |= {"difference": 0.2, "difference_interval": None}
+    more = [{"group": None, "rows": [{"model": "tuned", "metrics": [pair, {**pair, "name": "exact"}]}]}]
+    split = {"split": "test", "metrics": [], "blocks": [], "points": [], "against": [], "more": more}
+    found = side_by_side({"first": "base", "served": "tuned", "headline": "exact", "splits": [split]})
+    rows = as_dicts(found["against-first-test"])
+    assert [(row["model"], row["metric"], row["difference"]) for row in rows] == [
+        ("tuned", "f1", 0.2),
+        ("tuned", "exact", 0.2),
+    ]
+    where = {"model": "tuned", "split": "test"}
+    fields = [{"field": "zip", "wanted": 4, "right": 3, "share": 0.75, "invented": 1}]
+    matrix = [{"label": "a", "counts": [3, 1]}]
+    shown = [{**where, "kind": "fields", "fields": fields, "unknown": 0}]
+    shown.append({**where, "kind": "matrix", "labels": ["a"], "rows": matrix})
+    tables = details(shown)
+    assert as_dicts(tables["fields"]) == [{**where, **fields[0]}]
+    assert [(row["answered"], row["count"]) for row in as_dicts(tables["confusion"])] == [("a", 3), ("(other)", 1)]
+    assert details([]) == {}
+    phase = {"training": "curriculum, seed 1", "phase": "easy", "rows": 7, "levels": [6, 1], "tokens": 9}
+    total = {**phase, "phase": "all"}
+    tables = trainings(
+        {"levels": ["low", "high"], "trainings": [{"phases": [phase], "total": total}]},
+        {"trainings": [{"phases": [phase], "total": total}]},
+    )
+    assert [(row["phase"], row["level high"]) for row in as_dicts(tables["exposures"])] == [("easy", 1), ("all", 1)]
+    assert [row["phase"] for row in as_dicts(tables["training"])] == ["easy", "all"]
+    scorer = {"name": "length", "n": 30, "failures": ["0.2 (0.1 to 0.3)"], "length": "–"}
+    tables = rows_in({"rows": [{"label": "kept", "value": 3}]}, {"columns": ["base"], "scorers": [scorer]})
+    assert as_dicts(tables["rows"]) == [{"label": "kept", "value": 3}]
+    assert as_dicts(tables["scorers"])[0]["failures of base"] == "0.2 (0.1 to 0.3)"
+    blocks = [{"group": None, "rows": [{**where, "n": 3, "bytes": 5_000_000, "cost": None}]}]
+    assert as_dicts(shipping(blocks, blocks)["stopping"])[0]["n"] == 3
+    tables = speed(blocks, {"blocks": blocks}, [])
+    assert (set(tables), as_dicts(tables["sizes"])[0]["bytes"]) == ({"sizes", "answering"}, 5_000_000)
+    assert as_dicts(speed(blocks, {"blocks": blocks}, [{**where, "url": "u"}])["apis"])[0]["url"] == "u"
+
+
+def test_what_a_judge_and_people_say_are_tables_too():
+    row = {"model": "tuned", "split": "test", "faithfulness": 4.5, "faithfulness_interval": [4, 5], "n": 9, "unread": 1}
+    row |= {"pass": {"value": 0.5, "interval": [0.25, 0.75]}}
+    pair = {"a": "tuned", "b": "base", "split": "test", "interval": None, "p": 0.5}
+    found = {"name": "judge", "blocks": [{"group": None, "rows": [row]}], "pairs": [{**pair, "win_rate": 0.6}]}
+    (answers,) = as_dicts(judged(found)["judge-answers"])
+    assert (answers["share"], answers["share_interval_high"], answers["faithfulness_interval_low"]) == (0.5, 0.75, 4)
+    assert as_dicts(judged(found)["judge-pairs"])[0]["win_rate"] == 0.6
+    tables = rated({"comparisons": [{**pair, "share": 0.7, "preferred": None}], "passes": []})
+    assert as_dicts(tables["rating-pairs"])[0]["share"] == 0.7
+    assert as_dicts(tables["rating-accepted"]) == []
+
+
+def test_the_energy_of_an_experiments_trainings_is_of_training(found):
+    jobs = [{**job, "kwh": 0.5, "kg": 0.1, "energy_seconds": 1.0} for job in found["jobs"]]
+    jobs[2]["rule"] = "train_arm"
+    told = cost({**found, "jobs": jobs, "energy_from": ["RAM()"]}, [SUMMARY])
+    assert told["energy"]["training_wh"] == pytest.approx(1000)

@@ -10,7 +10,7 @@ from scripts.common.errors import GradusError
 from scripts.common.experiment import Training, answered, trainings
 from scripts.common.records import Record
 from scripts.config.check import check_config
-from scripts.experiment.effects import collect, compare, curve_lines, require_plan, write_csv
+from scripts.experiment.effects import collect, compare, curve_lines, require_plan, spent_lines, write_csv
 from scripts.experiment.plan import differences, make_plan, require_same
 from scripts.experiment.show import said, tables
 from scripts.experiment.train_arm import join_histories, relabel
@@ -234,14 +234,23 @@ def test_grades_of_the_seeds_that_answered_are_compared_as_a_share_where_higher_
 def test_tables_name_command_plan_and_n(tmp_path):
     made, losses = drawn(effect=0.05)
     comparisons = compare(collect(made, losses, {}, "exact"), EXPERIMENT, {}, ["test"])
-    spent = [{**one, "this_attempt": 60.0, "cpu": "a CPU"} for one in made]
     effects = {"question": "Q?", "plan": "abc" * 5, "command": "snakemake x", "primary": comparisons[0]}
-    text = tables({**effects, "comparisons": comparisons, "trainings": spent})
+    text = tables({**effects, "comparisons": comparisons, "trainings": made})
     assert "**Q?**" in text
     assert "snakemake x" in text
     assert "`abcabcabcabc`" in text
     assert "6 seeds, 90 rows" in text
     assert "18 trainings" in text
+    none = tables({**effects, "primary": None, "comparisons": comparisons, "trainings": made})
+    assert "Primary comparison" not in none
+
+
+def test_the_seconds_of_the_trainings_have_a_file_of_their_own(tmp_path):
+    """All other files of an experiment are the same bytes each time."""
+    cost = {"steps": 50.0, "imports": 3.0, "this_attempt": 60.0, "cpu": "a CPU"}
+    write_csv(tmp_path / "spent.csv", list(spent_lines([result("curriculum", 1)], [cost])))
+    header, line = (tmp_path / "spent.csv").read_text().splitlines()
+    assert (header, line) == ("variant,arm,seed,seconds,steps_seconds,cpu", "main,curriculum,1,60.0,50.0,a CPU")
 
 
 def test_curves_have_a_line_for_each_measurement(tmp_path):

@@ -3,8 +3,7 @@
 import json
 import re
 
-from scripts.common.strict_json import read_schema
-from scripts.export.ollama import describe, make_folder, request
+from scripts.export.ollama import describe, make_folder, request, schema_of
 
 ABOUT = {"run": "my-run", "description": "What it does.", "fidelity": "results/my-run/fidelity.json"}
 MODELFILE = "FROM ./model.gguf\nPARAMETER num_ctx 2048\nPARAMETER num_predict 64\n"
@@ -16,7 +15,9 @@ def test_a_schema_comes_along_as_a_request_that_keeps_the_order_of_its_keys(tmp_
         (tmp_path / name).write_text(name)
     keys = {"zip": {"type": "string"}, "city": {"type": "string"}}
     (tmp_path / "schema.json").write_text(json.dumps({"type": "object", "properties": keys}))
-    schema = read_schema(tmp_path / "schema.json")
+    schema = schema_of(str(tmp_path / "schema.json"), "schema")
+    assert schema_of(str(tmp_path / "schema.json"), "row") is None  # a grammar would force an order it never learned
+    assert schema_of(None, "schema") is None
     make_folder(tmp_path / "model.gguf", tmp_path / "Modelfile", "text", tmp_path / "out", request("my-run", schema))
     sent = json.loads((tmp_path / "out" / "request.json").read_text())
     assert (sent["model"], sent["stream"]) == ("my-run", False)

@@ -417,6 +417,17 @@ def test_the_forest_plot_has_the_difference_to_each_other_model():
     assert arm["range"] == "lowest to highest of 5 seeds"
 
 
+def test_each_split_of_the_forest_plot_has_a_color_of_its_own():
+    models, splits = models_of(ONE), [*SPLITS, "eval-own"]
+    metrics = {model["name"]: {split: {"exact": {"n": 10, "value": 0.5}} for split in splits} for model in models}
+    comparison = comparison_of(models, ())
+    comparison["served"]["models"]["base"]["eval-own"] = {"exact": pair_of()}
+    spec = draw_forest(models, metrics, comparison).to_dict()
+    colors = [layer["encoding"]["color"] for layer in spec["layer"] if "color" in layer["encoding"]]
+    assert all(color["sort"] == splits for color in colors)
+    assert all(len(set(color["scale"]["range"])) == len(splits) for color in colors)
+
+
 def test_a_figure_is_the_same_bytes_each_time_and_needs_nothing_else(tmp_path):
     models = models_of(CONTENDERS)
     for folder in ("one", "two"):

@@ -15,6 +15,7 @@ from tests.browser import PROGRAM, Browser
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 MODELS = [{"name": name} for name in ("base", "tuned", "linear")]
 LEVELS = ["easy", "hard"]
+ALONE, NO_OTHER = [{"name": "tuned"}], {"first": "tuned", "served": {"model": "tuned", "strongest": None}}
 COMPARISON = {"headline": "exact", "binary": True, "first": "base", "served": {"model": "tuned", "strongest": "linear"}}
 # id: split, level, and each model's answer and grade
 ROWS = {
@@ -25,8 +26,8 @@ ROWS = {
 }
 
 
-def found(**changes):
-    """Return what the page has of ROWS."""
+def found(models=MODELS, unasked=(), **changes):
+    """Return what the page has of ROWS. `unasked`: (model, row) that have no answer."""
     records = {
         split: [
             {"id": key, "difficulty": level, "context": [], "prompt": f"question {key}", "response": "yes"}
@@ -35,12 +36,13 @@ def found(**changes):
         ]
         for split in ("test", "eval-hard")
     }
-    asked = {(model["name"], split): [row["id"] for row in rows] for model in MODELS for split, rows in records.items()}
+    asked = {(model["name"], split): [row["id"] for row in rows] for model in models for split, rows in records.items()}
+    asked = {key: [row for row in rows if (key[0], row) not in unasked] for key, rows in asked.items()}
     answers, grades = (
         {key: [{"id": row, name: ROWS[row][2][key[0]][number]} for row in rows] for key, rows in asked.items()}
         for number, name in enumerate(("text", "exact"))
     )
-    return all_answers(MODELS, {**COMPARISON, **changes}, records, answers, grades, LEVELS)
+    return all_answers(models, {**COMPARISON, **changes}, records, answers, grades, LEVELS)
 
 
 def test_all_answers_of_all_splits_are_there_and_each_text_once():
@@ -53,6 +55,8 @@ def test_all_answers_of_all_splits_are_there_and_each_text_once():
     assert page["outcomes"] == ["lost", "won", "tied", "tied, both right", "tied, both wrong"]
     assert found(binary=False)["outcomes"] == ["lost", "won", "tied"]
     assert found(served={"model": "base", "strongest": None})["opponent"] == "tuned"
+    assert found(unasked=[("base", "d")])["outcomes"][-2:] == ["tied, both wrong", "not asked"]
+    assert found(ALONE, **NO_OTHER)["outcomes"] == ["wrong", "right"]
 
 
 def test_an_experiment_is_told_in_a_sentence_with_its_interval_and_counts():
@@ -67,6 +71,7 @@ def test_an_experiment_is_told_in_a_sentence_with_its_interval_and_counts():
     told = experiment({"plan": "abc", "primary": primary})["lead"]
     assert "exact on test: -1.2 points (95 % interval – points to – points, p = –" in told
     assert experiment(None) is None
+    assert "no primary comparison" in experiment({"plan": "abc", "primary": None})["lead"]
 
 
 def test_the_scripts_of_the_figures_end_no_script_and_ask_for_nothing():
@@ -78,6 +83,10 @@ def test_the_scripts_of_the_figures_end_no_script_and_ask_for_nothing():
 @pytest.fixture
 def page(tmp_path):
     """Write a page with the answers and one figure; return its path."""
+    return write(tmp_path, found())
+
+
+def write(tmp_path, answers):
     import altair as alt
 
     folder = tmp_path / "templates"
@@ -93,7 +102,7 @@ def page(tmp_path):
     bars = alt.Chart(data([{"a": "one", "b": 2}])).mark_bar().encode(x="b:Q", y="a:N").properties(height=30)
     write_figure(bars, tmp_path, "bars")
     values = {
-        **{"answers": found(), "config": {"report": {"examples": 3}}, "vega": vega()},
+        **{"answers": answers, "config": {"report": {"examples": 3}}, "vega": vega()},
         "figures": {"bars": {"svg": inline_svg(tmp_path / "bars.svg")}},
         "charts": {"bars": json.loads((tmp_path / "bars.json").read_text())},
     }
@@ -157,4 +166,27 @@ def test_answers_are_sorted_filtered_and_searched_and_a_figure_is_drawn(page, br
     browser.run("document.getElementById('theme').click()")
     assert browser.run(ground) == dark != "rgb(255, 255, 255)"
     assert browser.run("document.documentElement.scrollWidth") <= 380
+    assert browser.complaints() == []
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="needs Chromium (chromium or google-chrome on the path)")
+def test_the_answers_of_one_model_alone_are_right_or_wrong(tmp_path, browser):
+    browser.open(write(tmp_path, found(ALONE, **NO_OTHER)))
+    assert browser.run("document.querySelector('#answers h2').textContent") == "Answers"
+    assert browser.run("document.querySelector('[name=opponent]')") is None
+    assert enter(browser) == ("4 of 4 rows: 2 wrong, 2 right", ["c", "d", "a"])
+    assert enter(browser, outcome="right") == ("2 of 4 rows: 2 right", ["a", "b"])
+    assert browser.run("document.querySelectorAll('#rows .row .pair')[0].children.length") == 1
+    assert browser.run("document.querySelector('#rows pre').dir") == "auto"  # right-to-left texts
+    assert browser.complaints() == []
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="needs Chromium (chromium or google-chrome on the path)")
+def test_rows_that_a_model_was_not_asked_stand_last(tmp_path, browser):
+    browser.open(write(tmp_path, found(unasked=[("linear", "a"), ("linear", "c"), ("base", "d")])))
+    assert enter(browser)[0] == "4 of 4 rows: 1 tied, both wrong, 1 won, 2 not asked"
+    browser.run("document.getElementById('more').click()")
+    shown = "[...document.querySelectorAll('#rows .row h3')].map(head => head.textContent.split(' · ')[0])"
+    assert browser.run(shown) == ["tied, both wrong", "won", "not asked", "not asked"]
+    assert enter(browser, outcome="not asked")[1] == ["c", "a"]  # the wrong answer first
     assert browser.complaints() == []

@@ -37,6 +37,15 @@ def test_equal_runs_are_equal_and_times_do_not_count():
     assert compare_bits(one, two) == {"equal": True, "files": {"results/r/rows.jsonl": "1"}, "differing": {}}
 
 
+def test_the_seconds_of_an_experiments_trainings_do_not_count_and_its_effects_do():
+    names = ("main/a/seed1/spent.json", "spent.csv", "effects.json", "experiment.md")
+    one, two = ({"fingerprint": {}, "artifacts": {}} for _ in range(2))
+    for run, sha in ((one, "1"), (two, "2")):
+        run["artifacts"] = {f"results/r/experiment/{name}": {"sha256": sha} for name in names}
+    differing = compare_bits(one, two)["differing"]
+    assert set(differing) == {"results/r/experiment/effects.json", "results/r/experiment/experiment.md"}
+
+
 def test_another_byte_and_a_missing_file_are_named():
     found = compare_bits(manifest(rows_jsonl="1", a_gguf="2"), manifest(rows_jsonl="9"))
     assert not found["equal"]

@@ -36,6 +36,7 @@ def pair(name):
     return {
         "n": 40,
         "value": 0.5,
+        "interval": [0.4, 0.6],
         "first_value": VALUES[name],
         "difference": lead,
         "difference_interval": [lead - 0.1, lead + 0.1],
@@ -88,6 +89,17 @@ def test_the_figures_stand_between_the_comments_and_nothing_else_changes(run):
     assert BLOCK.sub("", text) == BLOCK.sub("", PAGE)
     again = fill(text, {"one": run})
     assert again == (text, missing)
+
+
+def test_models_that_were_asked_fewer_rows_are_compared_on_these(run):
+    """With `evaluate.untrained_rows` the trained model answers 200 rows and the others the first 40."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["tuned"]["test"]["exact"] = {"value": 0.7, "n": 200}  # 0.5 on the 40
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    text, _ = fill(PAGE, {"one": run})
+    assert "| test, 40 to 200 rows | what it is | exact | 95 % interval | n |" in text
+    assert "| **tuned** | trained: curriculum, seed 1 | 70.0 % | 40.0 to 60.0 | 200 |" in text
+    assert "| tuned 50.0 % (40.0 to 60.0) | nearest 25.0 % (15.0 to 35.0) | +25.0 (" in text
 
 
 def test_a_run_that_is_not_there_keeps_its_figures_and_is_named(run):

@@ -20,7 +20,7 @@ def all_answers(
     `records`: {split: its rows}. `rows`: {split, level, context, prompt, response, answers, values}, all but the values
     numbers of `splits`, `levels` and `texts`, so that a text is there once however many models wrote it; null for what
     is not there. `values` are of the headline metric. `opponent`: the model whose answers are shown first beside those
-    of the served one.
+    of the served one; None if there is no other.
     """
     headline, served = comparison["headline"], comparison["served"]
     names = [model["name"] for model in models]
@@ -54,7 +54,7 @@ def all_answers(
         "served": served["model"],
         "opponent": next((name for name in others if name), None),
         "models": [{"name": name, "served": name == served["model"]} for name in names],
-        "outcomes": outcomes(comparison["binary"], rows),
+        "outcomes": outcomes(comparison["binary"], rows, alone=len(names) == 1),
         "splits": list(records),
         "levels": list(levels),
         "texts": list(texts),
@@ -67,8 +67,13 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def outcomes(binary: bool, rows: Rows) -> list[str]:
-    """Return how the served model's answer to a row can compare with another one's, the worst first."""
+def outcomes(binary: bool, rows: Rows, alone: bool = False) -> list[str]:
+    """Return how the served model's answer to a row can compare with another one's, the worst first. `alone`: there is
+    no other model.
+    """
     ties = ["tied", "tied, both right", "tied, both wrong"] if binary else ["tied"]
-    ungraded = any(value is None for row in rows for value in row["values"])
-    return ["lost", "won", *ties, *(["not graded"] if ungraded else [])]
+    graded = (["wrong", "right"] if binary else ["graded"]) if alone else ["lost", "won", *ties]
+    cells = [cell for row in rows for cell in zip(row["answers"], row["values"], strict=True)]
+    ungraded = any(answer is not None and value is None for answer, value in cells)
+    unasked = any(answer is None for answer, _ in cells)
+    return [*graded, *(["not graded"] if ungraded else []), *(["not asked"] if unasked else [])]

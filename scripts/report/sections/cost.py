@@ -9,6 +9,7 @@ LONGEST = 20  # jobs that are shown
 # of what codecarbon calls the parts of a machine: those whose energy or power is read, not estimated
 METERS = re.compile(r"Rapl|GPU\(|Power Gadget|Powermetrics|AppleSilicon|Raspberry|Emi\b", re.IGNORECASE)
 GUESSES = {"RAM": "estimated from its size", "CPU": "estimated from its load and rated power"}
+TRAININGS = ("train_phase", "train_arm")  # rules: of the run, and of its experiment
 Span = tuple[float, float]  # seconds: start, end
 Job = Mapping[str, Any]
 
@@ -109,7 +110,7 @@ def energy(found: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "wh": 1000 * sum(job["kwh"] for job in jobs),
         "grams": 1000 * sum(job["kg"] for job in jobs),
-        "training_wh": 1000 * sum(job["kwh"] for job in jobs if job["rule"] == "train_phase"),
+        "training_wh": 1000 * sum(job["kwh"] for job in jobs if job["rule"] in TRAININGS),
         "measured_share": sum(job["energy_seconds"] for job in jobs) / sum(job["seconds"] for job in found["jobs"]),
         "estimate": not metered,
         "basis": "; ".join([*(f"{part}: read from a meter" for part in metered), *map(_guess, parts)]),

@@ -6,6 +6,7 @@ from typing import Any
 from scripts.common.html import decimals, general, points
 
 LOSS = "loss"  # the metric in nats a token; others are shares
+NO_PRIMARY = "It has no primary comparison: fewer than two rows of its split were measured, or not the primary arm."
 
 
 def experiment(effects: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -13,6 +14,8 @@ def experiment(effects: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if effects is None:
         return None
     found = effects["primary"]
+    if found is None:
+        return {"plan": effects["plan"], "lead": NO_PRIMARY}
 
     def number(value: float | None) -> str:
         return decimals(value, 4, sign=True) if found["metric"] == LOSS else f"{points(value)} points"

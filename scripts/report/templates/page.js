@@ -38,23 +38,28 @@
   if (!byId("answers-data")) return;
   const { metric, binary, models, splits, levels, texts, rows } = read("answers-data");
   const served = models.findIndex(model => model.served);
-  const lower = texts.map(text => text.toLowerCase());
+  const lower = texts.map(text => text.toLowerCase().replace(/\s+/g, " ")); // a field has one line
   const PAGE = Number(byId("rows").dataset.count);
   const filters = byId("filters");
   let found = [], shown = 0, opponent = served, words = "";
 
+  // A model may be asked only the first rows (`evaluate.untrained_rows`). Without another model there is nothing to win.
   const outcome = row => {
     const own = row.values[served], other = row.values[opponent];
+    if (row.answers[served] === null || row.answers[opponent] === null) return "not asked";
     if (own === null || other === null) return "not graded";
+    if (opponent === served) return binary ? (own ? "right" : "wrong") : "graded";
     if (own !== other) return own > other ? "won" : "lost";
     return !binary ? "tied" : own ? "tied, both right" : "tied, both wrong";
   };
-  const lead = row => (row.values[served] ?? 0) - (row.values[opponent] ?? 0);
+  const lead = row => row.values[served] - (opponent === served ? 0 : row.values[opponent]);
+  const LAST = ["not graded", "not asked"];
+  const worstFirst = (a, b) => LAST.indexOf(outcome(a)) - LAST.indexOf(outcome(b)) || lead(a) - lead(b);
   const grade = value =>
     value === null ? "not graded" : binary ? (value ? "✓ right" : "✗ wrong") : `${metric} ${(100 * value).toFixed(1)} %`;
 
   const marked = text => {
-    const pre = make("pre", {});
+    const pre = make("pre", { dir: "auto" });
     const low = text.toLowerCase();
     let from = 0;
     // a letter whose lower case is longer would move what is marked
@@ -94,8 +99,8 @@
   };
   const apply = () => {
     const wanted = Object.fromEntries(new FormData(filters));
-    opponent = Number(wanted.opponent);
-    words = wanted.words.trim().toLowerCase();
+    opponent = Number(wanted.opponent ?? served);
+    words = wanted.words.trim().toLowerCase().replace(/\s+/g, " ");
     const hit = words && new Set(lower.flatMap((text, number) => (text.includes(words) ? [number] : [])));
     const contains = row => [row.context, row.prompt, row.response, ...row.answers].some(text => hit.has(text));
     found = rows.filter(
@@ -105,7 +110,7 @@
         outcome(row).startsWith(wanted.outcome) &&
         (!words || contains(row)),
     );
-    found.sort((a, b) => lead(a) - lead(b)); // the worst losses first; equal ones stay in the order of their ids
+    found.sort(worstFirst); // equal ones stay in the order of their ids
     const counts = {};
     for (const row of found) counts[outcome(row)] = (counts[outcome(row)] ?? 0) + 1;
     const told = Object.entries(counts).map(([what, count]) => `${count} ${what}`).join(", ");
