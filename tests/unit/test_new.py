@@ -291,7 +291,7 @@ def test_the_same_rows_give_the_same_bytes():
         ("junk.csv", b"a,b\n\xff\xfe\x00,1\n", "junk.csv: none of its .* rows can be read; line 2: not "),
         ("junk.parquet", b"PAR1" + bytes(500), "junk.parquet: not a Parquet file"),
         ("semi.csv", b"prompt;response\n" + b"a;b\n" * 200, "semi.csv:1: seems to be separated by `;`; save it"),
-        ("tabs.csv", b"prompt\tresponse\n" + b"a\tb\n" * 200, "tabs.csv:1: seems to be separated by tabs"),
+        ("bars.csv", b"prompt|response\n" + b"a|b\n" * 200, "bars.csv:1: seems to be separated by `.`; save it"),
         ("x{y}.jsonl", b'{"prompt": "a", "response": "b"}\n', "braces.*; rename it"),
         (
             "same.jsonl",
