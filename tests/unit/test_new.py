@@ -539,7 +539,7 @@ def test_names_in_rows_are_told_apart(project):
 def test_the_command_line_says_what_is_wrong_in_a_line(capsys):
     with pytest.raises(SystemExit) as error:
         main(["--run=x", "--", ""])
-    assert str(error.value) == "Gradus: no rows given; write: make new ROWS=rows.csv RUN=my-task"
+    assert str(error.value) == "Gradus: no rows given; write: make new ROWS=docs/tickets.csv RUN=my-task"
     main(["--run=x", "--", write_rows(qa())])
     assert "Wrote config/runs/x.yaml. Next:" in capsys.readouterr().out
 
