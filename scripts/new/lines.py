@@ -120,8 +120,9 @@ def make_lines(plan: Plan) -> Iterator[Line]:
     for key, (value, why) in plan.split.items():
         yield Line(f"split.{key}", value, why)
     if plan.held_out.too_many:
-        share = f"{plan.held_out.contaminated:,} of {plan.held_out.count:,} held-out rows nearly equal training rows"
-        yield Line("decontaminate.found", "leave-out", f"leave them out: {share}; the default stops the run")
+        share = f"{plan.held_out.contaminated:,} of {plan.held_out.count:,}"
+        why = f"leaves out {share} held-out rows that nearly equal training rows; the default stops"
+        yield Line("decontaminate.found", "leave-out", why)
     yield from score_lines(plan)
     yield phases_line(plan)
     named = {"classify": "; it names the labels", "extract": "; it names the keys"}.get(plan.looks.task, "")

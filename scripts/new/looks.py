@@ -37,7 +37,7 @@ MOST_LABELS = 50
 LABEL_CHARS = 60
 LEVELS: list[str] = default("curriculum.levels")
 MAX_REJECTED: float = default("data.max_rejected_share")
-SEPARATORS = {";": "`;`", "\t": "tabs", "|": "`|`"}  # of files that are called .csv
+SEPARATORS = ";|"  # of tables that are called .csv
 PARTS = "-_:/.#"  # separators between the parts of an id
 
 
@@ -172,7 +172,7 @@ def find_columns(
     if not asked or not answer:
         only = columns[0] if len(columns) == 1 else ""
         if separator := next((sign for sign in SEPARATORS if sign in only), None):
-            raise GradusError(f"{place}: seems to be separated by {SEPARATORS[separator]}; save it with commas")
+            raise GradusError(f"{place}: seems to be separated by `{separator}`; save it with commas")
         missing = [name for name, column in (("prompt", asked), ("response", answer)) if not column]
         options = [f"--{name}=COLUMN" for name in missing]
         raise GradusError(

@@ -291,7 +291,7 @@ def test_the_same_rows_give_the_same_bytes():
         ("junk.csv", b"a,b\n\xff\xfe\x00,1\n", "junk.csv: none of its .* rows can be read; line 2: not "),
         ("junk.parquet", b"PAR1" + bytes(500), "junk.parquet: not a Parquet file"),
         ("semi.csv", b"prompt;response\n" + b"a;b\n" * 200, "semi.csv:1: seems to be separated by `;`; save it"),
-        ("tabs.csv", b"prompt\tresponse\n" + b"a\tb\n" * 200, "tabs.csv:1: seems to be separated by tabs"),
+        ("bars.csv", b"prompt|response\n" + b"a|b\n" * 200, "bars.csv:1: seems to be separated by `.`; save it"),
         ("x{y}.jsonl", b'{"prompt": "a", "response": "b"}\n', "braces.*; rename it"),
         (
             "same.jsonl",
@@ -539,7 +539,7 @@ def test_names_in_rows_are_told_apart(project):
 def test_the_command_line_says_what_is_wrong_in_a_line(capsys):
     with pytest.raises(SystemExit) as error:
         main(["--run=x", "--", ""])
-    assert str(error.value) == "Gradus: no rows given; write: make new ROWS=rows.csv RUN=my-task"
+    assert str(error.value) == "Gradus: no rows given; write: make new ROWS=docs/tickets.csv RUN=my-task"
     main(["--run=x", "--", write_rows(qa())])
     assert "Wrote config/runs/x.yaml. Next:" in capsys.readouterr().out
 
