@@ -141,7 +141,7 @@ rule effects:
         experiment=EXPERIMENT,
         task=config["data"]["task"],
         headline=config["evaluate"]["headline"],
-        command=f"snakemake --cores all --configfile {' '.join(os.path.relpath(file) for file in config_files(workflow))} -- experiment",
+        command=f".venv/bin/snakemake --cores all --configfile {' '.join(os.path.relpath(file) for file in config_files(workflow))} -- experiment",
         code=code_fingerprint("experiment/effects"),
     message:
         "Comparing the arms"
