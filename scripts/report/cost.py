@@ -122,7 +122,7 @@ def draw_timeline(jobs: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> a
         )
     )
     gaps = alt.Chart(data(pauses)).mark_rect(color=INK, opacity=0.2).encode(x="start:Q", x2="end:Q")
-    return layer(gaps, bars).properties(width=WIDTH, height=20 * max(1, len(shown)))
+    return layer(*([gaps] if pauses else []), bars).properties(width=WIDTH, height=20 * max(1, len(shown)))
 
 
 if job := find_job(globals()):

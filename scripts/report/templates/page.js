@@ -38,7 +38,8 @@
   if (!byId("answers-data")) return;
   const { metric, binary, models, splits, levels, texts, rows } = read("answers-data");
   const served = models.findIndex(model => model.served);
-  const lower = texts.map(text => text.toLowerCase().replace(/\s+/g, " ")); // a field has one line
+  const bare = text => text.toLowerCase().replace(/\s+/g, ""); // a field drops line breaks from what is pasted
+  const searched = texts.map(bare);
   const PAGE = Number(byId("rows").dataset.count);
   const filters = byId("filters");
   let found = [], shown = 0, opponent = served, words = "";
@@ -100,8 +101,8 @@
   const apply = () => {
     const wanted = Object.fromEntries(new FormData(filters));
     opponent = Number(wanted.opponent ?? served);
-    words = wanted.words.trim().toLowerCase().replace(/\s+/g, " ");
-    const hit = words && new Set(lower.flatMap((text, number) => (text.includes(words) ? [number] : [])));
+    words = wanted.words.trim().toLowerCase();
+    const hit = words && new Set(searched.flatMap((text, number) => (text.includes(bare(words)) ? [number] : [])));
     const contains = row => [row.context, row.prompt, row.response, ...row.answers].some(text => hit.has(text));
     found = rows.filter(
       row =>
