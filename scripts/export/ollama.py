@@ -33,8 +33,8 @@ second one asks the model a question.{version}
 evaluation, answers of at most {num_predict} tokens. Ollama has its own template language; `{fidelity}` has the check
 that its template writes the same prompts as in training, byte for byte. Answers need not be the same: Ollama computes
 in another order, and where two tokens are nearly equally likely it may choose the other one. In the project that made
-this folder, `.venv/bin/snakemake --cores 1 deploy` (with the run's `--configfile`, if it is not the default run) creates
-the model, compares the prompts, and counts the answers that are the same.
+this folder, `.venv/bin/snakemake --cores 1 deploy` (with the run's `--configfile`, unless it is the default run)
+creates the model, compares the prompts, and counts the answers that are the same.
 
 - A request that does not fit into the context with its answer is cut without a word, the system prompt first.
 - A system message in a request replaces the system prompt that the model was trained with.
