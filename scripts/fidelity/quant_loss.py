@@ -32,7 +32,7 @@ def compare_gguf(
     """
     from scripts.common.decode import Decoder
 
-    stored = np.load(reference, mmap_mode="r")
+    stored = np.lib.format.open_memmap(reference, "r")  # it refuses Python objects, so nothing is unpickled
     decoder = Decoder(gguf, threads, 1, max(len(ids) for ids, _ in rows) + 1) if gguf else None
     gathered, done = Divergence(), 0
     for ids, start in tqdm(rows, desc=Path(gguf or reference).stem, unit="row", mininterval=1):

@@ -185,7 +185,7 @@ def test_every_load_of_a_model_says_no_to_its_code():
                     owner = ast.unparse(node.func)
                     keywords = {keyword.arg for keyword in node.keywords}
                     assert (
-                        owner.startswith(("PeftModel", "GenerationConfig"))
+                        owner.startswith(("PeftModel", "PeftConfig", "GenerationConfig"))
                         or "trust_remote_code" in keywords
                         or None in keywords
                     ), f"{file}:{node.lineno}"
