@@ -189,7 +189,7 @@ def train_phase(
     loaded = time.time() - began - tokenized
     first_step, total_steps = schedule_position(schedule, phase, params.schedule_spans)
     tokens_per_step = [sum(map(len, step)) for step in steps["input_ids"]]
-    remaining = steps.select(range(min(resumed, len(steps)), len(steps)))
+    remaining = steps.select([*range(min(resumed, len(steps)), len(steps))])  # an empty range would be an error
 
     def evaluate() -> float:
         return functions.heldout_loss(model, check, params.micro_batch_tokens)

@@ -120,6 +120,20 @@ def test_training_twice_gives_the_same_bytes(trained):
     assert trained.digest("easy") == trained.digest("again")
 
 
+def test_killed_after_its_last_step_it_comes_to_the_same_bytes(trained, monkeypatch):
+    """What is left then is a checkpoint of the last step, and no steps."""
+    work = trained.folder / "work-late"
+    with monkeypatch.context() as kept:
+        kept.setattr("scripts.train.train_phase.shutil.rmtree", lambda *args, **more: None)
+        trained.train("late", checkpoint_steps=1)
+    assert sorted(work.glob("*/step-*"))[-1].name == f"step-{trained.steps:06d}"
+    before, made = trained.digest("late"), history(trained.folder / "late.jsonl")
+    trained.train("late", checkpoint_steps=1)
+    assert trained.digest("late") == before == trained.digest("easy")
+    assert history(trained.folder / "late.jsonl") == made
+    assert not work.exists()
+
+
 def test_schedule_spans_all_phases_or_each():
     schedule = {"easy": 3, "medium": 5, "hard": 7}
     assert schedule_position(schedule, "medium", "all") == (3, 15)
