@@ -12,7 +12,7 @@ rule verdict:
         advice="results/{run}/advice.json",
         fidelity="results/{run}/fidelity.json",
         forgetting=forgotten(),
-        effects="results/{run}/experiment/effects.json" if config.get("experiment") else [],
+        effects="results/{run}/experiment/effects.json" if EXPERIMENT else [],
     output:
         verdict="results/{run}/verdict.json",
     log:

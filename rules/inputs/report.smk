@@ -8,14 +8,14 @@ def ledgers():
 
 def experiment_files(*names):
     """Files of the run's experiment, if it has one."""
-    return [f"results/{{run}}/experiment/{name}" for name in names] if config.get("experiment") else []
+    return [f"results/{{run}}/experiment/{name}" for name in names] if EXPERIMENT else []
 
 
 def figures(kind):
     """The report's figures: svg, or json for their Vega-Lite specifications."""
     always = ["forest", "metrics", "loss", "exposures", "quants", "difficulty"]
     probed = ["forgetting"] if PROBES else []
-    tried = ["experiment", "experiment-exposures"] if config.get("experiment") else []
+    tried = ["experiment", "experiment-exposures"] if EXPERIMENT else []
     return [f"results/{{run}}/figures/{name}.{kind}" for name in (*always, *probed, *tried)]
 
 

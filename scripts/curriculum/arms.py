@@ -264,22 +264,6 @@ def draw_phases(
         before += [r for r in pool if r.id not in known]
 
 
-def lay_out(
-    train: Sequence[Record],
-    arm: Arm,
-    curriculum: Curriculum,
-    seed: int,
-    batch_size: int,
-    lengths: Mapping[str, int],
-    scores: Mapping[str, float],
-) -> dict[str, Steps]:
-    """Return the records of each step of each phase. `lengths` (tokens) and `scores` are keyed by record id.
-
-    Raises GradusError if a phase would be empty.
-    """
-    return dict(lay_out_phases(train, arm, curriculum, seed, batch_size, lengths, scores))
-
-
 def lay_out_phases(
     train: Sequence[Record],
     arm: Arm,
@@ -290,7 +274,9 @@ def lay_out_phases(
     scores: Mapping[str, float],
     measure: Measure | None = None,
 ) -> Iterator[tuple[str, Steps]]:
-    """Yield each phase with the records of its steps, as `lay_out`; `measure` is asked just before a phase is due.
+    """Yield each phase with the records of its steps. `lengths` (tokens) and `scores` are keyed by record id.
+
+    `measure` is asked just before a phase is due.
 
     Raises GradusError if a phase would be empty, or if the arm's difficulty is the model's and there is no `measure`.
     """

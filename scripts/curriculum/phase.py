@@ -11,7 +11,7 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records, write_steps
 from scripts.common.tokens import TokenCounter
-from scripts.curriculum.arms import Arm, lay_out, ledger
+from scripts.curriculum.arms import Arm, lay_out_phases, ledger
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
@@ -20,7 +20,7 @@ if job := find_job(globals()):
         lengths = {record.id: sum(both) for record, both in zip(train, counted, strict=True)}
         scores = {row["id"]: row["score"] for row in read_jsonl(job.input.scores) if row["split"] == "train"}
         curriculum = read_curriculum(job.params.curriculum)
-        laid = lay_out(
+        phases = lay_out_phases(
             train,
             Arm(**job.params.arm),
             curriculum,
@@ -29,6 +29,7 @@ if job := find_job(globals()):
             lengths,
             scores,
         )
+        laid = dict(phases)
         for path, steps in zip(job.output.phases, laid.values(), strict=True):
             write_jsonl(path, write_steps(steps))
         write_json(job.output.schedule, {name: len(steps) for name, steps in laid.items()})

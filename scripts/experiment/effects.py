@@ -98,6 +98,10 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Return every comparison with the control, the primary one first. p of all others is corrected together (Holm)."""
     control, made = experiment["control"], list[tuple[Cell, Comparison]]()
+
+    def primary(cell: Cell, arm: str) -> bool:
+        return cell == Cell(MAIN, LOSS, splits[0]) and arm == experiment["primary"]
+
     for cell, table in values.items():
         if control not in table or len(table[control]) < 2:
             continue
@@ -105,26 +109,22 @@ def compare(
             rows = next(iter(table[arm].values()))
             # a level of a split whose rows are one unit tells nothing; the primary comparison says so with an error
             units = {clusters.get(row) or row for row in rows}
-            asked = cell == Cell(MAIN, LOSS, splits[0]) and arm == experiment["primary"]
-            if arm == control or (len(units) < 2 and not asked):
+            if arm == control or (len(units) < 2 and not primary(cell, arm)):
                 continue
             margin = experiment["margin"]
             higher = cell.metric != LOSS
             made.append((cell, compare_arms(table, arm, control, clusters, margin, higher_is_better=higher)))
 
-    def primary(cell: Cell, found: Comparison) -> bool:
-        return cell == Cell(MAIN, LOSS, splits[0]) and found.arm == experiment["primary"]
-
     p = {
         str(place): found.p
         for place, (cell, found) in enumerate(made)
-        if not primary(cell, found) and found.p is not None
+        if not primary(cell, found.arm) and found.p is not None
     }
     adjusted = holm(p)
     lines = []
     for place, (cell, found) in enumerate(made):
         found = replace(found, p_holm=adjusted.get(str(place)))
-        lines.append({**vars(cell), "primary": primary(cell, found), **found.to_dict()})
+        lines.append({**vars(cell), "primary": primary(cell, found.arm), **found.to_dict()})
     return sorted(lines, key=lambda line: not line["primary"])
 
 

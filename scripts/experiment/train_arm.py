@@ -3,9 +3,9 @@
 In: what all trainings share (training, validation and held-out rows, scores, base, chat contract), and the plan. Out:
 the adapter, the loss of each held-out row, the loss history over all phases, and a result with what was spent.
 
-The phases run one after the other in this process, by the same functions as in rules `phase` and `train_phase`, so
-that the adapter is the same to the byte; only the imports are done once. Phases that are done stay in a work folder,
-and a killed training resumes from its last checkpoint.
+The phases run one after the other in this process, by the same functions as in rules `phase` and `train_phase`, with
+the imports done once; an arm that is cut by tokens there, too, gives the same adapter to the byte. Phases that are done
+stay in a work folder, and a killed training resumes from its last checkpoint.
 """
 
 import gc

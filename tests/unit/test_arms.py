@@ -12,7 +12,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_json
 from scripts.common.records import Record
 from scripts.config.check import check_config
-from scripts.curriculum.arms import Arm, lay_out, lay_out_phases, ledger
+from scripts.curriculum.arms import Arm, lay_out_phases, ledger
 
 LEVELS = ["easy", "medium", "hard"]
 
@@ -48,7 +48,8 @@ def phases_of(levels=LEVELS, sizes=None, epochs=None):
 def lay(rows, arm="curriculum", sizes=None, batch=8, seed=1, epochs=None, curriculum=None):
     records, lengths, scores = rows
     definition = Arm(**BUILT_IN[arm]) if isinstance(arm, str) else arm
-    return lay_out(records, definition, curriculum or phases_of(LEVELS, sizes, epochs), seed, batch, lengths, scores)
+    phases = curriculum or phases_of(LEVELS, sizes, epochs)
+    return dict(lay_out_phases(records, definition, phases, seed, batch, lengths, scores))
 
 
 def spent(phases, rows=None, curriculum=None):
