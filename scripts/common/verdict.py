@@ -375,7 +375,7 @@ def _why(facts: Facts, rival: Rival | None, outcome: str) -> str:
         return f"The lead is more than {margin}, and its interval above 0."
     if outcome == OPEN:
         more = "" if rival.components is None else " More rows: split.test_share, evaluate.max_rows."
-        return f"It is not told whether the lead is more than {margin}. {_plan(rival, facts.margin)}{more}"
+        return f"These rows do not tell whether the lead is more than {margin}. {_plan(rival, facts.margin)}{more}"
     if rival.interval is not None and rival.interval[1] < 0:
         return "The whole interval is below 0."
     return f"Even the upper end of the interval is not more than {margin}."

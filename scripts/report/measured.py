@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -36,14 +36,9 @@ def models_of(run: Path) -> Models:
     return [model.describe() for model in resolve(config["models"]).values()]
 
 
-def read_verdict(run: Path) -> Mapping[str, Any]:
-    """Return verdict.json of a run."""
-    return cast("Mapping[str, Any]", read_json(run / "verdict.json"))
-
-
 def verdict(run: Path) -> list[str]:
     """Return the verdict and its reasons."""
-    told = read_verdict(run)
+    told = read_json(run / "verdict.json")
     order = [told["order"]["reason"]] if "order" in told else []
     return [line for each in (told["sentence"], *told["reasons"], *order) for line in (each, "")][:-1]
 
@@ -55,7 +50,7 @@ def summary(run: Path) -> list[str]:
     models, metrics, comparison = models_of(run), read_json(run / "metrics.json"), read_json(run / "comparison.json")
     split = asked_splits(metrics, SPLITS)[0]
     headline, *others = shown_metrics(metrics, [split], comparison["headline"])
-    told = read_verdict(run)
+    told = read_json(run / "verdict.json")
     rows = []
     for model in sorted(in_order(models), key=lambda model: -(metrics[model["name"]][split][headline]["value"] or 0)):
         name, values = model["name"], metrics[model["name"]][split]

@@ -19,7 +19,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.html import percent, points
 from scripts.common.io import atomic_open, read_json
-from scripts.report.measured import SECTIONS, bare, made, read_verdict, table
+from scripts.report.measured import SECTIONS, bare, made, table
 
 OPENING = re.compile(r"^<!-- results: ", re.MULTILINE)
 BLOCK = re.compile(r"^(<!-- results: (\w+) ([\w. -]+?) -->\n)(.*?)^(<!-- /results -->)$", re.DOTALL | re.MULTILINE)
@@ -31,7 +31,7 @@ def overview(run: Path) -> list[str]:
     that both answered, so that the lead is the difference of the two. The contender's interval is left out if it
     answered more rows than these.
     """
-    metrics, comparison, told = read_json(run / "metrics.json"), read_json(run / "comparison.json"), read_verdict(run)
+    metrics, comparison, told = (read_json(run / f"{name}.json") for name in ("metrics", "comparison", "verdict"))
     served, rival, split, metric = (told[key] for key in ("served", "best_contender", "split", "primary_metric"))
 
     def cell(model: str, value: float | None, bounds: Sequence[float] | None) -> str:

@@ -1,4 +1,4 @@
-"""Section on an experiment: its primary comparison, in a sentence. The experiment has a page of its own."""
+"""Section on an experiment: its primary comparison, in a sentence. experiment/experiment.md has all of them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -79,7 +79,7 @@
     const what = outcome(row);
     const level = row.level === null ? "" : `, ${levels[row.level]}`;
     const head = make("h3", { textContent: `${what} · ${splits[row.split]}${level}` });
-    const item = make("li", { className: `row ${what}` }, head);
+    const item = make("li", { className: `row ${what === "won" || what === "lost" ? what : ""}` }, head);
     if (row.context !== null) item.append(block("earlier turns", texts[row.context]));
     item.append(block("request", texts[row.prompt]), block("expected", texts[row.response]));
     item.append(make("div", { className: "pair" }, ...[...new Set([served, opponent])].map(model => answer(row, model))));
