@@ -92,17 +92,17 @@ def read_json(path: str | Path) -> Any:
             raise GradusError(f"{path}: not JSON, or truncated ({error}); delete it and run again") from None
 
 
-def dump_line(row: Any) -> str:
-    """Return one line of a JSONL file with sorted keys and a newline; NaN is an error."""
-    return json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+def dump_line(row: Any, sort_keys: bool = True) -> str:
+    """Return one line of a JSONL file with a newline; NaN is an error."""
+    return json.dumps(row, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_jsonl(path: str | Path, rows: Iterable[Any]) -> int:
-    """Write one JSON object per line, with sorted keys; return the number of lines."""
+def write_jsonl(path: str | Path, rows: Iterable[Any], sort_keys: bool = True) -> int:
+    """Write one JSON object per line, its keys sorted or in the row's own order; return the number of lines."""
     count = 0
     with atomic_open(path) as handle:
         for row in rows:
-            handle.write(dump_line(row))
+            handle.write(dump_line(row, sort_keys))
             count += 1
     return count
 

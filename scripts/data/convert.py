@@ -81,6 +81,6 @@ if job := find_job(globals()):
         if job.params.variants["kinds"]:
             converted = vary_all(job.input.converter, converted, **job.params.variants, name=Path(job.output.rows).name)
         rows, left_out, counts = converted
-        write_jsonl(job.output.rows, rows)
+        write_jsonl(job.output.rows, rows, sort_keys=False)  # `data.key_order: row` keeps the order of an output's keys
         write_jsonl(job.output.left_out, left_out)
         write_json(job.output.counts, counts)

@@ -100,7 +100,7 @@ def fetch_hub_rows(parts: Parts, folder: Path, work: Path) -> None:
             shutil.move(path, folder / PurePosixPath(place).name)
         else:
             name = "-".join([parts["repository"].partition("/")[2], place.replace("/", "-"), split.partition("[")[0]])
-            write_jsonl(folder / f"{name}.jsonl", read_split(parts, work))
+            write_jsonl(folder / f"{name}.jsonl", read_split(parts, work), sort_keys=False)
 
 
 def read_split(parts: Parts, work: Path) -> Iterator[dict[str, Any]]:

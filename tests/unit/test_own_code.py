@@ -1,7 +1,9 @@
 """A task or converter of the user's own: what it may define, and every way in which it can be wrong."""
 
 import re
+import runpy
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -13,6 +15,7 @@ from scripts.config.check import check_config, check_files
 from scripts.config.code import check_code
 from scripts.data.convert import convert
 from scripts.data.ingest import Ingest, Source
+from scripts.data.shapes import Layout
 from scripts.evaluate.grade import grade
 from scripts.tasks.checks import base_of, load_check
 from scripts.tasks.table import load_task
@@ -212,6 +215,26 @@ def test_a_converter_may_return_its_rows_alone(tmp_path):
     assert rows == [{"prompt": "a", "response": "A"}, {"prompt": "b", "response": "B"}]
     assert (left_out, counts) == ([], {"read": "2 rows", "rows": 2, "left_out": {}})
     assert not list(tmp_path.glob("**/__pycache__"))
+
+
+def test_the_order_of_an_outputs_keys_reaches_the_records(tmp_path):
+    converter = write(
+        tmp_path,
+        '''
+        def convert(folder, options):
+            return [{"input": "Elm St 5", "output": {"street": "Elm St", "number": 5}, "group": "elm"}]
+        ''',
+    )
+    rows = tmp_path / "rows.jsonl"
+    job = SimpleNamespace(
+        input=SimpleNamespace(converter=converter, package=str(tmp_path)),
+        output=SimpleNamespace(rows=str(rows), left_out=str(tmp_path / "left_out"), counts=str(tmp_path / "counts")),
+        params=SimpleNamespace(sha256=None, options={}, variants={"kinds": []}),
+        log=[str(tmp_path / "log")],
+    )
+    runpy.run_path("scripts/data/convert.py", {"snakemake": job})
+    ingest = Ingest([Source(str(rows))], "extract", "auto", 0.0, ["easy"], layout=Layout("row", compact=True))
+    assert [record.response for record in ingest.records()] == ['{"street":"Elm St","number":5}']
 
 
 @pytest.mark.parametrize(
