@@ -12,12 +12,23 @@ from scripts.common.io import read_jsonl
 
 OWN = "eval-own"  # the split of the rows of data.own
 SPLITS = ("train", "valid", "test", "eval-hard", "eval-unseen", OWN)
+AND = " + "  # between the sources of a row that was made from several
 RARE = ("accepted", "augmented")  # fields that most rows have no use for; their files do without
 
 
 def normal(text: str) -> str:
     """Return a text in NFC with whitespace collapsed; texts count as the same if this form is equal."""
     return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def join_sources(sources: Iterable[str]) -> str:
+    """Return the `source` of an augmented row that was made from rows of several sources."""
+    return AND.join(dict.fromkeys(filter(None, sources)))
+
+
+def split_sources(source: str) -> list[str]:
+    """Return the sources that an augmented row's `source` may name: itself, and each of several."""
+    return [source, *(source.split(AND) if AND in source else ())]
 
 
 @dataclass

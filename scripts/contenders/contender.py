@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from scripts.common.answers import Answer, make_rows, make_speed, sample
 from scripts.common.io import write_json, write_jsonl
-from scripts.common.records import Record, read_records
+from scripts.common.records import Record, read_records, split_sources
 
 Respond = Callable[[Sequence[Record]], Sequence[str]]  # records → their answers
 
@@ -25,12 +25,18 @@ def number_kin(records: Sequence[Record], by: str) -> np.ndarray:
     """
     keys = [(record.group if by == "group" else "") or record.thread or record.id for record in records]
     kin = np.unique(keys, return_inverse=True)[1]
-    made_from = {record.source for record in records if record.augmented}
-    rows = [place for place, record in enumerate(records) if record.source in made_from]
-    if not rows:
+    made_from = {source for record in records if record.augmented for source in split_sources(record.source)}
+    pairs = [
+        (place, source)
+        for place, record in enumerate(records)
+        for source in (split_sources(record.source) if record.augmented else [record.source])
+        if source in made_from
+    ]
+    if not pairs:
         return kin
-    # an augmented row is kin of all rows of its source, and so of theirs
-    origins = np.unique([records[place].source for place in rows], return_inverse=True)[1] + len(records)
+    rows = [place for place, _ in pairs]
+    # an augmented row is kin of all rows of its sources, and so of theirs
+    origins = np.unique([source for _, source in pairs], return_inverse=True)[1] + len(records)
     size = 2 * len(records)
     graph = coo_matrix((np.ones(len(rows)), (kin[rows], origins)), shape=(size, size))
     return connected_components(graph, directed=False)[1][kin]

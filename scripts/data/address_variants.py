@@ -35,6 +35,7 @@ STATES = {
     "Texas": "TX", "Utah": "UT", "Vermont": "VT", "Virginia": "VA", "Washington": "WA", "West Virginia": "WV",
     "Wisconsin": "WI", "Wyoming": "WY",
 }  # fmt: skip
+PLACE = ("city", "state", "zip")
 BOXES = ("PO Box", "P.O. Box", "P O Box", "P. O. Box", "POB", "Post Office Box")
 
 
@@ -131,6 +132,30 @@ def box(text: str, parts: Parts, random: Random) -> tuple[str, Parts] | None:
     return f"{text[: found.start()]}{new}{text[found.end() :]}", parts
 
 
+def values(other_text: str, other: Parts, text: str, parts: Parts, random: Random) -> tuple[str, Parts] | None:
+    """Another address's values in this one's layout: mention replacement (Dai and Adel 2020, arXiv 2010.11683).
+
+    Each part that both have is replaced with a chance of ½, city, state and ZIP code together. Only an address in the
+    same case lends its values: all capitals, all small letters, or both.
+    """
+    if (text.isupper(), text.islower()) != (other_text.isupper(), other_text.islower()):
+        return None
+    place = random.random() < 0.5
+    shared = [name for name, value in parts.items() if value is not True and name in other]
+    new = {name: other[name] for name in shared if (place if name in PLACE else random.random() < 0.5)}
+    pieces, end = [], 0
+    for name, value in parts.items():  # in the order of the text
+        if value is True:
+            continue
+        found = re.compile(rf"(?<!\w){re.escape(str(value))}(?!\w)").search(text, end)
+        if not found:
+            return None
+        pieces += [text[end : found.start()], str(new.get(name, value))]
+        end = found.end() + (pieces[-1].endswith(".") and text[found.end() :].startswith("."))  # not two periods
+    changed = "".join([*pieces, text[end:]])
+    return None if changed == text else (changed, {**parts, **new})
+
+
 VARIANTS: dict[str, Vary] = {
     "street": street,
     "unit": unit,
@@ -141,3 +166,4 @@ VARIANTS: dict[str, Vary] = {
     "periods": periods,
     "case": case,
 }
+MIXTURES = {"values": values}

@@ -23,7 +23,7 @@ from scripts.common.errors import GradusError
 from scripts.common.io import read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import OWN, SPLITS, Record, read_records
+from scripts.common.records import OWN, SPLITS, Record, read_records, split_sources
 from scripts.data.deduplicate import COPY
 
 # by priority: if near-copies are in two of these splits, the row in the first one is kept
@@ -82,7 +82,7 @@ class Splitter:
 
     def find_held_out(self, source: str) -> str:
         """Return a split but train that a row of the source is in, or the one for whose sake it was left out; or ''."""
-        ids = [key for key in self.sources.get(source, ()) if key in self.splits]
+        ids = [key for one in split_sources(source) for key in self.sources.get(one, ()) if key in self.splits]
         places = [self.dropped[key].split()[-1] if key in self.dropped else self.splits[key] for key in ids]
         return next((place for place in places if place != "train"), "")
 

@@ -1,25 +1,37 @@
-"""Variants of a converter's rows: the same row, written otherwise, as augmented rows.
+"""Variants of a converter's rows: the same row, written otherwise, or with values of another row, as augmented rows.
 
-A variant has its row's `source`, so the split rule leaves it out if the row is held out.
+A variant has the `source` of its row, or of both rows, so the split rule leaves it out if one of them is held out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from scripts.common.errors import GradusError
 from scripts.common.own_code import load
-from scripts.common.records import normal
+from scripts.common.records import join_sources, normal
 from scripts.common.strict_json import strict_json
 
 Row = dict[str, Any]
-Vary = Any  # (text, object, random numbers) → the same, changed, or None
+Vary = Any  # (text, object, random numbers) → the same, changed, or None; a mixing one takes another row's before these
+TRIES = 10  # other rows that a mixing kind is offered
 
 
-def find_kinds(file: str | Path, names: Sequence[str]) -> dict[str, Vary]:
+@dataclass(frozen=True)
+class Kind:
+    """A way to change a row; `mixes`: with values of another row."""
+
+    change: Vary
+    mixes: bool = False
+
+
+def find_kinds(file: str | Path, names: Sequence[str]) -> dict[str, Kind]:
     """Return the named kinds of variants of a converter. Raises GradusError if it has no such kind."""
-    known: Mapping[str, Vary] = getattr(load(file), "VARIANTS", {})
+    own = load(file)
+    known = {name: Kind(change) for name, change in getattr(own, "VARIANTS", {}).items()}
+    known |= {name: Kind(change, mixes=True) for name, change in getattr(own, "MIXTURES", {}).items()}
     if missing := [name for name in names if name not in known]:
         raise GradusError(
             f"data.package.variants.kinds: {file} has no variant {missing[0]!r}; known: {', '.join(known) or 'none'}"
@@ -40,26 +52,39 @@ def parts_of(row: Row) -> dict[str, Any]:
     )
 
 
-def vary(row: Row, kinds: Mapping[str, Vary], number: int) -> Row | None:
+def vary(row: Row, kinds: Mapping[str, Kind], number: int, others: Sequence[Row] = ()) -> Row | None:
     """Return the variant of a row with this number, always the same; None if nothing of it can be changed.
 
-    Each kind is used with a chance of ½, in the order given; if that changes nothing, the first that can.
+    Each kind is used with a chance of ½, in the order given; if that changes nothing, the first that can. `others`:
+    rows whose values may be used.
     """
-    parts, text = parts_of(row), row["input"]
+    parts, text, sources = parts_of(row), row["input"], [row.get("source", "")]
     random = Random(f"{text} {number}")
+
+    def apply(kind: Kind) -> None:
+        nonlocal text, parts
+        if not kind.mixes:
+            text, parts = kind.change(text, parts, random) or (text, parts)
+            return
+        for other in (random.choice(others) for _ in range(TRIES if others else 0)):
+            if changed := kind.change(other["input"], parts_of(other), text, parts, random):
+                text, parts = changed
+                sources.append(other["source"])
+                return
+
     drawn = [kind for kind in kinds.values() if random.random() < 0.5]
     for kind in drawn:
-        text, parts = kind(text, parts, random) or (text, parts)
+        apply(kind)
     rest = [kind for kind in kinds.values() if kind not in drawn]
     while text == row["input"] and rest:
-        text, parts = rest.pop(random.randrange(len(rest)))(text, parts, random) or (text, parts)
+        apply(rest.pop(random.randrange(len(rest))))
     if text == row["input"]:
         return None
     kept = {name: value for name, value in row.items() if name != "split"}
-    return {**kept, "input": text, "output": parts, "augmented": True}
+    return {**kept, "input": text, "output": parts, "source": join_sources(sources), "augmented": True}
 
 
-def make_variants(rows: Sequence[Row], kinds: Mapping[str, Vary], per_row: int) -> Iterator[Row]:
+def make_variants(rows: Sequence[Row], kinds: Mapping[str, Kind], per_row: int) -> Iterator[Row]:
     """Yield the variants of each row that may be trained on, at most `per_row`, but none that asks what a row asks.
 
     Every such row needs a `source`.
@@ -68,7 +93,7 @@ def make_variants(rows: Sequence[Row], kinds: Mapping[str, Vary], per_row: int) 
     seen = {normal(row["input"]) for row in rows if parts_of(row)}
     for row in origins:
         for number in range(1, per_row + 1):
-            variant = vary(row, kinds, number)
+            variant = vary(row, kinds, number, origins)
             if variant and normal(variant["input"]) not in seen:
                 seen.add(normal(variant["input"]))
                 yield variant

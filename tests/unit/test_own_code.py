@@ -220,10 +220,10 @@ def test_a_converter_may_return_its_rows_alone(tmp_path):
 def test_the_order_of_an_outputs_keys_reaches_the_records(tmp_path):
     converter = write(
         tmp_path,
-        '''
+        """
         def convert(folder, options):
             return [{"input": "Elm St 5", "output": {"street": "Elm St", "number": 5}, "group": "elm"}]
-        ''',
+        """,
     )
     rows = tmp_path / "rows.jsonl"
     job = SimpleNamespace(

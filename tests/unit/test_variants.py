@@ -7,9 +7,12 @@ import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.data.address_variants import VARIANTS
+from scripts.common.records import Record
+from scripts.contenders.contender import number_kin
+from scripts.data.address_variants import MIXTURES, VARIANTS
 from scripts.data.convert import vary_all
 from scripts.data.ingest import Ingest, Source
+from scripts.data.split import Splitter
 from scripts.data.variants import find_kinds, make_variants, vary
 
 CONVERTER = ROOT / "scripts/data/converters/usaddress.py"
@@ -17,6 +20,12 @@ ROWS = [
     ("70 W. Madison St., Ste. 4500, Chicago, IL 60602", "W. Madison St", "Ste. 4500", "Chicago", "IL", "60602"),
     ("8 NE OAK AVENUE APT 4 NORTH BEND OR 97459-0001", "NE OAK AVENUE", "APT 4", "NORTH BEND", "OR", "97459-0001"),
     ("9 lake road floor 2, salem, oregon 97301", "lake road", "floor 2", "salem", "oregon", "97301"),
+]
+
+MORE = [
+    ("3100 Elm Ave., Suite 9, Rio, WI 53960", "Elm Ave.", "Suite 9", "Rio", "WI", "53960"),
+    ("12 W MAIN ST REAR ST. PAUL MN 55101", "W MAIN ST", "REAR", "ST. PAUL", "MN", "55101"),
+    ("7 main st # 2, rio, wi 53960", "main st", "# 2", "rio", "wi", "53960"),
 ]
 
 
@@ -51,6 +60,37 @@ def test_an_abbreviation_that_is_written_out_loses_its_period():
     assert "70 West Madison St., Ste. 4500, Chicago, IL 60602" in seen
 
 
+def test_another_addresses_values_take_the_places_of_ones_own():
+    mine, other = row_of(*ROWS[0]), row_of(*MORE[0])
+    seen = [
+        MIXTURES["values"](other["input"], other["output"], mine["input"], mine["output"], Random(seed))
+        for seed in range(40)
+    ]
+    texts = {found[0] for found in seen if found}
+    assert "70 Elm Ave., Ste. 4500, Chicago, IL 60602" in texts
+    assert "70 W. Madison St., Ste. 4500, Rio, WI 53960" in texts
+    assert len(texts) > 5 and all("Rio" in text or "Chicago, IL 60602" in text for text in texts)
+    capitals = row_of(*MORE[1])
+    assert MIXTURES["values"](capitals["input"], capitals["output"], mine["input"], mine["output"], Random(1)) is None
+
+
+def test_a_row_of_two_is_left_out_if_either_is_held_out():
+    rows = [row_of(*row, group=row[0]) for row in [ROWS[0], MORE[0]]]
+    (made, *_) = make_variants(rows, find_kinds(CONVERTER, ["values"]), 1)
+    assert made["source"] == f"{ROWS[0][0]} + {MORE[0][0]}"
+    records = [Record(row["input"], "x", "extract", source=row["source"]) for row in rows]
+    mixed = Record(made["input"], "x", "extract", source=made["source"], augmented=True)
+    for place in range(2):
+        splitter = Splitter(0, "row", 0.1, 0.1, 0)
+        for number, record in enumerate(records):
+            splitter.splits[record.id] = "test" if number == place else "train"
+            splitter.sources[record.source] = [record.id]
+        splitter.add(mixed)
+        assert splitter.dropped == {mixed.id: "augmented row of one in test"}
+    kin = number_kin([*records, mixed, Record("z", "x", "extract", source="z")], "row")
+    assert len(set(kin[:3])) == 1 and kin[3] != kin[0]
+
+
 def test_a_part_that_stands_twice_in_the_text_is_left_alone():
     text = "5 OR St, Bend, OR"
     assert VARIANTS["state"](text, {"street": "OR St", "city": "Bend", "state": "OR"}, Random(1)) is None
@@ -69,9 +109,10 @@ def test_only_the_word_for_the_kind_of_street_is_changed():
 
 def test_every_part_of_a_variant_stands_in_its_text():
     changed = 0
+    kinds = find_kinds(CONVERTER, [*MIXTURES, *VARIANTS])
     for row in ROWS:
         for number in range(1, 30):
-            variant = vary(row_of(*row), VARIANTS, number)
+            variant = vary(row_of(*row), kinds, number, [row_of(*other) for other in [*ROWS, *MORE]])
             changed += variant["input"] != row[0]
             for value in variant["output"].values():
                 assert str(value) in variant["input"]
@@ -80,11 +121,11 @@ def test_every_part_of_a_variant_stands_in_its_text():
 
 def test_variants_are_always_the_same_and_augmented_rows_of_the_same_source():
     row = row_of(*ROWS[0], group="g", split="train")
-    once, again = (vary(row, VARIANTS, 1) for _ in range(2))
+    once, again = (vary(row, find_kinds(CONVERTER, VARIANTS), 1) for _ in range(2))
     assert once == again and once["input"] != row["input"]
     expected = {"source": ROWS[0][0], "group": "g", "augmented": True}
     assert {name: value for name, value in once.items() if name not in ("input", "output")} == expected
-    assert vary(row_of("12"), {"unit": VARIANTS["unit"]}, 1) is None
+    assert vary(row_of("12"), find_kinds(CONVERTER, ["unit"]), 1) is None
 
 
 def test_only_rows_that_may_be_trained_have_variants_and_none_asks_what_a_row_asks():
@@ -92,7 +133,7 @@ def test_only_rows_that_may_be_trained_have_variants_and_none_asks_what_a_row_as
     held_out = row_of("8 Elm St Apt 4, Bend, OR", "Elm St", "Apt 4", split="valid")
     made = row_of("9 Elm St Apt 4, Bend, OR", "Elm St", "Apt 4", augmented=True)
     rows = [row_of(*ROWS[0]), row_of(*ROWS[2]), asked, held_out, made]
-    variants = list(make_variants(rows, {"unit": VARIANTS["unit"]}, 2))
+    variants = list(make_variants(rows, find_kinds(CONVERTER, ["unit"]), 2))
     assert [row["input"] for row in variants] == ["9 lake road fl 2, salem, oregon 97301"]
 
 
@@ -116,4 +157,4 @@ def test_an_unknown_kind_and_a_row_without_parts_are_errors():
     assert list(find_kinds(CONVERTER, ["case"])) == ["case"]
     for wrong in ({"output": "no object"}, {"output": "[1]"}, {"input": None, "output": {}}):
         with pytest.raises(GradusError, match="row 3 needs a text as `input` and a JSON object"):
-            vary({"input": "a", "source": "row 3", **wrong}, VARIANTS, 1)
+            vary({"input": "a", "source": "row 3", **wrong}, find_kinds(CONVERTER, VARIANTS), 1)

@@ -23,10 +23,10 @@ from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_text
-from scripts.data.address_variants import VARIANTS
+from scripts.data.address_variants import MIXTURES, VARIANTS
 from scripts.data.near_copies import near_copies
 
-__all__ = ["VARIANTS", "Options", "convert"]
+__all__ = ["MIXTURES", "VARIANTS", "Options", "convert"]
 
 # label → the field of the output that its words go to
 STREET = [
