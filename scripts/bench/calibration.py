@@ -18,10 +18,10 @@ from scripts.common.experiment_statistics import (
     Floats,
     crossed_bootstrap,
     crossed_t,
-    linearize,
     seeds_t,
     sum_clusters,
 )
+from scripts.common.statistics import linearize
 
 EFFECT = 0.02
 SEEDS, ITEMS = (3, 5, 8, 12), (50, 200)

@@ -20,7 +20,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from scripts.common.errors import GradusError
-from scripts.common.statistics import holm
+from scripts.common.statistics import holm, linearize, number_clusters
 
 ALPHA = 0.05  # of two-sided tests; intervals are of 1 - ALPHA
 POWER = 0.8  # probability of finding an effect of the size that is planned for
@@ -214,14 +214,16 @@ def _check_items(values: Mapping[str, float], items: Sequence[str], where: str, 
 
 def cluster_numbers(items: Sequence[str], clusters: Mapping[str, str] | None) -> NDArray[np.int64]:
     """Return the number of each item's cluster, from 0. Raises GradusError if there is only one."""
-    names = [("group", clusters[item]) if clusters and clusters.get(item) else ("item", item) for item in items]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    if len(numbers) < 2:
+    numbers = number_clusters(items, clusters or {})
+    if numbers is None:
+        numbers = np.arange(len(items))
+    if numbers.max() < 1:
+        group = (clusters or {}).get(items[0], items[0])
         raise GradusError(
-            f"The held-out rows are one unit ({len(items)} rows of {names[0][1]}). It cannot be told how other rows "
+            f"The held-out rows are one unit ({len(items)} rows of {group}). It cannot be told how other rows "
             "would differ: hold out rows of at least two groups."
         )
-    return np.array([numbers[name] for name in names])
+    return numbers
 
 
 def sum_clusters(differences: Floats, numbers: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -231,14 +233,6 @@ def sum_clusters(differences: Floats, numbers: NDArray[np.int64]) -> tuple[Float
 
 
 # --- intervals of the mean difference, over seeds and items unless said otherwise; all take leading axes
-
-
-def linearize(sums: Floats, sizes: Floats) -> Floats:
-    """Return one value for each seed and cluster, whose plain mean is the mean over the items: the cluster's mean if
-    all are of the same size, else that of the ratio linearized (Cochran 1977, Sampling Techniques, section 6.3).
-    """
-    mean = sums.sum(axis=(-1, -2), keepdims=True) / (sums.shape[-2] * sizes.sum())
-    return mean + (sums - mean * sizes) * len(sizes) / sizes.sum()
 
 
 def components_of(units: Floats) -> Components:

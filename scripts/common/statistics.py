@@ -85,14 +85,50 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return float(found.low), float(found.high)
 
 
-def resampled(n: int, measure: Callable[[Sequence[int]], float]) -> Floats | None:
-    """Return a metric over all rows, on 999 resamples of `n` rows: `measure` takes rows' numbers, some more than once.
-    All models get the same resamples, so values of two models can be subtracted. None if there are fewer than two rows.
+def resampled(
+    n: int, measure: Callable[[Sequence[int]], float], clusters: NDArray[np.int64] | None = None
+) -> Floats | None:
+    """Return a metric over all rows, on 999 resamples of `n` rows, or of their clusters, whole: `measure` takes rows'
+    numbers, some more than once. All models get the same resamples, so values of two models can be subtracted. None if
+    there are fewer than two rows, or clusters.
     """
-    if n < 2:
+    numbers = np.arange(n) if clusters is None else clusters
+    members = [np.flatnonzero(numbers == cluster).tolist() for cluster in range(numbers.max(initial=-1) + 1)]
+    if len(members) < 2:
         return None
     random = np.random.default_rng(1)
-    return np.array([measure(random.integers(0, n, n).tolist()) for _ in range(999)])
+    draws = (random.integers(0, len(members), len(members)) for _ in range(999))
+    return np.array([measure([row for cluster in draw for row in members[cluster]]) for draw in draws])
+
+
+# --- rows that hang together
+
+
+def number_clusters(items: Sequence[str], groups: Mapping[str, str]) -> NDArray[np.int64] | None:
+    """Return the number of each item's cluster, from 0: `groups` is {item: its group}, and an item without one is a
+    cluster of its own. None if each item is.
+    """
+    names = [("group", group) if (group := groups.get(item, "")) else ("item", item) for item in items]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return None if len(numbers) == len(items) else np.array([numbers[name] for name in names])
+
+
+def linearize(sums: Floats, sizes: Floats) -> Floats:
+    """Return one value for each seed and cluster, whose plain mean is the mean over the items: the cluster's mean if
+    all are of the same size, else that of the ratio linearized (Cochran 1977, Sampling Techniques, section 6.3).
+
+    `sums`: by cluster, of shape (…, seeds, clusters); `sizes`: items of each cluster.
+    """
+    mean = sums.sum(axis=(-1, -2), keepdims=True) / (sums.shape[-2] * sizes.sum())
+    return mean + (sums - mean * sizes) * len(sizes) / sizes.sum()
+
+
+def by_cluster(values: Sequence[float], clusters: NDArray[np.int64] | None) -> tuple[list[float], list[float]]:
+    """Return (a value for each cluster, whose mean is the rows' mean; each cluster's sum), of the rows' values."""
+    if clusters is None:
+        return list(values), list(values)
+    sums, sizes = (np.bincount(clusters, weights).astype(float) for weights in (values, np.ones(len(values))))
+    return [round(unit, 12) for unit in linearize(sums[None], sizes)[0].tolist()], sums.tolist()
 
 
 def percentiles(values: Floats) -> tuple[float, float] | None:

@@ -139,17 +139,17 @@ def of_models(name: str, pair: Mapping[str, Any], what: str = "") -> Rival | Non
     """
     if not pair["n"] or pair["difference"] is None:
         return None
-    bounds = pair["difference_interval"]
+    bounds, units = pair["difference_interval"], pair.get("units", pair["n"])
     spread = None
     if bounds is not None and bounds[0] < bounds[1]:
         error = (bounds[1] - bounds[0]) / (2 * norm.ppf(1 - ALPHA / 2))
-        spread = Components(0.0, error**2 * pair["n"], 0.0)
+        spread = Components(0.0, error**2 * units, 0.0)
     return Rival(
         name,
         pair["difference"],
         None if bounds is None else (bounds[0], bounds[1]),
         rows=pair["n"],
-        units=pair["n"],
+        units=units,
         seeds=1,
         components=spread,
         p=pair["p"],
@@ -287,10 +287,9 @@ def judge_order(trial: Trial | None, missing: str = NO_EXPERIMENT) -> Order:
     interval = "no interval, since it has no spread"
     if rival.interval is not None:
         interval = f"95 % interval {rival.interval[0]:+.3g} to {rival.interval[1]:+.3g}"
-    rows = f"{rival.rows} rows" if rival.units == rival.rows else f"{rival.rows} rows in {rival.units} groups"
     said = (
         f"The order of the rows: {ORDERS[outcome]}. {trial.arm} is {_better(rival.gain)} than {rival.name} by "
-        f"{abs(rival.gain):.3g}{unit} ({trial.metric} on {trial.split}; lead: {interval}{_p(rival.p)}; {rows}, "
+        f"{abs(rival.gain):.3g}{unit} ({trial.metric} on {trial.split}; lead: {interval}{_p(rival.p)}; {_rows(rival)}, "
         f"{rival.seeds} seed{'s' if rival.seeds > 1 else ''})"
     )
     if rival.seeds == 1:
@@ -319,6 +318,10 @@ def judge_order(trial: Trial | None, missing: str = NO_EXPERIMENT) -> Order:
     )
 
 
+def _rows(rival: Rival) -> str:
+    return f"{rival.rows} rows" + ("" if rival.units == rival.rows else f" in {rival.units} groups")
+
+
 def _better(gain: float) -> str:
     return "worse" if gain < 0 else "better"
 
@@ -339,7 +342,7 @@ def _sentence(facts: Facts, verdict: str, outcome: str, rival: Rival | None, cor
     interval = f"95 % interval {points(low)} to {points(high)}" if rival.interval else "no interval"
     holm = " after Holm's correction" if corrected and rival.p is not None else ""
     figures = (
-        f"({facts.metric} on {rival.rows} rows of {facts.split}; difference {points(rival.gain)} points, {interval}"
+        f"({facts.metric} on {_rows(rival)} of {facts.split}; difference {points(rival.gain)} points, {interval}"
         f"{_p(rival.p_holm if holm else rival.p)}{holm})"
     )
     if verdict == NOT_WORTH_IT and rival.interval is not None and rival.interval[1] < 0:

@@ -7,7 +7,7 @@ served model against each other model, and which of these was the strongest on t
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,11 @@ from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.common.statistics import (
     Floats,
+    by_cluster,
     holm,
     mcnemar,
     mean_interval,
+    number_clusters,
     paired_shares,
     percentiles,
     resampled,
@@ -40,6 +42,7 @@ class Values:
 
     by_id: Mapping[str, float]  # of the rows that count; of a metric over all rows the ids alone matter
     binary: bool = False
+    groups: Mapping[str, str] = field(default_factory=dict)  # of the rows that have one, by id
     whole: float | None = None  # of a metric over all rows at once
     resamples: Floats | None = None  # such a metric on resampled rows
     measure: Callable[[Sequence[str]], "Values"] | None = None  # such a metric on fewer rows, by their ids
@@ -53,16 +56,26 @@ class Values:
         """Return the 95 % interval of the metric; None with too few rows."""
         if not self.by_id:
             return None
-        if self.binary:
+        if self.whole is not None:
+            return None if self.resamples is None else rounded(percentiles(self.resamples))
+        clusters = number_clusters(list(self.by_id), self.groups)
+        if self.binary and clusters is None:
             return rounded(wilson(sum(value == 1 for value in self.by_id.values()), len(self.by_id)))
-        if self.whole is None:
-            return rounded(mean_interval(list(self.by_id.values())))
-        return None if self.resamples is None else rounded(percentiles(self.resamples))
+        units, _ = by_cluster(list(self.by_id.values()), clusters)
+        found = mean_interval(units)
+        if self.binary and found is None:  # all right or all wrong: as if each cluster were one row
+            found = wilson(len(units) if units[0] == 1 else 0, len(units))
+        return rounded(found)
 
 
-def values_of(grades: Grades, metric: str, binary: bool) -> Values:
+def values_of(grades: Grades, metric: str, binary: bool, groups: Mapping[str, str] | None = None) -> Values:
     """Return a model's values of a row metric. A row without a grade does not count."""
-    return Values({row["id"]: row[metric] for row in grades if metric in row}, binary)
+    return Values({row["id"]: row[metric] for row in grades if metric in row}, binary, groups or {})
+
+
+def groups_of(records: Mapping[str, Record]) -> dict[str, str]:
+    """Return {id: the rows that a row hangs together with}: its group, or its conversation."""
+    return {key: hang for key, record in records.items() if (hang := record.group or record.thread)}
 
 
 def values_over_all(records: Mapping[str, Record], answers: Grades, whole: Whole, value: float | None) -> Values:
@@ -84,8 +97,9 @@ def values_over_all(records: Mapping[str, Record], answers: Grades, whole: Whole
         shared = [by_id[key] for key in ids]
         return values_over_all(records, shared, whole, round(found, 6) if math.isfinite(found) else None)
 
-    resamples = resampled(len(asked), measure)
-    return Values(dict.fromkeys(by_id, 0.0), whole=value, resamples=resamples, measure=on)
+    groups = groups_of(records)
+    resamples = resampled(len(asked), measure, number_clusters(list(by_id), groups))
+    return Values(dict.fromkeys(by_id, 0.0), groups=groups, whole=value, resamples=resamples, measure=on)
 
 
 def compare_values(first: Values, other: Values) -> dict[str, Any]:
@@ -93,43 +107,41 @@ def compare_values(first: Values, other: Values) -> dict[str, Any]:
 
     `difference` is other minus first, with its interval. For a metric of zeros and ones, `only_first` and `only_other`
     count the rows that only one of the two gets right. `p` is from McNemar's exact test on these, and for other
-    metrics from the paired permutation test; a metric over all rows has none. Without rows, all are null.
+    metrics from the paired permutation test; a metric over all rows has none. Where rows hang together, their
+    groups are the units of interval and permutation test, whatever the metric, and `units` is how many there are.
+    Without rows, all are null.
     """
     ids = [key for key in other.by_id if key in first.by_id]
     if not ids:
         return dict.fromkeys(("first_value", "value", "interval", "difference", "difference_interval", "p")) | {"n": 0}
+    clusters = number_clusters(ids, other.groups)
+    hang = {} if clusters is None else {"units": int(clusters.max()) + 1}
     if other.measure is not None:
-        return _compare_wholes(first.on(ids), other.on(ids), len(ids))
+        return _compare_wholes(first.on(ids), other.on(ids), len(ids)) | hang
     pairs = [(first.by_id[key], other.by_id[key]) for key in ids]
-    shared = Values({key: other.by_id[key] for key in ids}, other.binary)
+    shared = Values({key: other.by_id[key] for key in ids}, other.binary, other.groups)
+    differences = [b - a for a, b in pairs]
+    units, sums = by_cluster(differences, clusters)
+    spread = mean_interval(units)
+    if spread is None and len(units) > 1 and units[0]:
+        spread = (units[0], units[0])  # the same everywhere: no spread, but a difference
     found = {
         "n": len(ids),
         "first_value": round(sum(a for a, _ in pairs) / len(ids), 6),
         "value": round(sum(b for _, b in pairs) / len(ids), 6),
         "interval": shared.interval,
-        "difference": round(sum(b - a for a, b in pairs) / len(ids), 6),
+        "difference": round(sum(differences) / len(ids), 6),
+        "difference_interval": rounded(spread),
+        **hang,
     }
     if other.binary:
         lost, won = sum(a == 1 and b < 1 for a, b in pairs), sum(a < 1 and b == 1 for a, b in pairs)
         both = sum(a == 1 and b == 1 for a, b in pairs)
-        return {
-            **found,
-            "difference_interval": rounded(paired_shares(both, lost, won, len(ids) - both - lost - won)),
-            "first_right": both + lost,
-            "right": both + won,
-            "only_first": lost,
-            "only_other": won,
-            "p": three_digits(mcnemar(lost, won)),
-        }
-    differences = [b - a for a, b in pairs]
-    spread = mean_interval(differences)
-    if spread is None and len(differences) > 1 and differences[0]:
-        spread = (differences[0], differences[0])  # the same on every row: no spread, but a difference
-    return {
-        **found,
-        "difference_interval": rounded(spread),
-        "p": three_digits(sign_flips(differences)),
-    }
+        found |= {"first_right": both + lost, "right": both + won, "only_first": lost, "only_other": won}
+        if clusters is None:
+            alone = paired_shares(both, lost, won, len(ids) - both - lost - won)
+            return {**found, "difference_interval": rounded(alone), "p": three_digits(mcnemar(lost, won))}
+    return {**found, "p": three_digits(sign_flips(sums))}
 
 
 def _compare_wholes(first: Values, other: Values, n: int) -> dict[str, Any]:
@@ -241,7 +253,7 @@ def read_values(
     key = f"{model}/{split}"
     if whole := task.whole.get(metric):
         return values_over_all(records[split], answers[key], whole, metrics[model][split][metric]["value"])
-    return values_of(grades[key], metric, task.is_binary(metric))
+    return values_of(grades[key], metric, task.is_binary(metric), groups_of(records[split]))
 
 
 if job := find_job(globals()):

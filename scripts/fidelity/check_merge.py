@@ -80,7 +80,8 @@ def check_merge(
     rows = probes(str(base), contract, records, tokens)
     merged_logits = list(answer_logits(merged, None, rows))
     live = diverge(answer_logits(base, adapter, rows), merged_logits, rows)
-    seen = diverge(answer_logits(trained_on, adapter, rows), merged_logits, rows)
+    same = trained_on == base
+    seen = live if same else diverge(answer_logits(trained_on, adapter, rows), merged_logits, rows)
     return {
         "values": {
             "merge.targets_changed": round(tensors["targeted_changed"] / max(1, tensors["targeted"]), 6),

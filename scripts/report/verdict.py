@@ -100,7 +100,7 @@ def over_first(models: Models, comparison: Mapping[str, Any], split: str) -> dic
     return {
         first: f"{served} answers {pair['right']} of {pair['n']} held-out requests of {split} correctly ({headline}; "
         f"95 % interval {percent(low)} to {percent(high)}), {first} ({what}) {pair['first_right']} "
-        f"(McNemar p = {pair['p']})."
+        f"({'' if 'units' in pair else 'McNemar '}p = {pair['p']})."
     }
 
 

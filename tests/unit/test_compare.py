@@ -6,6 +6,7 @@ import pytest
 from scripts.common.comparison import tell_apart
 from scripts.common.records import Record
 from scripts.common.statistics import holm, mcnemar, mean_interval, paired_shares, sign_flips, wilson
+from scripts.common.verdict import of_models
 from scripts.evaluate.compare import compare, compare_values, read_values, values_of, values_over_all
 from scripts.evaluate.validity import judged
 from scripts.tasks.task import Task
@@ -126,6 +127,62 @@ def test_a_metric_over_all_rows_is_compared_on_the_rows_that_both_answered():
     assert compare_values(other, first)["difference"] == -0.25
 
 
+PAIRS = {str(n): f"page {n // 2}" for n in range(80)}  # each group has two rows
+
+
+def doubled(values, is_binary=True):
+    """The same value on both rows of each group: twice the rows, and nothing more known."""
+    return values_of(rows(np.repeat(values, 2)), "exact", is_binary, PAIRS)
+
+
+@pytest.mark.parametrize("is_binary", [True, False])
+def test_rows_that_hang_together_count_as_one(is_binary):
+    first, other = [n < 10 for n in range(40)], [4 <= n < 22 for n in range(40)]
+    once = compare_values(graded(first), graded(other))
+    found = compare_values(doubled(first, is_binary), doubled(other, is_binary))
+    assert found["units"] == 40 and found["n"] == 80 and "units" not in once
+    assert [found[key] for key in ("difference", "difference_interval", "interval")] == [
+        once[key] for key in ("difference", "difference_interval", "interval")
+    ]
+    assert found["p"] == once["p"] == pytest.approx(mcnemar(4, 12), abs=0.01)
+    assert mcnemar(8, 24) < found["p"] / 5  # as if all rows were apart
+    assert ("right" in found) == is_binary
+    rival = of_models("linear", found)
+    assert (rival.rows, rival.units) == (80, 40)
+
+
+def test_groups_count_by_their_rows():
+    sizes = [1, 2, 3, 4] * 10
+    groups = {str(n): f"g{name}" for n, name in enumerate(np.repeat(np.arange(40), sizes))}
+    values = np.random.default_rng(0).uniform(0, 1, 100)
+    found = values_of(rows(values), "exact", False, groups)
+    low, high = found.interval
+    assert low < values.mean() < high
+    same = values_of(rows(np.repeat(np.random.default_rng(0).uniform(0, 1, 40), sizes)), "exact", False, groups)
+    alone = graded(same.by_id.values())
+    assert same.interval[1] - same.interval[0] > 1.2 * (alone.interval[1] - alone.interval[0])
+
+
+def test_groups_that_are_all_right_have_an_interval_as_if_each_were_a_row():
+    assert doubled([1] * 40).interval == pytest.approx(wilson(40, 40), abs=1e-4)
+    assert doubled([0] * 40).interval == pytest.approx(wilson(0, 40), abs=1e-4)
+    assert compare_values(doubled([1] * 40), doubled([1] * 40))["difference_interval"] is None
+
+
+def test_a_metric_over_all_rows_takes_groups_whole():
+    records = {str(n): Record(f"q{n}", "ab"[n // 2 % 2], "classify", id=str(n), thread=str(n // 2)) for n in range(40)}
+    seen = []
+
+    def whole(asked, texts):
+        seen.append([record.id for record in asked])
+        return len(set(seen[-1])) / len(asked)
+
+    answers = [{"id": key, "text": "a"} for key in records]
+    assert values_over_all(records, answers, whole, 1.0).interval is not None
+    assert len(seen) == 999
+    assert all(str(int(key) ^ 1) in draw for draw in seen for key in draw)
+
+
 def test_no_rows_no_p():
     found = compare_values(binary([]), binary([]))
     assert (found["n"], found["interval"], found["difference_interval"], found["p"]) == (0, None, None, None)
@@ -158,7 +215,7 @@ def compared(strongest):
         strongest,
         TASK,
         metrics,
-        lambda model, split, metric: read_values(TASK, metrics, given, {}, {}, model, split, metric),
+        lambda model, split, metric: read_values(TASK, metrics, given, {}, {"test": {}}, model, split, metric),
     )
 
 

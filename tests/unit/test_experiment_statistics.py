@@ -22,7 +22,6 @@ from scripts.common.experiment_statistics import (
     crossed_bootstrap,
     crossed_t,
     detectable,
-    linearize,
     needed_items,
     needed_seeds,
     power,
@@ -31,7 +30,7 @@ from scripts.common.experiment_statistics import (
     standard_error,
     sum_clusters,
 )
-from scripts.common.statistics import holm, mcnemar
+from scripts.common.statistics import holm, linearize, mcnemar
 
 
 def crossed(seeds=6, items=15, seed=0.3, item=0.5, rest=0.4, mean=0.2, number=1):
