@@ -6,8 +6,8 @@ CORES ?= all
 export FILE RUN ROWS TO
 DEFAULT = $(shell sed -n 's/^run: *//p' config/config.yaml)
 CHROMIUM ?= $(firstword $(wildcard $(addprefix /usr/bin/,chromium chromium-browser google-chrome)) chromium)
-# make RUN=my-task: only as typed, not a variable RUN that the environment happens to have
-CONFIG ?= $(if $(findstring command,$(origin RUN)),config/runs/$(RUN).yaml)
+# make RUN=my-task: only as typed, not a variable RUN that the environment happens to have; the default run's name, too
+CONFIG ?= $(if $(findstring command,$(origin RUN)),$(if $(filter $(DEFAULT),$(RUN)),config/config.yaml,config/runs/$(RUN).yaml))
 # a llama.cpp for any x86-64 CPU of the last ten years: no machine-specific code, and no AVX512 or AMX, which crashes
 LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 # in an archive with wheels, `make WHEELS=wheels` needs no network
@@ -76,20 +76,20 @@ verify: setup
 faults: tools
 	$(BIN)/python -m pytest tests/fault
 
-# make trace FILE=results/aws-cli/ollama/model.gguf
+# make trace FILE=results/us-address/ollama/model.gguf
 trace: setup
 	@$(BIN)/python -m scripts.provenance.trace "$$FILE"
 
-# make verdict RUN=aws-cli: was it worth it? For CI run the command itself: make turns its exit codes 10 and 11 into 2
+# make verdict RUN=us-address: was it worth it? For CI run the command itself: make turns its exit codes 10 and 11 into 2
 verdict: setup
 	@$(BIN)/python -m scripts.report.show_verdict "results/$${RUN:-$(DEFAULT)}"
 
-# make viewers RUN=aws-cli writes a finished run as Inspect logs, and as tasks for lm-evaluation-harness (docs/viewers.md)
+# make viewers RUN=us-address writes a finished run as Inspect logs, and as tasks for lm-evaluation-harness (docs/viewers.md)
 viewers: tools
 	@$(VENV)/tools/bin/python -m scripts.viewers.inspect_logs "results/$${RUN:-$(DEFAULT)}"
 	@$(BIN)/python -m scripts.viewers.lm_eval_task "results/$${RUN:-$(DEFAULT)}"
 
-# make crate RUN=aws-cli checks that its RO-Crate conforms to the profile
+# make crate RUN=us-address checks that its RO-Crate conforms to the profile
 crate: tools
 	@$(VENV)/tools/bin/python -m scripts.provenance.validate_crate "results/$${RUN:-$(DEFAULT)}"
 
@@ -135,7 +135,7 @@ format: setup
 results: setup
 	@$(BIN)/python -m scripts.report.results
 
-# make picture RUN=aws-cli: the first screen of its report, for the README
+# make picture RUN=us-address: the first screen of its report, for the README
 picture:
 	@test -f "results/$${RUN:-$(DEFAULT)}/report.html" || { echo "Gradus: results/$${RUN:-$(DEFAULT)} has no report" >&2; exit 1; }
 	@mkdir -p docs/images

@@ -8,7 +8,7 @@ import numpy as np
 from scripts.common.curriculum import Curriculum, wanted_quantiles, wanted_shares
 from scripts.common.errors import GradusError
 
-# the preference among scorers that divide the rows about equally well: correlation with failures in the default run
+# the preference among scorers that divide the rows about equally well: correlation with failures on AWS commands
 PREFERRED = ("facts", "length", "rules")
 ALIKE = 0.05  # shares that differ by less count as equal
 

@@ -33,3 +33,9 @@ def sha256_folder(path: str | Path) -> str:
         if file.is_file() and not file.name.startswith(".")
     )
     return sha256_json({name: sha256_file(path / name) for name in names})
+
+
+def unit_hash(*parts: object) -> float:
+    """Return a number in [0, 1) that depends only on `parts`."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:6]) / 2**48

@@ -13,13 +13,18 @@ AT_ONCE = 2**22  # values of resampled rows that are in memory at a time; the di
 Floats = NDArray[np.float64]
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Return the Wilson score interval of a share (Wilson 1927)."""
+def wilson(hits: float, n: float) -> tuple[float, float]:
+    """Return the Wilson score interval of a share (Wilson 1927). The numbers need not be whole (`effective_rows`)."""
+    if not (isinstance(hits, int) and isinstance(n, int)):
+        from statsmodels.stats.proportion import proportion_confint  # its import takes more than a second
+
+        low, high = proportion_confint(hits, n, method="wilson")
+        return float(low), float(high)
     bounds = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
     return float(bounds.low), float(bounds.high)
 
 
-def paired_shares(both: int, only_first: int, only_other: int, neither: int) -> tuple[float, float]:
+def paired_shares(both: float, only_first: float, only_other: float, neither: float) -> tuple[float, float]:
     """Return the interval of the difference of two shares on the same rows, other minus first, of how often both, one
     or neither is right (Newcombe 1998, Statistics in Medicine 17, 2635–2650, method 10).
     """
@@ -128,7 +133,20 @@ def by_cluster(values: Sequence[float], clusters: NDArray[np.int64] | None) -> t
     if clusters is None:
         return list(values), list(values)
     sums, sizes = (np.bincount(clusters, weights).astype(float) for weights in (values, np.ones(len(values))))
-    return [round(unit, 12) for unit in linearize(sums[None], sizes)[0].tolist()], sums.tolist()
+    units, sums = (np.round(both, 12) for both in (linearize(sums[None], sizes)[0], sums))  # what cancels is 0
+    return units.tolist(), sums.tolist()
+
+
+def effective_rows(values: Sequence[float], clusters: NDArray[np.int64]) -> float:
+    """Return as how many independent rows the rows count, for the intervals of shares: their number over the design
+    effect, and at most that (Franco, Little, Louis and Slud 2019, Journal of Survey Statistics and Methodology 7,
+    334–364). The number of clusters if all rows are the same, since that shows no design effect.
+    """
+    units, _ = by_cluster(values, clusters)
+    if len(set(values)) == 1 or len(units) == 1:
+        return float(len(units))
+    alone, together = np.var(values, ddof=1) / len(values), np.var(units, ddof=1) / len(units)
+    return float(len(values) * min(1.0, alone / together if together else 1.0))
 
 
 def percentiles(values: Floats) -> tuple[float, float] | None:

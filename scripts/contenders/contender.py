@@ -1,7 +1,7 @@
 """What the contenders that need no model have in common: which rows may not help each other, and what they write."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,11 @@ from scripts.common.records import Record, read_records, split_sources
 Respond = Callable[[Sequence[Record]], Sequence[str]]  # records → their answers
 
 
+def without_mixed(records: Iterable[Record]) -> list[Record]:
+    """Return the records but for augmented ones that were made from several: they would make all their rows kin."""
+    return [row for row in records if not (row.augmented and len(split_sources(row.source)) > 1)]
+
+
 def number_kin(records: Sequence[Record], by: str) -> np.ndarray:
     """Return a number for each record, the same for those that always share a split, shape (records).
 
@@ -25,18 +30,12 @@ def number_kin(records: Sequence[Record], by: str) -> np.ndarray:
     """
     keys = [(record.group if by == "group" else "") or record.thread or record.id for record in records]
     kin = np.unique(keys, return_inverse=True)[1]
-    made_from = {source for record in records if record.augmented for source in split_sources(record.source)}
-    pairs = [
-        (place, source)
-        for place, record in enumerate(records)
-        for source in (split_sources(record.source) if record.augmented else [record.source])
-        if source in made_from
-    ]
-    if not pairs:
+    made_from = {record.source for record in records if record.augmented}
+    rows = [place for place, record in enumerate(records) if record.source in made_from]
+    if not rows:
         return kin
-    rows = [place for place, _ in pairs]
-    # an augmented row is kin of all rows of its sources, and so of theirs
-    origins = np.unique([source for _, source in pairs], return_inverse=True)[1] + len(records)
+    # an augmented row is kin of all rows of its source, and so of theirs
+    origins = np.unique([records[place].source for place in rows], return_inverse=True)[1] + len(records)
     size = 2 * len(records)
     graph = coo_matrix((np.ones(len(rows)), (kin[rows], origins)), shape=(size, size))
     return connected_components(graph, directed=False)[1][kin]

@@ -16,7 +16,7 @@ from scripts.common.io import write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record
-from scripts.contenders.contender import Respond, number_kin, write_answers
+from scripts.contenders.contender import Respond, number_kin, without_mixed, write_answers
 from scripts.contenders.similarity import character_features, word_features
 
 FOLDS, SEED = 5, 0
@@ -93,7 +93,7 @@ def choose(train: Sequence[Record], by: str) -> dict[str, Any]:
 
     Inverse document frequencies are those of all rows that take part, for which no label is needed.
     """
-    rows = sample(train, MOST_TRIED)
+    rows = sample(without_mixed(train), MOST_TRIED)
     labels = labels_of(rows)
     folds = list(make_folds(labels, number_kin(rows, by)))
     tried = []

@@ -15,7 +15,7 @@ from scripts.common.io import write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record
-from scripts.contenders.contender import Respond, number_kin, write_answers
+from scripts.contenders.contender import Respond, number_kin, without_mixed, write_answers
 from scripts.contenders.similarity import SIMILARITIES, find_nearest
 from scripts.tasks.table import load_task
 from scripts.tasks.task import Task
@@ -77,7 +77,7 @@ if job := find_job(globals()):
     with logging_to(job.log[0]):
         began = time.monotonic()
         rows = read_training(job.input.train)
-        choice = choose(rows, job.params.by, load_task(job.params.task, job.params.headline))
+        choice = choose(without_mixed(rows), job.params.by, load_task(job.params.task, job.params.headline))
         respond = fit(rows, choice["similarity"])
         write_answers(job, respond, time.monotonic() - began)
         write_json(job.output.choice, choice)

@@ -35,7 +35,7 @@ STATES = {
     "Texas": "TX", "Utah": "UT", "Vermont": "VT", "Virginia": "VA", "Washington": "WA", "West Virginia": "WV",
     "Wisconsin": "WI", "Wyoming": "WY",
 }  # fmt: skip
-PLACE = ("city", "state", "zip")
+PLACE = {"city", "state", "zip"}
 BOXES = ("PO Box", "P.O. Box", "P O Box", "P. O. Box", "POB", "Post Office Box")
 
 
@@ -135,21 +135,22 @@ def box(text: str, parts: Parts, random: Random) -> tuple[str, Parts] | None:
 def values(other_text: str, other: Parts, text: str, parts: Parts, random: Random) -> tuple[str, Parts] | None:
     """Another address's values in this one's layout: mention replacement (Dai and Adel 2020, arXiv 2010.11683).
 
-    Each part that both have is replaced with a chance of ½, city, state and ZIP code together. Only an address in the
-    same case lends its values: all capitals, all small letters, or both.
+    Each part that both have is replaced with a chance of ½; city, state and ZIP code together, if both have the same of
+    them. Only an address in the same case lends its values: all capitals, all small letters, or both. None if a value
+    stands in the text more than once.
     """
     if (text.isupper(), text.islower()) != (other_text.isupper(), other_text.islower()):
         return None
-    place = random.random() < 0.5
-    shared = [name for name, value in parts.items() if value is not True and name in other]
+    place = random.random() < 0.5 and parts.keys() & PLACE == other.keys() & PLACE
+    texts = {name: value for name, value in parts.items() if not isinstance(value, bool)}  # but for po_box
+    shared = [name for name in texts if name in other]
     new = {name: other[name] for name in shared if (place if name in PLACE else random.random() < 0.5)}
     pieces, end = [], 0
-    for name, value in parts.items():  # in the order of the text
-        if value is True:
-            continue
-        found = re.compile(rf"(?<!\w){re.escape(str(value))}(?!\w)").search(text, end)
-        if not found:
+    for name, value in texts.items():  # in the order of the text
+        stands = list(re.finditer(rf"(?<!\w){re.escape(str(value))}(?!\w)", text))
+        if len(stands) != 1 or stands[0].start() < end:
             return None
+        found = stands[0]
         pieces += [text[end : found.start()], str(new.get(name, value))]
         end = found.end() + (pieces[-1].endswith(".") and text[found.end() :].startswith("."))  # not two periods
     changed = "".join([*pieces, text[end:]])

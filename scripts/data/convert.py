@@ -6,7 +6,7 @@ row, with the reason, and the counts of both.
 A new converter is a file in scripts/data/converters that defines `convert(folder, options)`, which returns rows, items
 that were left out ({source, reason, title}) and counts ({read, rows, left_out}), and a dataclass `Options`, which
 defines the keys of `data.package.options`. A file of the user's own can do the same, or return only the rows.
-VARIANTS, if it has that, says how a row can be written otherwise: {kind: function}, see variants.py.
+VARIANTS and MIXTURES, if it has them, say how a row can be written otherwise: {kind: function}, see variants.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,7 +69,7 @@ def vary_all(file: str | Path, converted: Converted, kinds: Sequence[str], per_r
     A row without a source gets the one that `ingest` would give it in the file `name`, for its variants to share.
     """
     rows, left_out, counts = converted
-    rows = [{**row, "source": row.get("source", f"{name}:{line}")} for line, row in enumerate(rows, 1)]
+    rows = [{**row, "source": row.get("source") or f"{name}:{line}"} for line, row in enumerate(rows, 1)]
     variants = list(make_variants(rows, find_kinds(file, kinds), per_row))
     return [*rows, *variants], left_out, {**counts, "variants": len(variants)}
 

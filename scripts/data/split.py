@@ -10,7 +10,6 @@ An augmented row is only for training: it is left out if a row of its source (th
 near-copy is held out.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
+from scripts.common.hashing import unit_hash
 from scripts.common.io import read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
@@ -31,12 +31,6 @@ STRICT = (OWN, "eval-unseen", "eval-hard", "test", "valid", "train")
 LEARNT = {"train", "valid"}
 AUGMENTED = "augmented row of one in"  # the reason, before the split
 FEW = 100  # records; with fewer, training and evaluation are meaningless
-
-
-def unit_hash(*parts: object) -> float:
-    """Return a number in [0, 1) that depends only on `parts`."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:6]) / 2**48
 
 
 @dataclass

@@ -3,6 +3,7 @@
 A variant has the `source` of its row, or of both rows, so the split rule leaves it out if one of them is held out.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from random import Random
 from typing import Any
 
 from scripts.common.errors import GradusError
+from scripts.common.hashing import unit_hash
 from scripts.common.own_code import load
-from scripts.common.records import join_sources, normal
+from scripts.common.records import AND, join_sources, normal
 from scripts.common.strict_json import strict_json
 
 Row = dict[str, Any]
@@ -52,11 +54,25 @@ def parts_of(row: Row) -> dict[str, Any]:
     )
 
 
-def vary(row: Row, kinds: Mapping[str, Kind], number: int, others: Sequence[Row] = ()) -> Row | None:
-    """Return the variant of a row with this number, always the same; None if nothing of it can be changed.
+class Others:
+    """Rows whose values a mixing kind may use. One more row changes few draws, so that few rows are trained anew."""
 
-    Each kind is used with a chance of ½, in the order given; if that changes nothing, the first that can. `others`:
-    rows whose values may be used.
+    def __init__(self, rows: Sequence[Row]) -> None:
+        """Place the rows on a ring, by a hash of their texts."""
+        placed = sorted((unit_hash(row["input"]), number) for number, row in enumerate(rows))
+        self.places, self.rows = [place for place, _ in placed], [rows[number] for _, number in placed]
+
+    def draw(self, random: Random) -> Iterator[Row]:
+        """Yield TRIES rows, each the first at or after a random place."""
+        for _ in range(TRIES if self.rows else 0):
+            yield self.rows[bisect_left(self.places, random.random()) % len(self.rows)]
+
+
+def vary(row: Row, kinds: Mapping[str, Kind], number: int, others: Others | None = None) -> Row | None:
+    """Return the variant of a row with this number; None if nothing of it can be changed.
+
+    Each kind is used with a chance of ½, in the order given, drawn by the row's text; if that changes nothing, the
+    first that can. `others`: rows whose values may be used.
     """
     parts, text, sources = parts_of(row), row["input"], [row.get("source", "")]
     random = Random(f"{text} {number}")
@@ -66,7 +82,7 @@ def vary(row: Row, kinds: Mapping[str, Kind], number: int, others: Sequence[Row]
         if not kind.mixes:
             text, parts = kind.change(text, parts, random) or (text, parts)
             return
-        for other in (random.choice(others) for _ in range(TRIES if others else 0)):
+        for other in others.draw(random) if others else ():
             if changed := kind.change(other["input"], parts_of(other), text, parts, random):
                 text, parts = changed
                 sources.append(other["source"])
@@ -87,13 +103,19 @@ def vary(row: Row, kinds: Mapping[str, Kind], number: int, others: Sequence[Row]
 def make_variants(rows: Sequence[Row], kinds: Mapping[str, Kind], per_row: int) -> Iterator[Row]:
     """Yield the variants of each row that may be trained on, at most `per_row`, but none that asks what a row asks.
 
-    Every such row needs a `source`.
+    Every such row needs a `source`. Raises GradusError if one cannot be told from two.
     """
     origins = [row for row in rows if row.get("split", "train") == "train" and not row.get("augmented")]
+    if any(kind.mixes for kind in kinds.values()) and (two := [row for row in origins if AND in row["source"]]):
+        raise GradusError(
+            f"data.package.variants: the source {two[0]['source']!r} has {AND!r} in it, which stands between the "
+            "sources of a row that is made from two; name it otherwise in the converter"
+        )
+    others = Others(origins)
     seen = {normal(row["input"]) for row in rows if parts_of(row)}
     for row in origins:
         for number in range(1, per_row + 1):
-            variant = vary(row, kinds, number, origins)
+            variant = vary(row, kinds, number, others)
             if variant and normal(variant["input"]) not in seen:
                 seen.add(normal(variant["input"]))
                 yield variant

@@ -18,6 +18,7 @@ from scripts.common.records import Record, read_records
 from scripts.common.statistics import (
     Floats,
     by_cluster,
+    effective_rows,
     holm,
     mcnemar,
     mean_interval,
@@ -58,14 +59,14 @@ class Values:
             return None
         if self.whole is not None:
             return None if self.resamples is None else rounded(percentiles(self.resamples))
-        clusters = number_clusters(list(self.by_id), self.groups)
-        if self.binary and clusters is None:
-            return rounded(wilson(sum(value == 1 for value in self.by_id.values()), len(self.by_id)))
-        units, _ = by_cluster(list(self.by_id.values()), clusters)
-        found = mean_interval(units)
-        if self.binary and found is None:  # all right or all wrong: as if each cluster were one row
-            found = wilson(len(units) if units[0] == 1 else 0, len(units))
-        return rounded(found)
+        values, clusters = list(self.by_id.values()), number_clusters(list(self.by_id), self.groups)
+        if not self.binary:
+            return rounded(mean_interval(by_cluster(values, clusters)[0]))
+        right = sum(value == 1 for value in values)
+        if clusters is None:
+            return rounded(wilson(right, len(values)))
+        effective = effective_rows(values, clusters)
+        return rounded(wilson(right * effective / len(values), effective))
 
 
 def values_of(grades: Grades, metric: str, binary: bool, groups: Mapping[str, str] | None = None) -> Values:
@@ -107,9 +108,9 @@ def compare_values(first: Values, other: Values) -> dict[str, Any]:
 
     `difference` is other minus first, with its interval. For a metric of zeros and ones, `only_first` and `only_other`
     count the rows that only one of the two gets right. `p` is from McNemar's exact test on these, and for other
-    metrics from the paired permutation test; a metric over all rows has none. Where rows hang together, their
-    groups are the units of interval and permutation test, whatever the metric, and `units` is how many there are.
-    Without rows, all are null.
+    metrics from the paired permutation test; a metric over all rows has none. Where rows hang together, intervals allow
+    for that, the permutation test flips their groups, whatever the metric, and `units` is how many groups there
+    are. Without rows, all are null.
     """
     ids = [key for key in other.by_id if key in first.by_id]
     if not ids:
@@ -122,26 +123,29 @@ def compare_values(first: Values, other: Values) -> dict[str, Any]:
     shared = Values({key: other.by_id[key] for key in ids}, other.binary, other.groups)
     differences = [b - a for a, b in pairs]
     units, sums = by_cluster(differences, clusters)
-    spread = mean_interval(units)
-    if spread is None and len(units) > 1 and units[0]:
-        spread = (units[0], units[0])  # the same everywhere: no spread, but a difference
     found = {
         "n": len(ids),
         "first_value": round(sum(a for a, _ in pairs) / len(ids), 6),
         "value": round(sum(b for _, b in pairs) / len(ids), 6),
         "interval": shared.interval,
         "difference": round(sum(differences) / len(ids), 6),
-        "difference_interval": rounded(spread),
         **hang,
     }
     if other.binary:
         lost, won = sum(a == 1 and b < 1 for a, b in pairs), sum(a < 1 and b == 1 for a, b in pairs)
         both = sum(a == 1 and b == 1 for a, b in pairs)
         found |= {"first_right": both + lost, "right": both + won, "only_first": lost, "only_other": won}
+        counts = (both, lost, won, len(ids) - both - lost - won)
         if clusters is None:
-            alone = paired_shares(both, lost, won, len(ids) - both - lost - won)
-            return {**found, "difference_interval": rounded(alone), "p": three_digits(mcnemar(lost, won))}
-    return {**found, "p": three_digits(sign_flips(sums))}
+            spread = paired_shares(*counts)
+            return {**found, "difference_interval": rounded(spread), "p": three_digits(mcnemar(lost, won))}
+        share = effective_rows(differences, clusters) / len(ids)
+        bounds: tuple[float, float] | None = paired_shares(*(share * count for count in counts))
+    else:
+        bounds = mean_interval(units)
+        if bounds is None and len(units) > 1 and units[0]:
+            bounds = (units[0], units[0])  # the same everywhere: no spread, but a difference
+    return {**found, "difference_interval": rounded(bounds), "p": three_digits(sign_flips(sums))}
 
 
 def _compare_wholes(first: Values, other: Values, n: int) -> dict[str, Any]:

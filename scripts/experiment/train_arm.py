@@ -202,7 +202,7 @@ if job := find_job(globals()):
                     "id": row.id,
                     "split": row.split,
                     "level": shared.curriculum.level(row.difficulty),
-                    "group": row.group,
+                    "group": row.group or row.thread,
                     "loss": round(loss, 6),
                 }
                 for row, loss in zip(held_out, losses, strict=True)

@@ -1,8 +1,8 @@
 """Plan how many rows a run trains on, and estimate the time and memory that it takes on this machine.
 
 Speeds come from an earlier run on this base if there is one (`results/*/train/**/summary.json`). Otherwise they are
-scaled from the measurements in docs/training.md and docs/aws-cli.md: time is proportional to parameters and tokens, and
-inversely proportional to threads. The pipeline estimates memory exactly before it trains (rule `estimate`).
+scaled from the measurements in docs/training.md and docs/us-address.md: time is proportional to parameters and tokens,
+and inversely proportional to threads. The pipeline estimates memory exactly before it trains (rule `estimate`).
 """
 
 import math

@@ -138,17 +138,45 @@ def doubled(values, is_binary=True):
 @pytest.mark.parametrize("is_binary", [True, False])
 def test_rows_that_hang_together_count_as_one(is_binary):
     first, other = [n < 10 for n in range(40)], [4 <= n < 22 for n in range(40)]
-    once = compare_values(graded(first), graded(other))
-    found = compare_values(doubled(first, is_binary), doubled(other, is_binary))
-    assert found["units"] == 40 and found["n"] == 80 and "units" not in once
-    assert [found[key] for key in ("difference", "difference_interval", "interval")] == [
-        once[key] for key in ("difference", "difference_interval", "interval")
-    ]
-    assert found["p"] == once["p"] == pytest.approx(mcnemar(4, 12), abs=0.01)
+    kind = binary if is_binary else graded
+    alone, found = (
+        compare_values(kind(first), kind(other)),
+        compare_values(doubled(first, is_binary), doubled(other, is_binary)),
+    )
+    assert found["units"] == 40 and found["n"] == 80 and "units" not in alone
+    for key in ("difference", "difference_interval", "interval"):
+        assert found[key] == pytest.approx(alone[key], abs=0.003 if is_binary else 0)
+    assert found["p"] == pytest.approx(mcnemar(4, 12), abs=0.01)
     assert mcnemar(8, 24) < found["p"] / 5  # as if all rows were apart
     assert ("right" in found) == is_binary
     rival = of_models("linear", found)
     assert (rival.rows, rival.units) == (80, 40)
+
+
+def test_a_few_rows_that_hang_together_change_little():
+    """The intervals of shares go over into those of rows that all stand alone."""
+    values = [n in (3, 50) for n in range(200)]
+    groups = {"100": "g", "101": "g"}
+    alone, found = binary(values), values_of(rows(values), "exact", True, groups)
+    assert found.interval == pytest.approx(alone.interval, abs=1e-3)
+    pair = compare_values(found, values_of(rows([n < 20 for n in range(200)]), "exact", True, groups))
+    same = compare_values(alone, binary([n < 20 for n in range(200)]))
+    assert pair["difference_interval"] == pytest.approx(same["difference_interval"], abs=2e-3)
+    assert pair["p"] < 0.001
+
+
+def test_shares_without_a_spread_between_groups():
+    one_of_two = values_of(rows([1, 0] * 40), "exact", True, PAIRS)
+    assert one_of_two.interval == pytest.approx(wilson(40, 80), abs=1e-4)
+    assert values_of(rows([1] * 9 + [0]), "exact", True, dict.fromkeys("0123456789", "g")).interval[1] > 0.9
+    gain = compare_values(doubled([0] * 40), doubled([1] * 40))
+    assert gain["difference_interval"] == pytest.approx(paired_shares(0, 0, 40, 0), abs=1e-3)
+    even = compare_values(doubled([1] * 40), doubled([1] * 40))
+    assert even["difference_interval"] == pytest.approx(paired_shares(40, 0, 0, 0), abs=1e-3)
+    cancels = values_of(rows([0.1, 0.2, 0.0] * 20), "exact", False, {str(n): f"g{n // 3}" for n in range(60)})
+    shuffled = values_of(rows([0.2, 0.0, 0.1] * 20), "exact", False, cancels.groups)
+    found = compare_values(cancels, shuffled)
+    assert (found["difference"], found["difference_interval"], found["p"]) == (0, None, 1)
 
 
 def test_groups_count_by_their_rows():
@@ -166,7 +194,6 @@ def test_groups_count_by_their_rows():
 def test_groups_that_are_all_right_have_an_interval_as_if_each_were_a_row():
     assert doubled([1] * 40).interval == pytest.approx(wilson(40, 40), abs=1e-4)
     assert doubled([0] * 40).interval == pytest.approx(wilson(0, 40), abs=1e-4)
-    assert compare_values(doubled([1] * 40), doubled([1] * 40))["difference_interval"] is None
 
 
 def test_a_metric_over_all_rows_takes_groups_whole():

@@ -38,7 +38,7 @@ def test_a_base_by_name_brings_what_suits_it_and_a_config_overrides_that(tmp_pat
 
 def test_the_default_config_is_good():
     config = check_config(yaml.safe_load(DEFAULT.read_text()), [DEFAULT])
-    assert config["run"] == "aws-cli"
+    assert config["run"] == "us-address"
 
 
 @pytest.mark.parametrize(

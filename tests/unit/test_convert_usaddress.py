@@ -5,6 +5,7 @@ import json
 import tarfile
 
 import pytest
+import yaml
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
@@ -45,15 +46,24 @@ def package(tmp_path):
     return pack(tmp_path, labeled=XML)
 
 
-def test_addresses_become_rows_that_satisfy_the_runs_schema(package):
+def test_addresses_become_rows(package):
     rows, left_out, counts = convert(package, Options(files=["labeled"]))
     assert [row["input"] for row in rows] == ["8128 S. DR KING Drive, #4", "PO Box 63, Cordova, AK 00574"]
     assert rows[0]["output"] == {"number": 8128, "street": "S. DR KING Drive", "unit": "# 4", "po_box": False}
     assert rows[1]["output"] == {"po_box": True, "box": "63", "city": "Cordova", "state": "AK", "zip": "00574"}
-    schema = json.loads((ROOT / "config/runs/us-address.schema.json").read_text())
-    assert [check_schema(row["output"], schema) for row in rows] == ["", ""]
     assert left_out[0]["reason"] == "an intersection of two streets"
     assert counts == {"read": "3 labeled addresses", "rows": 2, "left_out": {"an intersection of two streets": 1}}
+
+
+def test_the_default_runs_rows_satisfy_its_schema(package):
+    data = yaml.safe_load((ROOT / "config/config.yaml").read_text())["data"]
+    rows, _, _ = convert(package, Options(**{**data["package"]["options"], "files": ["labeled"]}))
+    assert [list(row["output"]) for row in rows] == [
+        ["number", "street", "unit"],
+        ["po_box", "box", "city", "state", "zip"],
+    ]
+    schema = json.loads((ROOT / data["schema"]).read_text())
+    assert [check_schema(row["output"], schema) for row in rows] == ["", ""]
 
 
 def test_numbers_are_numbers_only_if_they_are_written_so():

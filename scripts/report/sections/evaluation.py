@@ -83,6 +83,7 @@ def side_by_side(
             }
             for model in ordered
         ]
+        pairs = against(ordered, comparison["served"]["models"], split, headline)
         tables.append(
             {
                 "split": split,
@@ -90,7 +91,8 @@ def side_by_side(
                 "columns": len(names) + 3,
                 "blocks": in_groups(rows, models),
                 "points": reference_points(details.get((first, split), {}), names),
-                "against": in_groups(against(ordered, comparison["served"]["models"], split, headline), models),
+                "against": in_groups(pairs, models),
+                "hang": any("units" in row for row in pairs),  # rows with each other
                 "more": in_groups(against_first(ordered, comparison, split), models),
             }
         )
