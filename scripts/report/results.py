@@ -44,6 +44,8 @@ def overview(run: Path) -> list[str]:
         pair = comparison["served"]["models"][rival][split][metric]
         all_shared = metrics[rival][split][metric]["n"] == pair["n"]
         cells[2] = cell(served, pair["value"], pair["interval"])
+        if (asked := metrics[served][split][metric]["n"]) > pair["n"]:
+            cells[2] += f"; of all {asked} rows {alone.removeprefix(f'{served} ')}"
         cells[3] = cell(
             rival, pair["first_value"], comparison["intervals"][rival][split][metric] if all_shared else None
         )

@@ -55,7 +55,13 @@ def collect(
         failed_gates=[f"{gate['name']} ({gate['check']})" for gate in fidelity["gates"] if gate["passed"] is False],
         order=primary(effects),
         no_order=NO_PRIMARY if effects else NO_EXPERIMENT,
-        context={**over_first(models, comparison, split), **endpoints(models, comparison, split)} if split else {},
+        context={
+            **over_all(metrics, comparison, split, rivals.get(strongest)),
+            **over_first(models, comparison, split),
+            **endpoints(models, comparison, split),
+        }
+        if split
+        else {},
         margin=margin,
     )
 
@@ -83,6 +89,20 @@ def primary(effects: Mapping[str, Any] | None) -> Trial | None:
     """Return the primary comparison of the experiment, of its effects.json; None if there is none."""
     found = effects and effects["primary"]
     return Trial(found["arm"], found["metric"], found["split"], of_arms(found), found["margin"]) if found else None
+
+
+def over_all(metrics: Metrics, comparison: Mapping[str, Any], split: str, best: Rival | None) -> dict[str, str]:
+    """Return {the served model: a sentence} on all its rows, if its best contender was asked fewer; else nothing."""
+    served, headline = comparison["served"]["model"], comparison["headline"]
+    whole = metrics[served][split][headline]
+    if best is None or best.rows >= whole["n"]:
+        return {}
+    bounds = comparison["intervals"][served][split][headline]
+    interval = f"; 95 % interval {percent(bounds[0])} to {percent(bounds[1])}" if bounds else ""
+    return {
+        served: f"On all {whole['n']} rows of {split}, {served} gets {percent(whole['value'])} ({headline}{interval}). "
+        f"{best.name} was asked {best.rows} of them."
+    }
 
 
 def over_first(models: Models, comparison: Mapping[str, Any], split: str) -> dict[str, str]:
