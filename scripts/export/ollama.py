@@ -33,10 +33,10 @@ second one asks the model a question.{version}
 evaluation, answers of at most {num_predict} tokens. Ollama has its own template language; `{fidelity}` has the check
 that its template writes the same prompts as in training, byte for byte. Answers need not be the same: Ollama computes
 in another order, and where two tokens are nearly equally likely it may choose the other one. In the project that made
-this folder, `.venv/bin/snakemake --cores 1 deploy` (with the run's `--configfile`, unless it is the default run)
-creates the model, compares the prompts, and counts the answers that are the same.
+this folder, `.venv/bin/snakemake --cores 1 -- deploy` (of another run than the default one, with its `--configfile`
+before the `--`) creates the model, compares the prompts, and counts the answers that are the same.
 
-- A request that does not fit into the context with its answer is cut without a word, the system prompt first.
+- A request that does not fit into the context with its answer is cut silently, the system prompt first.
 - A system message in a request replaces the system prompt that the model was trained with.
 - An answer that reached the limit ends with `"done_reason": "length"`; `"options": {{"num_predict": 500}}` in a request
   raises the limit.
