@@ -99,7 +99,10 @@ def test_models_that_were_asked_fewer_rows_are_compared_on_these(run):
     text, _ = fill(PAGE, {"one": run})
     assert "| test, 40 to 200 rows | what it is | exact | 95 % interval | n |" in text
     assert "| **tuned** | trained: curriculum, seed 1 | 70.0 % | 40.0 to 60.0 | 200 |" in text
-    assert "| tuned 50.0 % (40.0 to 60.0) | nearest 25.0 % (15.0 to 35.0) | +25.0 (" in text
+    assert (
+        "| tuned 50.0 % (40.0 to 60.0); of all 200 rows 70.0 % (40.0 to 60.0) | nearest 25.0 % (15.0 to 35.0) | +25.0 ("
+        in text
+    )
 
 
 def test_a_run_that_is_not_there_keeps_its_figures_and_is_named(run):
