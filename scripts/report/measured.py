@@ -323,6 +323,16 @@ def about(run: Path) -> list[str]:
     ]
 
 
+def experiment(run: Path) -> list[str]:
+    """Return an experiment's comparisons, and how long its trainings took."""
+    tables = (run / "experiment/experiment.md").read_text(encoding="utf-8").rstrip("\n")
+    with open(run / "experiment/spent.csv", encoding="utf-8", newline="") as handle:
+        spent = list(csv.DictReader(handle))
+    took = sum(float(line["seconds"]) for line in spent) / 60
+    where = " and ".join(sorted({line["cpu"] for line in spent}))
+    return [*tables.splitlines(), "", f"The trainings took {took:.0f} minutes in all, two threads each, on: {where}."]
+
+
 def busy(spans: Iterable[tuple[float, float]]) -> float:
     """Return for how many seconds at least one of these spans (start, end) lasted."""
     total, end = 0.0, float("-inf")
@@ -345,6 +355,7 @@ SECTIONS: dict[str, Callable[[Path], list[str]]] = {
     "answering": answering,
     "resources": resources,
     "about": about,
+    "experiment": experiment,
 }
 
 
@@ -368,6 +379,8 @@ def main() -> None:
         sys.exit(f"Gradus: no run in {run}; run `make` first, or name another folder")
     for name, what in SECTIONS.items():
         if name == "summary":  # its figures are in the sections below
+            continue
+        if name == "experiment" and not (run / "experiment").is_dir():
             continue
         try:
             print("\n".join(made(what, run)), end="\n\n")

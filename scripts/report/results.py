@@ -5,12 +5,14 @@ In: folders of runs, by default all in results/; pages with blocks, between comm
     <!-- results: summary aws-cli -->
     <!-- /results -->
 
-Out: the same pages. Between the comments then stands a section of that run (`SECTIONS` in scripts/report/measured.py),
+Out: the same pages, and of experiments the figures and tables in docs/results/<run>/. Between the comments then
+stands a section of that run (`SECTIONS` in scripts/report/measured.py),
 or an `overview` of several runs, one row for each. What a run has not made stays as it was, and is named; where nothing
 stood, the page says so.
 """
 
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from scripts.report.measured import SECTIONS, bare, made, table
 
 OPENING = re.compile(r"^<!-- results: ", re.MULTILINE)
 BLOCK = re.compile(r"^(<!-- results: (\w+) ([\w. -]+?) -->\n)(.*?)^(<!-- /results -->)$", re.DOTALL | re.MULTILINE)
+EXPERIMENT = ("effects.json", "exposures.csv", "spent.csv", "curves.csv", "forest.svg", "curves.svg")  # is kept
 OVERVIEW = table(["run", "measured", "served model", "best contender", "lead in points", "training is"], [], left=6)
 
 
@@ -89,13 +92,26 @@ def fill(text: str, folders: Mapping[str, Path]) -> tuple[str, list[str]]:
     return BLOCK.sub(write, text), missing
 
 
+def keep_experiment(run: Path, docs: Path) -> None:
+    """Copy an experiment's figures and tables to docs/results/<run>/: what a reader can check, and no model."""
+    if (run / "experiment/effects.json").is_file():
+        to = docs / "results" / run.name
+        to.mkdir(parents=True, exist_ok=True)
+        for name in EXPERIMENT:
+            shutil.copyfile(run / "experiment" / name, to / name)
+
+
 def main() -> None:
     """Fill the blocks of all pages; print what changed and what is missing."""
     given = [Path(name) for name in sys.argv[1:]] or sorted(Path("results").glob("*/"))
-    folders = {folder.name: folder for folder in given if (folder / "evaluate").is_dir()}
+    folders = {
+        folder.name: folder for folder in given if any((folder / name).is_dir() for name in ("evaluate", "experiment"))
+    }
     if not folders:
         sys.exit("Gradus: no run in results/; run `make` first, or name a run's folder")
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for folder in folders.values():
+        keep_experiment(folder, ROOT / "docs")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))):
         text, name = page.read_text(encoding="utf-8"), page.relative_to(ROOT)
         try:
             filled, missing = fill(text, folders)

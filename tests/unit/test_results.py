@@ -8,7 +8,7 @@ import pytest
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.report.measured import SECTIONS, busy, made
-from scripts.report.results import BLOCK, fill
+from scripts.report.results import BLOCK, EXPERIMENT, fill, keep_experiment
 
 MODELS = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}, "nearest": {"nearest": {}}}
 VALUES = {"base": 0.0, "tuned": 0.5, "nearest": 0.25}
@@ -103,6 +103,24 @@ def test_models_that_were_asked_fewer_rows_are_compared_on_these(run):
         "| tuned 50.0 % (40.0 to 60.0); of all 200 rows 70.0 % (40.0 to 60.0) | nearest 25.0 % (15.0 to 35.0) | +25.0 ("
         in text
     )
+
+
+def test_an_experiments_comparisons_and_figures_are_kept(tmp_path):
+    folder = tmp_path / "order/experiment"
+    folder.mkdir(parents=True)
+    (folder / "experiment.md").write_text("**Does it?**\n\n| arm |\n")
+    for name in EXPERIMENT:
+        (folder / name).write_text(f"{name}\n")
+    (folder / "spent.csv").write_text(
+        "variant,arm,seed,seconds,steps_seconds,cpu\nmain,a,1,90,80,X\nmain,b,1,60,50,X\n"
+    )
+    page = "<!-- results: experiment order -->\nold\n<!-- /results -->\n"
+    text, missing = fill(page, {"order": tmp_path / "order"})
+    assert "**Does it?**" in text and "took 2 minutes in all, two threads each, on: X." in text and "old" not in text
+    assert missing == []
+    keep_experiment(tmp_path / "order", tmp_path / "docs")
+    assert sorted(file.name for file in (tmp_path / "docs/results/order").iterdir()) == sorted(EXPERIMENT)
+    keep_experiment(tmp_path, tmp_path / "docs")  # a run without an experiment has nothing to keep
 
 
 def test_a_run_that_is_not_there_keeps_its_figures_and_is_named(run):
