@@ -1,7 +1,8 @@
 """`python -m scripts.bench.known_difficulty results/<run>`: what is known of rows that reasoning-gym made.
 
-Prints tables of the `test` rows by task and level: how long they are, and how often each model that has answered is
-right; and how every scorer correlates with the true level. The answers and losses that exist are shown. docs/results/
+Prints tables of the `test` rows by task and level: how long they are, how often each model that has answered is right,
+and the loss of an experiment's trainings; how every scorer correlates with the true level; and how level and
+scorers correlate with what the experiment's models fail at. The answers and losses that exist are shown. docs/results/
 has the commands that make them.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from scipy.stats import rankdata, spearmanr
 
 from scripts.common.chat import read_contract
+from scripts.common.experiment import MAIN
 from scripts.common.io import read_jsonl
 from scripts.common.records import Record, read_records
 from scripts.common.tokens import TokenCounter
@@ -106,7 +108,42 @@ def columns(run: Path, rows: Sequence[Record]) -> dict[str, dict[str, float]]:
         model = f"{path.parts[-3]} {path.parts[-2]} ({len(marks)} rows)"
         found[f"{model}: right"] = {key: float(exact) for key, (exact, _) in marks.items()}
         found[f"{model}: contained"] = {key: float(inside) for key, (_, inside) in marks.items()}
-    return found
+    for arm in sorted({path.parent.name for path in run.glob(f"experiment/{MAIN}/*/seed*")}):
+        found[f"{arm}: loss"] = over_trainings(run, arm, "losses", "loss")
+        found[f"{arm}: right"] = over_trainings(run, arm, "grades", "exact")
+    return {name: values for name, values in found.items() if values}
+
+
+def failures(
+    rows: Sequence[Record], scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, Mapping[str, float]]
+) -> Iterator[list[str]]:
+    """Yield a line for the true level and each scorer: its correlation with each outcome within tasks. `outcomes`:
+    {name: {id: value}}, larger if a row went worse.
+    """
+    scorers = sorted({name for values in scores.values() for name in values})
+    for name in ["true level", *scorers]:
+        values = {
+            row.id: float(cell(row)[1]) if name == "true level" else scores[row.id][name]
+            for row in rows
+            if name == "true level" or name in scores.get(row.id, {})
+        }
+        line = [name]
+        for outcome in outcomes.values():
+            has = [row for row in rows if row.id in values and row.id in outcome]
+            tasks = [cell(row)[0] for row in has]
+            pairs = ([found[row.id] for row in has] for found in (values, outcome))
+            line.append(with_interval(correlation(*(ranks_within(each, tasks) for each in pairs))))
+        yield line
+
+
+def over_trainings(run: Path, arm: str, file: str, field: str) -> dict[str, float]:
+    """Return {id: mean of a field over the trainings of an experiment}, of an arm or, for `*`, of all; no variants."""
+    found: dict[str, list[float]] = {}
+    for path in sorted(run.glob(f"experiment/{MAIN}/{arm}/seed*/{file}.jsonl")):
+        for line in read_jsonl(path):
+            if line.get("split", SPLIT) == SPLIT and field in line:
+                found.setdefault(line["id"], []).append(line[field])
+    return {key: mean(values) for key, values in found.items()}
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -150,6 +187,10 @@ def main(arguments: Sequence[str]) -> None:
         for one in correlations(rows, scores)
     ]
     print(table(["scorer", "n", "all rows", "within tasks", *tasks], lines))
+    wrong = {key: 1 - share for key, share in over_trainings(run, "*", "grades", "exact").items()}
+    outcomes = {"loss after training": over_trainings(run, "*", "losses", "loss"), "wrong after training": wrong}
+    if outcomes := {name: values for name, values in outcomes.items() if values}:
+        print("\n" + table(["within tasks, correlation with", *outcomes], list(failures(rows, scores, outcomes))))
 
 
 if __name__ == "__main__":

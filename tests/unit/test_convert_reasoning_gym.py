@@ -9,9 +9,10 @@ from importlib.metadata import version
 import pytest
 import yaml
 
-from scripts.bench.known_difficulty import correlations, ranks_within, right
+from scripts.bench.known_difficulty import correlations, failures, over_trainings, ranks_within, right
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
+from scripts.common.io import write_jsonl
 from scripts.common.records import Record
 from scripts.data.convert import make_options
 from scripts.data.converters.reasoning_gym import Options, convert, corrupt, draw
@@ -167,6 +168,21 @@ def test_a_scorer_that_tells_tasks_apart_but_not_levels_correlates_within_none()
     assert found.overall["rho"] == 0.5
     assert found.within is None
     assert found.tasks == {"a": None, "b": None}
+
+
+def test_level_and_scorers_are_compared_with_what_an_experiments_models_fail_at(tmp_path):
+    rows = [row(task, level, n) for task in "ab" for level in (0, 1) for n in range(20)]
+    scores = {one.id: {"right": 5.0 * one.difficulty, "wrong": -1.0 * one.difficulty} for one in rows}
+    for arm, more in (("curriculum", 0.0), ("uniform", 1.0)):
+        folder = tmp_path / f"experiment/main/{arm}/seed1"
+        folder.mkdir(parents=True)
+        lines = [{"id": one.id, "split": "test", "loss": one.difficulty + more} for one in rows]
+        write_jsonl(folder / "losses.jsonl", [*lines, {"id": "x", "split": "eval-hard", "loss": 9.0}])
+    loss = over_trainings(tmp_path, "*", "losses", "loss")
+    assert set(loss.values()) == {0.5, 1.5} and "x" not in loss
+    assert over_trainings(tmp_path, "curriculum", "losses", "loss")[rows[0].id] == 0
+    found = {line[0]: line[1] for line in failures(rows, scores, {"loss": loss})}
+    assert [found[name].split()[0] for name in ("true level", "right", "wrong")] == ["1.00", "1.00", "-1.00"]
 
 
 def test_ranks_within_groups_put_ties_in_the_middle():
