@@ -1,8 +1,13 @@
 """How long jobs take, from the last time that they ran, from jobs like them, or from a table."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from scripts.common.errors import GradusError
+from scripts.common.io import read_json
 
 # seconds on two slow cores, of rules whose jobs take long: for a first run; what has run since scales them
 TYPICAL = {
@@ -34,6 +39,8 @@ TYPICAL = {
     "quantize": 5,
 }
 GUESSED = 60  # seconds from which on the rows decide, and the table is a guess
+STARTUP, TRAINED_PER_S = 15, 600  # of a training: seconds besides its steps, and tokens a second (docs/training.md)
+PHASE = re.compile(r"(results/[^/]+)/train/([^/]+/seed\d+)/([^/]+)(?:/|$)")
 SHORT = 1.0  # seconds of any other rule
 LEAST, MOST = 0.25, 4.0  # how far the table is scaled
 
@@ -54,6 +61,21 @@ def last_times(records: Mapping[str, Mapping[str, Any]], run: str) -> dict[str, 
         for path, record in records.items()
         if path.startswith((f"results/{run}/", "data/")) and record.get("endtime") and record.get("starttime")
     }
+
+
+def training_seconds(outputs: Iterable[str]) -> float | None:
+    """Return what the training of a phase takes on two slow cores, by its tokens; None before they are known, and for
+    other jobs.
+    """
+    for path in outputs:
+        if found := PHASE.match(path):
+            folder, training, phase = found.groups()
+            try:
+                tokens = read_json(Path(folder, "curriculum", training, "ledger.json"))[phase]["tokens"]
+            except (OSError, KeyError, GradusError):
+                continue
+            return STARTUP + float(tokens) / TRAINED_PER_S
+    return None
 
 
 class Times:
@@ -79,6 +101,8 @@ class Times:
         """
         if known := [self.past[output] for output in planned.outputs if output in self.past]:
             return max(known), False
+        if planned.rule == "train_phase" and (seconds := training_seconds(planned.outputs)):  # phases differ in size
+            return seconds * self._scale(), seconds >= GUESSED
         if seen := [*self.seen.get(planned.rule, ()), *likes]:
             return sum(seen) / len(seen), False
         typical = TYPICAL.get(planned.rule, SHORT)

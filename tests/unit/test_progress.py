@@ -399,6 +399,20 @@ def test_a_job_is_expected_to_take_what_it_took_then_what_its_like_take_then_wha
     assert times.expect(Planned(3, "split", ())) == (MOST, False)
 
 
+def test_a_training_is_expected_to_take_what_its_tokens_take(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hard = Planned(1, "train_phase", ("results/r/train/curriculum/seed1/hard/trained",))
+    times = Times({})
+    assert times.expect(hard) == (240, True)  # before the rows are chosen
+    ledger = tmp_path / "results/r/curriculum/curriculum/seed1/ledger.json"
+    ledger.parent.mkdir(parents=True)
+    ledger.write_text(json.dumps({"hard": {"tokens": 271_000}}))
+    assert times.expect(hard) == (pytest.approx(15 + 271_000 / 600), True)
+    other = Planned(2, "train_phase", ("results/r/train/curriculum/seed1/easy/trained",))
+    assert times.expect(other) == (240, True)
+    assert Times({hard.outputs[0]: 7.0}).expect(hard) == (7.0, False)
+
+
 def test_the_last_times_are_those_of_the_same_run():
     records = {
         "results/mine/a": {"starttime": 5.0, "endtime": 8.0},
