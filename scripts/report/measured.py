@@ -159,7 +159,12 @@ def difficulty(run: Path) -> list[str]:
         ]
         for name, scorer in found["scorers"].items()
     ]
-    return table([f"rank correlation with failures ({found['rows']} rows)", *models], rows)
+    asked = {
+        model: max((pair["n"] for one in found["scorers"].values() if (pair := one["failures"].get(model))), default=0)
+        for model in models
+    }
+    fewer = {model: f"{model} ({n} rows)" if 0 < n < found["rows"] else model for model, n in asked.items()}
+    return table([f"rank correlation with failures ({found['rows']} rows)", *fewer.values()], rows)
 
 
 def forgetting(run: Path) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.report.measured import SECTIONS, busy, made
+from scripts.report.measured import difficulty
 from scripts.report.results import BLOCK, EXPERIMENT, fill, keep_experiment
 
 MODELS = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}, "nearest": {"nearest": {}}}
@@ -172,3 +173,12 @@ def test_the_projects_own_pages_have_whole_blocks():
 def test_time_counts_once_where_jobs_run_side_by_side():
     assert busy([(0, 10), (5, 12), (20, 21), (6, 7)]) == 13
     assert busy([]) == 0
+
+
+def test_correlations_say_of_how_many_rows_they_are(tmp_path):
+    pair = {"rho": 0.2, "low": 0.1, "high": 0.3, "n": 221}
+    scorers = {"length": {"failures": {"base": None, "few-shot": {**pair, "n": 80}, "tuned": pair}}}
+    (tmp_path / "validity.json").write_text(json.dumps({"rows": 221, "scorers": scorers}))
+    head, _, line = difficulty(tmp_path)
+    assert head == "| rank correlation with failures (221 rows) | base | few-shot (80 rows) | tuned |"
+    assert line == "| length | – | 0.20 (0.10 to 0.30) | 0.20 (0.10 to 0.30) |"
