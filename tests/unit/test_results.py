@@ -7,8 +7,7 @@ import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.report.measured import SECTIONS, busy, made
-from scripts.report.measured import difficulty
+from scripts.report.measured import SECTIONS, busy, difficulty, made
 from scripts.report.results import BLOCK, EXPERIMENT, fill, keep_experiment
 
 MODELS = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}, "nearest": {"nearest": {}}}
