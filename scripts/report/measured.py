@@ -174,14 +174,29 @@ def forgetting(run: Path) -> list[str]:
         raise GradusError(f"{run}/forgetting.json is left from an earlier run; this one has not asked")
     rows = []
     for name, model in found["models"].items():
-        kinds = {
-            kind: f"{percent(pair['value'])} (base {percent(pair['base_value'])})"
-            for kind, pair in model["kinds"].items()
-        }
+        of = f"{name}: " if len(found["models"]) > 1 else ""
+        for kind, pair in model["kinds"].items():
+            base = found["kinds"][kind]
+            left_out = "" if base["counts"] else " (left out: the base hardly beats chance)"
+            holm = "" if pair["p_holm"] is None else general(pair["p_holm"])
+            difference = f"{points(pair['difference'])}{in_points(pair['difference_interval'])}"
+            values = [str(pair["n"]), percent(base["value"]), percent(base["chance"]), percent(pair["value"])]
+            rows.append([f"{of}{kind}{left_out}", *values, difference, holm])
+        if pair := model["overall"]:
+            difference = f"{points(pair['difference'])}{in_points(pair['difference_interval'])}"
+            shares = [str(pair["n"]), percent(pair["base_value"]), "", percent(pair["value"])]
+            rows.append([f"{of}all that count", *shares, difference, ""])
         text = model["perplexity"]
         ratio = f"times {text['ratio']:.2f} ({text['ratio_interval'][0]:.2f} to {text['ratio_interval'][1]:.2f})"
-        rows.append([name, *(kinds.get(kind, "–") for kind in found["kinds"]), ratio])
-    return table(["outside the task", *found["kinds"], "perplexity of general text"], rows)
+        numbers = ["", f"{text['base_value']:.1f}", "", f"{text['value']:.1f}"]
+        rows.append([f"{of}perplexity of general text", *numbers, ratio, ""])
+    head = ["outside the task", "questions", "base", "chance", "after training", "difference in points, 95 % interval"]
+    return table([*head, "p (Holm)"], rows)
+
+
+def in_points(bounds: Sequence[float] | None) -> str:
+    """Return an interval in points, in brackets; nothing if there is none."""
+    return "" if bounds is None else f" ({points(bounds[0])} to {points(bounds[1])})"
 
 
 def training(run: Path) -> list[str]:
