@@ -7,7 +7,7 @@ import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.report.measured import SECTIONS, busy, difficulty, made
+from scripts.report.measured import SECTIONS, busy, difficulty, forgetting, made
 from scripts.report.results import BLOCK, EXPERIMENT, fill, keep_experiment
 
 MODELS = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}, "nearest": {"nearest": {}}}
@@ -181,3 +181,26 @@ def test_correlations_say_of_how_many_rows_they_are(tmp_path):
     head, _, line = difficulty(tmp_path)
     assert head == "| rank correlation with failures (221 rows) | base | few-shot (80 rows) | tuned |"
     assert line == "| length | – | 0.20 (0.10 to 0.30) | 0.20 (0.10 to 0.30) |"
+
+
+def test_what_was_forgotten_has_chance_intervals_and_p(tmp_path):
+    kinds = {
+        "facts": {"value": 0.5, "chance": 0.04, "counts": True},
+        "copying": {"value": 0.1, "chance": 0.08, "counts": False},
+    }
+    pair = {"n": 50, "base_value": 0.5, "value": 0.3, "difference": -0.2, "difference_interval": [-0.3, -0.1]}
+    text = {"base_value": 18.0, "value": 20.0, "ratio": 1.11, "ratio_interval": [1.05, 1.2]}
+    model = {
+        "kinds": {"facts": {**pair, "p_holm": 0.02}, "copying": {**pair, "difference_interval": None, "p_holm": None}},
+        "overall": pair,
+        "perplexity": text,
+    }
+    (tmp_path / "forgetting.json").write_text(json.dumps({"kinds": kinds, "models": {"tuned": model}}))
+    artifacts = {f"results/{tmp_path.name}/forgetting.json": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"artifacts": artifacts}))
+    assert forgetting(tmp_path)[2:] == [
+        "| facts | 50 | 50.0 % | 4.0 % | 30.0 % | -20.0 (-30.0 to -10.0) | 0.02 |",
+        "| copying (left out: the base hardly beats chance) | 50 | 10.0 % | 8.0 % | 30.0 % | -20.0 |  |",
+        "| all that count | 50 | 50.0 % |  | 30.0 % | -20.0 (-30.0 to -10.0) |  |",
+        "| perplexity of general text |  | 18.0 |  | 20.0 | times 1.11 (1.05 to 1.20) |  |",
+    ]
