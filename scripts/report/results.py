@@ -5,10 +5,9 @@ In: folders of runs, by default all in results/; pages with blocks, between comm
     <!-- results: summary aws-cli -->
     <!-- /results -->
 
-Out: the same pages, and of experiments the figures and tables in docs/results/<run>/. Between the comments then
-stands a section of that run (`SECTIONS` in scripts/report/measured.py),
-or an `overview` of several runs, one row for each. What a run has not made stays as it was, and is named; where nothing
-stood, the page says so.
+Out: the same pages, and of experiments the figures and tables in docs/results/<run>/. Between the comments then stands
+a section of that run (`SECTIONS` in scripts/report/measured.py), or an `overview` of several runs, one row for each.
+What a run has not made stays as it was, and is named; where nothing stood, the page says so.
 """
 
 import re
