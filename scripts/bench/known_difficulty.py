@@ -120,13 +120,10 @@ def failures(
     """Yield a line for the true level and each scorer: its correlation with each outcome within tasks. `outcomes`:
     {name: {id: value}}, larger if a row went worse.
     """
+    levels = {row.id: float(cell(row)[1]) for row in rows}
     scorers = sorted({name for values in scores.values() for name in values})
-    for name in ["true level", *scorers]:
-        values = {
-            row.id: float(cell(row)[1]) if name == "true level" else scores[row.id][name]
-            for row in rows
-            if name == "true level" or name in scores.get(row.id, {})
-        }
+    tables = {name: {key: values[name] for key, values in scores.items() if name in values} for name in scorers}
+    for name, values in {"true level": levels, **tables}.items():
         line = [name]
         for outcome in outcomes.values():
             has = [row for row in rows if row.id in values and row.id in outcome]

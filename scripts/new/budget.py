@@ -16,12 +16,12 @@ from statistics import median
 from typing import Any
 
 from scripts.common.io import read_json
+from scripts.common.machine import TRAINED_PER_S
 from scripts.new.lengths import Lengths, runs_on
 
 # measured on two cores without AMX, with a base of 135M parameters
 PARAMETERS = 135e6
 THREADS = 2
-TRAINED_PER_S = 600  # tokens
 ANSWERED_PER_S = 85  # tokens of one answering job, which uses one thread
 QUANTS = 3  # models that answer the first split: bf16, the served quant, the base
 OTHER_MINUTES = 7  # everything except training and answering

@@ -8,6 +8,7 @@ from typing import Any
 
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json
+from scripts.common.machine import TRAINED_PER_S
 
 # seconds on two slow cores, of rules whose jobs take long: for a first run; what has run since scales them
 TYPICAL = {
@@ -39,7 +40,7 @@ TYPICAL = {
     "quantize": 5,
 }
 GUESSED = 60  # seconds from which on the rows decide, and the table is a guess
-STARTUP, TRAINED_PER_S = 15, 600  # of a training: seconds besides its steps, and tokens a second (docs/training.md)
+STARTUP = 15  # seconds of a training besides its steps
 PHASE = re.compile(r"(results/[^/]+)/train/([^/]+/seed\d+)/([^/]+)(?:/|$)")
 SHORT = 1.0  # seconds of any other rule
 LEAST, MOST = 0.25, 4.0  # how far the table is scaled

@@ -19,7 +19,7 @@ from pathlib import Path
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.html import percent, points
-from scripts.common.io import atomic_open, read_json
+from scripts.common.io import atomic_open, atomic_path, read_json
 from scripts.report.measured import SECTIONS, bare, made, table
 
 OPENING = re.compile(r"^<!-- results: ", re.MULTILINE)
@@ -94,10 +94,9 @@ def fill(text: str, folders: Mapping[str, Path]) -> tuple[str, list[str]]:
 def keep_experiment(run: Path, docs: Path) -> None:
     """Copy an experiment's figures and tables to docs/results/<run>/: what a reader can check, and no model."""
     if (run / "experiment/effects.json").is_file():
-        to = docs / "results" / run.name
-        to.mkdir(parents=True, exist_ok=True)
         for name in EXPERIMENT:
-            shutil.copyfile(run / "experiment" / name, to / name)
+            with atomic_path(docs / "results" / run.name / name) as part:
+                shutil.copyfile(run / "experiment" / name, part)
 
 
 def main() -> None:
