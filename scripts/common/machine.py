@@ -9,8 +9,6 @@ from typing import Any
 from scripts.common.hashing import sha256_file
 from scripts.common.packages import LOCK, differing_from_lock, installed_packages
 
-TRAINED_PER_S = 600  # tokens, of a base of 135M parameters on two cores without AMX (docs/training.md)
-
 # environment variables that influence which kernels libraries choose
 DISPATCH = (
     "ONEDNN_",

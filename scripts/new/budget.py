@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from scripts.common.io import read_json
-from scripts.common.machine import TRAINED_PER_S
+from scripts.common.speed import TRAINED_PER_S
 from scripts.new.lengths import Lengths, runs_on
 
 # measured on two cores without AMX, with a base of 135M parameters

@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json
-from scripts.common.machine import TRAINED_PER_S
+from scripts.common.speed import TRAINED_PER_S
 
 # seconds on two slow cores, of rules whose jobs take long: for a first run; what has run since scales them
 TYPICAL = {
