@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -69,6 +68,8 @@ def keep_autograd_path(model: torch.nn.Module) -> int:
     On CPUs with AVX512-BF16, a forward pass without gradients repacks the weights for a kernel that has no backward
     pass. Training then continues with wrong gradients and no error. See docs/training.md.
     """
+    from bitsandbytes.nn import Linear4bit  # only packed bases need it
+
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False

@@ -1,0 +1,116 @@
+"""The gradients of an adapter on the GPU, against those of the CPU in fp32, and NF4 as the CPU rounds it.
+
+`python -m scripts.gpu_check.gradients JOB.json`
+
+bf16 has 8 bits, so no two ways to compute give the same gradient. How far the CPU's own bf16 is from fp32 says what
+is rounding.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from scripts.gpu_check.findings import Findings, run_job
+from scripts.gpu_check.shapes import contract, make_records
+from scripts.train.device import choose_device, secure_repeatability
+from scripts.train.loss import completion_loss, shares_beginnings
+from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, choose_attention, load_base
+from scripts.train.packing import collate, label, on, packs
+
+LORA = LoraParams(rank=16, alpha=32, dropout=0.0, target_modules="all-linear")
+LIMIT = 0.05  # of the gradient's norm
+
+
+def gradient(base: Path, device: str, attention: str, packed: bool, checkpointing: bool, whole: bool) -> torch.Tensor:
+    """Return the adapter's gradient for a pack of four rows, as one fp32 vector on the CPU.
+
+    `whole`: whether the model computes in fp32. The adapter's second matrices are random, as after some steps: with the
+    zeros that they start from, the first ones would have no gradient.
+    """
+    model = load_base(base, device, attention, packed)
+    model = attach_adapter(model.float() if whole else model, LORA, None, 1)
+    if checkpointing:
+        checkpoint_layers(model)
+    numbers = torch.Generator().manual_seed(2)
+    trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    for name, value in trained:
+        if "lora_B" in name:
+            value.data = (0.02 * torch.randn(value.shape, generator=numbers)).to(value.device)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    rows = label(make_records(base, 4, 96), tokenizer, contract(), 96)
+    model.train()
+    for pack in packs(on(model.device, collate(rows)), 10**9, shares_beginnings(model)):
+        (completion_loss(model, pack) / len(rows)).backward()
+    return torch.cat([value.grad.flatten().float().cpu() for _, value in trained if value.grad is not None])
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return ‖one − other‖ / ‖other‖; not a number where a gradient is not."""
+    return ((one - other).norm() / other.norm()).item()
+
+
+def check(job: dict[str, Any], findings: Findings) -> None:
+    """Compare gradients. `job`: `device`, `base`, `packages`."""
+    torch.set_num_threads(job["threads"])
+    base, device = Path(job["base"]), choose_device("cpu" if job["device"] == "cpu" else "auto")
+    kinds = {"bf16": (base, False)}
+    if "bitsandbytes" in job["packages"]:
+        from scripts.train.round_base import round_base
+
+        rounded = base.with_name("rounded")
+        with findings.trying("NF4 as on the CPU"):
+            round_base(base, rounded, "cpu")
+            kinds |= {"nf4": (rounded, False), "nf4-packed": (base, True)}
+            other = base.with_name("rounded-on-gpu")
+            round_base(base, other, "auto" if device == "cuda" else "cpu")
+            _compare_rounding(rounded, other, findings)
+    references: dict[Path, tuple[torch.Tensor, float]] = {}
+    secure_repeatability(device)
+    fastest = choose_attention("auto", device)
+    for kind, (folder, packed) in kinds.items():
+        plain: torch.Tensor | None = None
+        for attention, checkpointing in dict.fromkeys(((fastest, False), (fastest, True), ("rows", False))):
+            name = f"gradients {kind}, {attention}" + (", checkpointing" if checkpointing else "")
+            with findings.trying(name):
+                source = rounded if kind != "bf16" else folder
+                if source not in references:
+                    exact = gradient(source, "cpu", "rows", False, False, True)
+                    references[source] = exact, distance(gradient(source, "cpu", "rows", False, False, False), exact)
+                exact, usual = references[source]
+                found = gradient(folder, device, attention, packed, checkpointing, False)
+                far = distance(found, exact)
+                text = f"{far:.2%} from fp32 on the CPU (limit {LIMIT:.0%}; the CPU's own bf16 {usual:.2%})"
+                if checkpointing and plain is not None:
+                    same = torch.equal(found, plain)
+                    text += "; the same bits as without" if same else "; NOT the bits of the same without"
+                    findings.add(name, far <= LIMIT and same, text, distance=far, cpu_bf16=usual, same_bits=same)
+                else:
+                    findings.add(name, far <= LIMIT, text, distance=far, cpu_bf16=usual)
+                if not checkpointing and attention == fastest:
+                    plain = found
+                    again = gradient(folder, device, attention, packed, checkpointing, False)
+                    findings.add(f"{name}, again", torch.equal(again, found), "the same bits a second time")
+
+
+def _compare_rounding(one: Path, other: Path, findings: Findings) -> None:
+    """Tell how many weights the GPU rounds to another number than the CPU."""
+    differ = count = 0
+    largest = 0.0
+    for file in sorted(one.glob("*.safetensors")):
+        theirs = load_file(other / file.name)
+        for name, value in load_file(file).items():
+            count += value.numel()
+            if not torch.equal(value, theirs[name]):
+                differ += int((value != theirs[name]).sum())
+                largest = max(largest, (value.float() - theirs[name].float()).abs().max().item())
+    share = differ / count
+    text = f"{differ:,} of {count:,} weights differ ({share:.2e}), by {largest:.1e} at most"
+    findings.add("NF4 as on the CPU", share < 1e-3, text, share=share, largest=largest)
+
+
+if __name__ == "__main__":
+    run_job(check, sys.argv[1])
