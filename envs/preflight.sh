@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks that `make` runs before it downloads anything. If something is missing, prints one line and exits with 1.
-# usage: preflight.sh <python>
-python=$1
+# usage: preflight.sh <python> [1 if llama.cpp is to be built for CUDA]
+python=$1 cuda=${2:-}
 fail() { echo "Gradus: $1" >&2; exit 1; }
 
 command -v "$python" >/dev/null 2>&1 ||
@@ -18,7 +18,9 @@ command -v git >/dev/null 2>&1 || fail "git not found; on Debian or Ubuntu: apt-
 compiler=${CXX:-c++}
 command -v "$compiler" >/dev/null 2>&1 ||
   fail "no C++ compiler ($compiler); it is needed to build llama.cpp; on Debian or Ubuntu: apt-get install g++"
-needed=${GRADUS_DISK_KB:-8000000}
+[ "$cuda" != 1 ] || command -v "${CUDACXX:-nvcc}" >/dev/null 2>&1 ||
+  fail "${CUDACXX:-nvcc} not found; make CUDA=1 needs NVIDIA's CUDA toolkit: install it, or put it on the path: PATH=/usr/local/cuda/bin:\$PATH"
+needed=${GRADUS_DISK_KB:-$([ "$cuda" = 1 ] && echo 14000000 || echo 8000000)}
 free=$(df -Pk . | awk 'NR == 2 { print $4 }')
 [ "$free" -ge "$needed" ] ||
   fail "$((free / 1000000)) GB free in $(pwd), $((needed / 1000000)) GB needed; free some space, or clone elsewhere"

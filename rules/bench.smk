@@ -73,6 +73,7 @@ rule bench_answering:
         threads=min(2, all_cores(workflow)),
         max_tokens=config["evaluate"]["max_tokens"],
         sequences=config["evaluate"]["sequences"],
+        gpu_layers=config["evaluate"]["gpu_layers"],
         code=code_fingerprint("bench/answering"),
     message:
         "Answering the same rows in each way"

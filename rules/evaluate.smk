@@ -27,7 +27,7 @@ rule choose_examples:
     params:
         answer={
             "max_rows": max_rows("valid"),
-            **{key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads")},
+            **{key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads", "gpu_layers")},
         },
         options=lambda w: dict(MODELS[w.model].options),
         own_template=lambda w: not MODELS[w.model].exported,
@@ -66,7 +66,7 @@ rule answer:
     params:
         answer=lambda w: {
             "max_rows": max_rows(w.split, MODELS[w.model]),
-            **{key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads")},
+            **{key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads", "gpu_layers")},
         },
         options=lambda w: dict(MODELS[w.model].options),
         own_template=lambda w: not MODELS[w.model].exported,

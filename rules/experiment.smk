@@ -104,7 +104,7 @@ rule answer_arm:
         quant=QUANT,
         task=config["data"]["task"],
         max_rows={split: max_rows(split, SERVED) for split in HELD_OUT},
-        answer={key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads")},
+        answer={key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads", "gpu_layers")},
         threads=config["train"]["threads"],
         work=".work/experiment/{run}/answers/{variant}/{arm}/{seed}",
         origin=describe_origin(config, SERVED),

@@ -62,6 +62,7 @@ rule check_gguf:
         mem_mb=memory(2500, 1.1, "model"),
     params:
         threads=config["evaluate"]["threads"],
+        gpu_layers=config["evaluate"]["gpu_layers"],
         tokens=config["fidelity"]["probe_tokens"],
         trained=lambda w: MODELS[w.model].trained,
         code=code_fingerprint("fidelity/check_gguf"),
@@ -91,6 +92,7 @@ rule reference_logits:
         mem_mb=memory(1500, 1, "gguf"),
     params:
         threads=config["evaluate"]["threads"],
+        gpu_layers=config["evaluate"]["gpu_layers"],
         tokens=config["fidelity"]["probe_tokens"],
         code=code_fingerprint("fidelity/reference_logits"),
     message:
@@ -120,6 +122,7 @@ rule quant_loss:
         mem_mb=memory(1500, 1, "gguf"),
     params:
         threads=config["evaluate"]["threads"],
+        gpu_layers=config["evaluate"]["gpu_layers"],
         tokens=config["fidelity"]["probe_tokens"],
         code=code_fingerprint("fidelity/quant_loss"),
     message:
@@ -177,6 +180,7 @@ rule speed:
     params:
         quants=quants(),
         threads=config["evaluate"]["threads"],
+        gpu_layers=config["evaluate"]["gpu_layers"],
         code=code_fingerprint("fidelity/speed"),
     message:
         "Timing the quants"
@@ -254,6 +258,7 @@ rule check_serving:
         asked=config["fidelity"]["served_rows"],
         max_tokens=config["evaluate"]["max_tokens"],
         threads=config["evaluate"]["threads"],
+        gpu_layers=config["evaluate"]["gpu_layers"],
         code=code_fingerprint("fidelity/check_serving"),
     message:
         "Checking the answers of an OpenAI-compatible server"

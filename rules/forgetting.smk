@@ -82,7 +82,7 @@ rule probe:
     params:
         answer={
             "max_tokens": config["forgetting"]["max_tokens"],
-            **{key: config["evaluate"][key] for key in ("sequences", "threads")},
+            **{key: config["evaluate"][key] for key in ("sequences", "threads", "gpu_layers")},
         },
         code=code_fingerprint("forgetting/probe"),
     message:

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from llama_cpp import Llama
+from llama_cpp import LLAMA_SPLIT_MODE_NONE, Llama
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from tqdm import tqdm
 
@@ -25,6 +25,7 @@ from scripts.common.answers import Answer, sample
 from scripts.common.chat import read_contract
 from scripts.common.generate import answer_all, render_prompts
 from scripts.common.gguf_info import own_template
+from scripts.common.gpus import choose_layers, gpu_name
 from scripts.common.io import write_json
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
@@ -36,7 +37,9 @@ LOOP = "a loop of create_chat_completion"
 Way = Callable[[], list[Answer]]
 
 
-def one_by_one(path: str, asked: Sequence[Any], max_tokens: int, length: int, threads: int) -> list[Answer]:
+def one_by_one(
+    path: str, asked: Sequence[Any], max_tokens: int, length: int, threads: int, gpu_layers: int
+) -> list[Answer]:
     """Return the answers to conversations by llama-cpp-python's own class; greedy, without its penalty on repetition.
 
     length: of the longest prompt with its answer, in tokens.
@@ -45,6 +48,7 @@ def one_by_one(path: str, asked: Sequence[Any], max_tokens: int, length: int, th
     # left to itself, the class may take a template of its own that looks like the GGUF's
     handler = Jinja2ChatFormatter(template=template, eos_token=end, bos_token=begin).to_chat_handler()
     options: dict[str, Any] = {"n_threads": threads, "n_threads_batch": threads, "chat_handler": handler}
+    options |= {"n_gpu_layers": gpu_layers, "split_mode": LLAMA_SPLIT_MODE_NONE, "main_gpu": 0 if gpu_layers else -1}
     model: Any = Llama(path, n_ctx=length, verbose=False, **options)
     answers = []
     for messages in asked:
@@ -55,21 +59,26 @@ def one_by_one(path: str, asked: Sequence[Any], max_tokens: int, length: int, th
     return answers
 
 
-def in_jobs(path: str, prompts: Sequence[str], max_tokens: int, sequences: int, jobs: int) -> list[Answer]:
+def in_jobs(
+    path: str, prompts: Sequence[str], max_tokens: int, sequences: int, jobs: int, gpu_layers: int = 0
+) -> list[Answer]:
     """Return the answers of `jobs` processes with one thread each, to which the prompts are dealt in turn."""
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
-        dealt = [pool.submit(answer_all, path, prompts[k::jobs], max_tokens, sequences, 1) for k in range(jobs)]
+        ask = partial(pool.submit, answer_all, path, gpu_layers=gpu_layers)
+        dealt = [ask(prompts[k::jobs], max_tokens=max_tokens, sequences=sequences, threads=1) for k in range(jobs)]
         rows = zip_longest(*(part.result() for part in dealt))
         return [answer for answer in chain.from_iterable(rows) if answer]
 
 
-def benchmark(path: str, prompt: int, answer: int, sequences: int, threads: int) -> tuple[float, float]:
+def benchmark(
+    path: str, prompt: int, answer: int, sequences: int, threads: int, gpu_layers: int
+) -> tuple[float, float]:
     """Return (prompt tokens per second, answer tokens per second) of llama.cpp's batched benchmark: `sequences` prompts
     of `prompt` random tokens each, then `answer` tokens of each.
     """
     from scripts.common.decode import CHUNK, Decoder
 
-    decoder = Decoder(path, threads, sequences, prompt + answer)
+    decoder = Decoder(path, threads, sequences, prompt + answer, gpu_layers)
     tokens = np.random.default_rng(1).integers(0, decoder.size, (sequences, prompt + answer))
     decoder.answer([tokens[0, :16].tolist()], 1)  # warm up
     decoder.forget()
@@ -143,21 +152,29 @@ def race(ways: dict[str, Way], bench: Callable[[int, int], tuple[float, float]],
 
 
 def build(
-    path: str, asked: Sequence[Any], max_tokens: int, sequences: int, tried: Sequence[int], threads: int
+    path: str,
+    asked: Sequence[Any],
+    max_tokens: int,
+    sequences: int,
+    tried: Sequence[int],
+    threads: int,
+    gpu_layers: int = 0,
 ) -> tuple[dict[str, Way], Callable[[int, int], tuple[float, float]], int]:
     """Return the ways, llama.cpp's benchmark and the tokens with which all prompts begin, as `race` takes them."""
     prompts = render_prompts(path, None, asked)
     shared, lengths = run_isolated("counting tokens", prompt_tokens, path, prompts)
     isolated = partial(run_isolated, f"measuring {path}")
     ways: dict[str, Way] = {
-        LOOP: partial(isolated, one_by_one, path, asked, max_tokens, max(lengths) + max_tokens, threads),
+        LOOP: partial(isolated, one_by_one, path, asked, max_tokens, max(lengths) + max_tokens, threads, gpu_layers),
         f"{threads} jobs of one thread, {sequences} sequences each": partial(
-            in_jobs, path, prompts, max_tokens, sequences, threads
+            in_jobs, path, prompts, max_tokens, sequences, threads, gpu_layers
         ),
     }
     for count in [*(count for count in tried if count != sequences), sequences]:
-        ways[f"{count} sequences"] = partial(isolated, answer_all, path, prompts, max_tokens, count, threads)
-    return ways, partial(isolated, benchmark, path, sequences=sequences, threads=threads), shared
+        way = partial(isolated, answer_all, path, prompts, max_tokens, count, threads, gpu_layers=gpu_layers)
+        ways[f"{count} sequences"] = way
+    bench = partial(isolated, benchmark, path, sequences=sequences, threads=threads, gpu_layers=gpu_layers)
+    return ways, bench, shared
 
 
 if job := find_job(globals()):
@@ -165,5 +182,6 @@ if job := find_job(globals()):
         given, how = job.input, job.params
         rows = sample(list(read_records(given.records)), how.rows)
         conversed = conversations(read_contract(given.contract), rows)
-        built = build(given.gguf, conversed, how.max_tokens, how.sequences, how.tried, how.threads)
-        write_json(job.output.measured, {"threads": how.threads, **race(*built, how.rounds)})
+        layers = choose_layers(how.gpu_layers)
+        built = build(given.gguf, conversed, how.max_tokens, how.sequences, how.tried, how.threads, layers)
+        write_json(job.output.measured, {"threads": how.threads, "gpu": gpu_name(layers), **race(*built, how.rounds)})

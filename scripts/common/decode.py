@@ -42,15 +42,29 @@ def common_length(prompts: Sequence[Sequence[int]]) -> int:
 class Decoder:
     """A loaded GGUF with room for `sequences` sequences of `length` tokens each."""
 
-    def __init__(self, path: str, threads: int, sequences: int, length: int) -> None:
-        """Load the model on the CPU. Raises GradusError if llama.cpp cannot load the file."""
+    def __init__(self, path: str, threads: int, sequences: int, length: int, gpu_layers: int = 0) -> None:
+        """Load the model, `gpu_layers` of its layers (`choose_layers`) on the GPU, and the others on the CPU.
+
+        Raises GradusError if llama.cpp cannot load the file, or finds no GPU.
+        """
         quiet()
+        if gpu_layers and not llama_cpp.llama_supports_gpu_offload():
+            raise GradusError(
+                "llama.cpp finds no GPU that it can use: its driver may be too old for the CUDA that it was built with "
+                "(`nvidia-smi` shows the newest one). To answer on the CPU, set evaluate.gpu_layers: 0"
+            )
         options = llama_cpp.llama_model_default_params()
-        options.n_gpu_layers = 0
+        options.n_gpu_layers, options.split_mode = gpu_layers, llama_cpp.LLAMA_SPLIT_MODE_NONE
+        # -1: no GPU. Built for CUDA, llama.cpp would compute long prompts there even without any layers on it
+        options.main_gpu = 0 if gpu_layers else -1
         options.use_extra_bufts = False  # the repacked weights crash on machines with AMX (ggml-org/llama.cpp#20824)
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), options)
         if not self.model:
-            raise GradusError(f"{path}: llama.cpp cannot load it; the GGUF file is incomplete. Delete it and run again")
+            raise GradusError(
+                f"{path}: llama.cpp cannot load it; the GPU's memory may be too small: lower evaluate.gpu_layers"
+                if gpu_layers
+                else f"{path}: llama.cpp cannot load it; the GGUF file is incomplete. Delete it and run again"
+            )
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.size = llama_cpp.llama_vocab_n_tokens(self.vocab)
         room = llama_cpp.llama_context_default_params()

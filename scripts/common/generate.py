@@ -72,6 +72,7 @@ def answer_all(
     threads: int,
     grammar: str | None = None,
     names: Sequence[str] | None = None,
+    gpu_layers: int = 0,
 ) -> list[Answer]:
     """Return the model's greedy answers to rendered prompts, in order, at most `max_tokens` tokens each.
 
@@ -79,6 +80,7 @@ def answer_all(
     number and order can change the last bits of logits, so they depend on nothing but the arguments.
 
     `grammar`: what every answer must match, in llama.cpp's notation (GBNF). `names`: the prompts' rows, for messages.
+    `gpu_layers`: of the model, computed on the GPU (`choose_layers`).
     Raises GradusError if a prompt with its answer does not fit into the model's context.
     """
     if not prompts:
@@ -97,7 +99,7 @@ def answer_all(
             "questions outside the task: forgetting.max_tokens), shorten the system prompt, or leave the row out."
         )
     together = min(sequences, len(prompts), max(1, CACHE_BYTES // (token_bytes * length)))
-    decoder = Decoder(path, threads, together, length)
+    decoder = Decoder(path, threads, together, length, gpu_layers)
     with tqdm(total=len(prompts), desc="answers", unit="answer", mininterval=1) as progress:
         answers = decoder.answer(encoded, max_tokens, grammar, progress.update)
     found = [

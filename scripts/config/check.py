@@ -15,6 +15,7 @@ from typing import Any
 from scripts.common.curriculum import check_curriculum, complete_curriculum
 from scripts.common.errors import GradusError
 from scripts.common.experiment import check_experiment
+from scripts.common.gpus import layer_fault
 from scripts.common.hashing import ROOT
 from scripts.common.models import add_contenders, check_models, given_files
 from scripts.common.records import OWN
@@ -270,6 +271,11 @@ def _check_train(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
         yield ["train", "patience"], "has no effect without train.evaluate_every, the steps between two evaluations"
 
 
+def _check_evaluate(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
+    if fault := layer_fault(config["evaluate"]["gpu_layers"]):
+        yield ["evaluate", "gpu_layers"], fault
+
+
 CHECKS: list[Check] = [
     check_sources,
     _check_base,
@@ -279,6 +285,7 @@ CHECKS: list[Check] = [
     _check_score,
     check_curriculum,
     _check_train,
+    _check_evaluate,
     check_models,
     check_experiment,
     check_judge,

@@ -13,6 +13,7 @@ from typing import Any
 from scripts.common.answers import make_rows, make_speed, sample
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.generate import answer_all, first_fitting, render_prompts
+from scripts.common.gpus import choose_layers, gpu_name
 from scripts.common.hashing import sha256_file
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.isolate import run_isolated
@@ -58,24 +59,26 @@ def answer(
     sequences: int,
     threads: int,
     grammar: str | None = None,
+    gpu_layers: int = 0,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the answers to the records, which `prompts` ask, and a summary (rows, tokens, seconds).
+    """Return the answers to the records, which `prompts` ask, and a summary (rows, tokens, seconds, the GPU if any).
 
-    `grammar`: what every answer must match (GBNF).
+    `grammar`: what every answer must match (GBNF). `gpu_layers`: computed on the GPU (`choose_layers`).
     """
     names = [record.source or record.id for record in asked]
     began = time.monotonic()
-    answers = run_isolated(
-        f"answering with {gguf}", answer_all, str(gguf), prompts, max_tokens, sequences, threads, grammar, names
-    )
+    settings = (max_tokens, sequences, threads, grammar, names, gpu_layers)
+    answers = run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, *settings)
     seconds = time.monotonic() - began
     rows = make_rows(asked, answers)
-    return rows, {"gguf_sha256": sha256_file(gguf), **make_speed(rows, seconds)}
+    computed = {"gpu": gpu_name(gpu_layers)} if gpu_layers else {}
+    return rows, {"gguf_sha256": sha256_file(gguf), **make_speed(rows, seconds), **computed}
 
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         settings, options = dict(job.params.answer), job.params.options
+        settings["gpu_layers"] = choose_layers(settings["gpu_layers"])
         records = sample(list(read_records(job.input.records)), settings.pop("max_rows"))
         contract = read_contract(job.input.contract)
         count, shown = 0, list[Shots]()

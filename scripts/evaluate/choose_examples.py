@@ -11,6 +11,7 @@ from scripts.common.answers import Answer, read_training, sample
 from scripts.common.chat import read_contract
 from scripts.common.errors import GradusError
 from scripts.common.generate import answer_all
+from scripts.common.gpus import choose_layers
 from scripts.common.io import write_json
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
@@ -62,6 +63,7 @@ def choose_examples(
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         settings, options = dict(job.params.answer), job.params.options
+        settings["gpu_layers"] = choose_layers(settings["gpu_layers"])
         rows = sample(list(read_records(job.input.records)), settings.pop("max_rows"))
         contract = read_contract(job.input.contract)
         gguf, grammar = job.input.gguf, find_grammar(options.get("constrained"), job.input)

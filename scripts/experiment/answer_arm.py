@@ -14,6 +14,7 @@ import torch
 
 from scripts.common.answers import sample
 from scripts.common.chat import read_contract
+from scripts.common.gpus import choose_layers
 from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
@@ -32,6 +33,7 @@ if job := find_job(globals()):
         shutil.rmtree(folder, ignore_errors=True)  # of a killed job
         folder.mkdir(parents=True)
         torch.set_num_threads(job.params.threads)
+        layers = choose_layers(job.params.answer["gpu_layers"])
         contract = read_contract(job.input.contract)
         merge(job.input.base, job.input.trained, folder / "merged")
         convert(folder / "merged", job.params.origin, contract, folder / "bf16.gguf")
@@ -50,7 +52,7 @@ if job := find_job(globals()):
                 continue
             asked = sample(rows, job.params.max_rows[rows[0].split])
             prompts = fit_prompts(gguf, contract, asked, {}, False, [], job.params.answer["max_tokens"])[0]
-            given = answer(gguf, asked, prompts, **job.params.answer)[0]
+            given = answer(gguf, asked, prompts, **{**job.params.answer, "gpu_layers": layers})[0]
             marks = grade(asked, given, task, schema, trained)[0]
             answers += [{**line, "split": rows[0].split} for line in given]
             grades += [{**line, "split": rows[0].split} for line in marks]

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.gguf_info import metadata, open_gguf
+from scripts.common.gpus import choose_layers
 from scripts.common.io import read_json, write_json
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
@@ -78,17 +79,24 @@ def missing_metadata(values: dict[str, Any], trained: bool) -> list[str]:
 
 
 def check_gguf(
-    model: Path, gguf: Path, records: list[Record], contract: ChatContract, tokens: int, threads: int, trained: bool
+    model: Path,
+    gguf: Path,
+    records: list[Record],
+    contract: ChatContract,
+    tokens: int,
+    threads: int,
+    trained: bool,
+    gpu_layers: int = 0,
 ) -> dict[str, Any]:
     """Return the gates' values and the measurements behind them.
 
-    `trained`: whether the origin includes training data.
+    `trained`: whether the origin includes training data; `gpu_layers`: what llama.cpp computes on the GPU.
     """
     rows = probes(str(model), contract, records, tokens)
     texts = probe_texts(contract, sorted(records, key=lambda record: record.id)[:50])
     # before torch starts its threads
     theirs = run_isolated(f"tokenizing with {gguf}", ask_llama, str(gguf), texts, [contract.end_of_turn_id])
-    logits = run_isolated(f"asking {gguf}", llama_logits, str(gguf), rows, threads)
+    logits = run_isolated(f"asking {gguf}", llama_logits, str(gguf), rows, threads, gpu_layers)
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.no_truncation()
     ours = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
@@ -141,5 +149,6 @@ if job := find_job(globals()):
                 job.params.tokens,
                 job.params.threads,
                 job.params.trained,
+                choose_layers(job.params.gpu_layers),
             ),
         )

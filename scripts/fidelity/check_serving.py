@@ -23,10 +23,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llama_cpp import LLAMA_SPLIT_MODE_NONE
 from openai import APIConnectionError, DefaultHttpxClient, OpenAI
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
+from scripts.common.gpus import choose_layers
 from scripts.common.io import read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
@@ -43,7 +45,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(gguf: str | Path, context: int, threads: int) -> Iterator[OpenAI]:
+def serving(gguf: str | Path, context: int, threads: int, gpu_layers: int = 0) -> Iterator[OpenAI]:
     """Start a server for the GGUF and yield a client; the server stops at the end of the block.
 
     Raises GradusError with the server's last message if it does not start.
@@ -52,6 +54,9 @@ def serving(gguf: str | Path, context: int, threads: int) -> Iterator[OpenAI]:
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--n_ctx", str(context), "--n_threads", str(threads)]
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    command += ["--n_gpu_layers", str(gpu_layers), "--split_mode", str(LLAMA_SPLIT_MODE_NONE)]
+    if not gpu_layers:
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # built for CUDA, it would compute long prompts there all the same
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         client = OpenAI(
@@ -99,6 +104,7 @@ def check_serving(
     count: int,
     max_tokens: int,
     threads: int,
+    gpu_layers: int = 0,
 ) -> dict[str, Any]:
     """Ask the first `count` records of `answers` again; return the share of equal answers, and those that differ.
 
@@ -110,7 +116,7 @@ def check_serving(
     longest = max((given["prompt_tokens"] for given in asked), default=0)
     differing, same, same_by_default = [], 0, 0
     if asked:
-        with serving(gguf, longest + max_tokens + 8, threads) as client:
+        with serving(gguf, longest + max_tokens + 8, threads, gpu_layers) as client:
             for given in asked:
                 record = by_id[given["id"]]
                 same_by_default += ask(client, contract, record, max_tokens) == given["text"]
@@ -140,5 +146,6 @@ if job := find_job(globals()):
                 job.params.asked,
                 job.params.max_tokens,
                 job.params.threads,
+                choose_layers(job.params.gpu_layers),
             ),
         )

@@ -72,11 +72,13 @@ def probes(
     return chosen
 
 
-def llama_logits(path: str, rows: Sequence[tuple[Sequence[int], int]], threads: int) -> list[np.ndarray]:
+def llama_logits(
+    path: str, rows: Sequence[tuple[Sequence[int], int]], threads: int, gpu_layers: int = 0
+) -> list[np.ndarray]:
     """Return llama.cpp's logits that predict the answer tokens of each row. Run it isolated."""
     from scripts.common.decode import Decoder
 
-    decoder = Decoder(path, threads, 1, max(len(ids) for ids, _ in rows) + 1)
+    decoder = Decoder(path, threads, 1, max(len(ids) for ids, _ in rows) + 1, gpu_layers)
     logits = [decoder.logits(ids, start) for ids, start in rows]
     decoder.close()
     return logits

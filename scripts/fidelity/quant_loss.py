@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from scripts.common.chat import read_contract
 from scripts.common.gguf_info import read_gguf
+from scripts.common.gpus import choose_layers
 from scripts.common.io import write_json
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
@@ -24,7 +25,7 @@ from scripts.fidelity.divergence import Divergence, probes
 
 
 def compare_gguf(
-    reference: str, gguf: str | None, rows: Sequence[tuple[Sequence[int], int]], threads: int
+    reference: str, gguf: str | None, rows: Sequence[tuple[Sequence[int], int]], threads: int, gpu_layers: int = 0
 ) -> dict[str, Any]:
     """Return how far a GGUF is from the reference's stored logits, row by row; None: the reference itself.
 
@@ -33,7 +34,8 @@ def compare_gguf(
     from scripts.common.decode import Decoder
 
     stored = np.lib.format.open_memmap(reference, "r")  # it refuses Python objects, so nothing is unpickled
-    decoder = Decoder(gguf, threads, 1, max(len(ids) for ids, _ in rows) + 1) if gguf else None
+    longest = max(len(ids) for ids, _ in rows) + 1
+    decoder = Decoder(gguf, threads, 1, longest, gpu_layers) if gguf else None
     gathered, done = Divergence(), 0
     for ids, start in tqdm(rows, desc=Path(gguf or reference).stem, unit="row", mininterval=1):
         expected = stored[done : done + len(ids) - start]
@@ -55,6 +57,7 @@ if job := find_job(globals()):
             None if job.wildcards.quant == "bf16" else job.input.gguf,
             chosen,
             job.params.threads,
+            choose_layers(job.params.gpu_layers),
         )
         facts = read_gguf(job.input.gguf)
         kept = ("bytes", "bits_per_weight", "parameters_by_type", "fallbacks")

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.common.chat import read_contract
+from scripts.common.gpus import choose_layers
 from scripts.common.io import atomic_path
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
@@ -19,11 +20,13 @@ from scripts.common.records import read_records
 from scripts.fidelity.divergence import probes
 
 
-def write_logits(gguf: str, rows: Sequence[tuple[Sequence[int], int]], threads: int, output: Path) -> None:
+def write_logits(
+    gguf: str, rows: Sequence[tuple[Sequence[int], int]], threads: int, output: Path, gpu_layers: int = 0
+) -> None:
     """Write the logits that predict the answer tokens of each row, one row after the other. Run this isolated."""
     from scripts.common.decode import Decoder
 
-    decoder = Decoder(gguf, threads, 1, max(len(ids) for ids, _ in rows) + 1)
+    decoder = Decoder(gguf, threads, 1, max(len(ids) for ids, _ in rows) + 1, gpu_layers)
     shape = (sum(len(ids) - start for ids, start in rows), decoder.size)
     stored = np.lib.format.open_memmap(output, "w+", np.float32, shape)
     done = 0
@@ -38,4 +41,5 @@ if job := find_job(globals()):
     with logging_to(job.log[0]), atomic_path(job.output.logits) as part:
         pinned = read_contract(job.input.contract)
         chosen = probes(job.input.tokenizer, pinned, list(read_records(job.input.records)), job.params.tokens)
-        run_isolated(f"asking {job.input.gguf}", write_logits, job.input.gguf, chosen, job.params.threads, part)
+        how = (chosen, job.params.threads, part, choose_layers(job.params.gpu_layers))
+        run_isolated(f"asking {job.input.gguf}", write_logits, job.input.gguf, *how)

@@ -17,13 +17,14 @@ from scipy.special import logsumexp
 from scripts.common.answers import Answer
 from scripts.common.chat import read_contract
 from scripts.common.generate import answer_all, render_prompts
+from scripts.common.gpus import choose_layers
 from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 
 
-def text_losses(path: str, texts: Sequence[str], threads: int) -> list[tuple[int, float]]:
+def text_losses(path: str, texts: Sequence[str], threads: int, gpu_layers: int = 0) -> list[tuple[int, float]]:
     """Return (tokens, loss summed over them, in nats) of each text, read from its beginning without a conversation.
 
     The first token has no loss unless the vocabulary puts one before it.
@@ -33,7 +34,7 @@ def text_losses(path: str, texts: Sequence[str], threads: int) -> list[tuple[int
     probe = Decoder(path, threads, 1, 1)
     encoded = [probe.tokenize(text, add_special=True) for text in texts]
     probe.close()
-    decoder = Decoder(path, threads, 1, max(map(len, encoded)))
+    decoder = Decoder(path, threads, 1, max(map(len, encoded)), gpu_layers)
     losses = []
     for ids in encoded:
         logits = decoder.logits(ids, 1).astype(np.float64)
@@ -51,10 +52,11 @@ def measure(
     max_tokens: int,
     sequences: int,
     threads: int,
+    gpu_layers: int = 0,
 ) -> tuple[list[Answer], list[tuple[int, float]]]:
     """Return the answers, and the texts' (tokens, loss). Run this isolated."""
-    answers = answer_all(path, prompts, max_tokens, sequences, threads, None, names)
-    return answers, text_losses(path, texts, threads)
+    answers = answer_all(path, prompts, max_tokens, sequences, threads, None, names, gpu_layers)
+    return answers, text_losses(path, texts, threads, gpu_layers)
 
 
 if job := find_job(globals()):
@@ -69,7 +71,7 @@ if job := find_job(globals()):
             render_prompts(job.input.gguf, contract, asked),
             [question["id"] for question in questions],
             [passage["text"] for passage in passages],
-            **job.params.answer,
+            **{**job.params.answer, "gpu_layers": choose_layers(job.params.answer["gpu_layers"])},
         )
         write_jsonl(
             job.output.answers,

@@ -1,7 +1,8 @@
-"""`python -m scripts.setup.check_llama`: check that llama.cpp in this environment works on this machine.
+"""`python -m scripts.setup.check_llama [--cuda]`: check that llama.cpp in this environment works on this machine.
 
 Some builds crash, but only on prompts of 32 tokens or more (ggml-org/llama.cpp#20824), so this runs 200 tokens
 through a small random model. It refuses builds with AVX512 or AMX code, which would not run on other machines.
+`--cuda` checks, instead, what `make CUDA=1` has built: the same prompt on the GPU.
 """
 
 import logging
@@ -14,6 +15,7 @@ import gguf
 import numpy as np
 
 from scripts.common.errors import GradusError
+from scripts.common.gpus import ALL, gpu_backends, visible_gpus
 from scripts.common.isolate import run_isolated
 
 WIDTH, LAYERS, VOCABULARY = 256, 2, 512
@@ -58,13 +60,13 @@ def write_random_model(path: Path, add_vocabulary: Callable[[gguf.GGUFWriter], N
     writer.close()
 
 
-def run_prompt(path: str) -> str:
+def run_prompt(path: str, gpu_layers: int = 0) -> str:
     """Decode 200 tokens; return llama.cpp's report of its build."""
     import llama_cpp
 
     from scripts.common.decode import Decoder
 
-    decoder = Decoder(path, threads=1, sequences=1, length=256)
+    decoder = Decoder(path, threads=1, sequences=1, length=256, gpu_layers=gpu_layers)
     decoder.answer([[i % VOCABULARY for i in range(200)]], max_tokens=4)
     decoder.close()
     return llama_cpp.llama_print_system_info().decode()
@@ -85,9 +87,37 @@ def check() -> str:
     return f"llama.cpp works ({built.strip()})"
 
 
+def finds_gpu() -> bool:
+    """Return whether llama.cpp finds a GPU that it can use. Run this isolated."""
+    import llama_cpp
+
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+def check_cuda() -> str:
+    """Return a line that says whether llama.cpp computes on a GPU; raise GradusError if it was not built for CUDA, or
+    fails there. Building without a GPU is no fault: it may be meant for another machine.
+    """
+    if "cuda" not in gpu_backends():
+        raise GradusError(
+            "llama.cpp was built without CUDA, although CUDA=1 asks for it. Run `make clean-llama` and try again"
+        )
+    if not run_isolated("asking llama.cpp for GPUs", finds_gpu):
+        told = f"; the driver lists {gpus}" if (gpus := ", ".join(visible_gpus().values())) else ""
+        return (
+            f"llama.cpp was built for CUDA, but finds no GPU on this machine that it can use{told}. Until it does, it "
+            "can only answer on the CPU (evaluate.gpu_layers: 0)"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "random.gguf"
+        write_random_model(path)
+        run_isolated("checking llama.cpp with a prompt of 200 tokens on the GPU", run_prompt, str(path), ALL)
+    return f"llama.cpp computes on the GPU ({', '.join(visible_gpus().values())})"
+
+
 if __name__ == "__main__":
     logging.getLogger().setLevel(logging.ERROR)  # llama.cpp warns of the test model's made-up vocabulary
     try:
-        print(f"Gradus: {check()}")
+        print(f"Gradus: {check_cuda() if '--cuda' in sys.argv else check()}")
     except GradusError as fault:
         sys.exit(f"Gradus: {fault}")

@@ -1,0 +1,108 @@
+"""GPUs for llama.cpp: whether it was built for any, how much of a model it computes there, and which one a job takes.
+
+Nothing here starts CUDA. Jobs run llama.cpp in forked children (isolate.py), and a child cannot use a CUDA that its
+parent has started.
+"""
+
+import fcntl
+import logging
+import os
+import re
+import subprocess
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+from scripts.common.errors import GradusError
+
+ALL = -1  # llama.cpp's number for all layers
+TAKEN: list[IO[str]] = []  # the lock of this process's GPU; it ends with the process
+LOCKS = Path(".work/gpus")
+
+
+@cache
+def gpu_backends() -> frozenset[str]:
+    """Return what llama.cpp was built for besides CPUs, such as `cuda`: each backend is a library of its own."""
+    spec = find_spec("llama_cpp")
+    if not spec or not spec.origin:
+        return frozenset()
+    names = (re.match(r"(?:lib)?ggml-([a-z]+)\.", file.name) for file in Path(spec.origin).with_name("lib").glob("*"))
+    return frozenset(name[1] for name in names if name) - {"base", "cpu", "blas", "rpc"}
+
+
+@cache
+def visible_gpus() -> dict[str, str]:
+    """Return {number or id: model} of the machine's NVIDIA GPUs, or of those that CUDA_VISIBLE_DEVICES names, if it is
+    set; none if the driver does not answer.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given in ("", "-1"):
+        return {}
+    try:
+        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False).stdout
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return {}
+    found = dict(re.findall(r"^GPU (\d+): (.*?)(?: \(UUID.*)?$", told, re.MULTILINE))
+    if given is None or not found:
+        return found
+    return {name: found.get(name, "NVIDIA GPU") for name in given.split(",")}
+
+
+def layer_fault(wanted: int | str) -> str:
+    """Return why llama.cpp cannot compute what `evaluate.gpu_layers` wants; empty if it can, as far as it was built."""
+    if wanted in ("auto", 0) or gpu_backends():
+        return ""
+    return (
+        f"is {wanted}, but llama.cpp was built for CPUs only. Build it for CUDA (`make CUDA=1 setup`, docs/gpu.md), "
+        "or set auto or 0"
+    )
+
+
+def offloads(wanted: int | str) -> bool:
+    """Return whether llama.cpp is to compute on a GPU; `wanted` is `evaluate.gpu_layers`."""
+    return "cuda" in gpu_backends() and bool(visible_gpus()) if wanted == "auto" else bool(wanted)
+
+
+def choose_layers(wanted: int | str) -> int:
+    """Return how many of a model's layers llama.cpp is to compute on the GPU, ALL for all; `wanted` is
+    `evaluate.gpu_layers`.
+
+    If there are several GPUs and any layers, this process and its children see one of them from then on. Raises
+    GradusError if llama.cpp was built for CPUs only and layers are wanted.
+    """
+    if fault := layer_fault(wanted):
+        raise GradusError(f"evaluate.gpu_layers {fault}")
+    if not offloads(wanted):
+        return 0
+    take_one_gpu(list(visible_gpus()))
+    return ALL if wanted == "auto" else int(wanted)
+
+
+def gpu_name(layers: int) -> str | None:
+    """Return the model of the GPU that computes these layers; None without any."""
+    names = visible_gpus()
+    taken = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
+    return names.get(taken, next(iter(names.values()), "GPU")) if layers else None
+
+
+def take_one_gpu(names: list[str]) -> None:
+    """Of several GPUs, leave one visible to this process, before CUDA starts: the first that no other job of Gradus has
+    taken.
+    """
+    if len(names) < 2 or TAKEN:
+        return
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        handle = open(LOCKS / name.replace("/", "-"), "w", encoding="utf-8")  # noqa: SIM115 (held until the end)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+        else:
+            TAKEN.append(handle)
+            break
+    else:
+        name = names[0]
+        logging.warning("all %d GPUs are taken by other jobs; this one shares GPU %s", len(names), name)
+    os.environ["CUDA_VISIBLE_DEVICES"] = name
