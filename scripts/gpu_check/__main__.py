@@ -151,7 +151,7 @@ def run_all(check: Check, options: argparse.Namespace, before: int) -> None:
     if "speed" in options.only:
         check.run("speed", "speed", unsloth="unsloth" in check.have, **common)
     if "answers" in options.only:
-        check.run("answers", "answers", **common)
+        check.run("answers", "answers", small=options.shape == "tiny", **common)
     for shape in options.sizes:
         check.run("sizes", f"sizes {shape}", shape=shape, steps=8, **{**common, "pack": 2048})
 

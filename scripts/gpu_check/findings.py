@@ -32,9 +32,15 @@ class Findings:
 
     def add(self, name: str, passed: bool | None, text: str, **figures: Any) -> None:
         """Keep a finding; `passed` is None where there is nothing to pass."""
-        status = TOLD if passed is None else PASSED if passed else FAILED
+        self._keep(Finding(name, TOLD if passed is None else PASSED if passed else FAILED, text, figures))
+
+    def leave_out(self, name: str, text: str) -> None:
+        """Keep why something was not tested."""
+        self._keep(Finding(name, LEFT_OUT, text))
+
+    def _keep(self, finding: Finding) -> None:
         with open(self.path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(asdict(Finding(name, status, text, figures))) + "\n")
+            handle.write(json.dumps(asdict(finding)) + "\n")
 
     @contextmanager
     def trying(self, name: str) -> Iterator[None]:

@@ -21,8 +21,7 @@ CHATML = (
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-# class, width, inner width, layers, heads, those of keys and values, a head's width, vocabulary, whether the head is the
-# embedding
+# class, width, inner width, layers, heads, those of keys and values, a head's width, vocabulary, head = embedding
 SHAPES: dict[str, tuple[type, int, int, int, int, int, int, int, bool]] = {
     "tiny": (LlamaConfig, 64, 128, 2, 4, 2, 16, 512, True),
     "smollm2-135m": (LlamaConfig, 576, 1536, 30, 9, 3, 64, 49152, True),

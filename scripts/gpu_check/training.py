@@ -24,7 +24,7 @@ GIB = 2**30
 STEPS, MORE = 20, 5  # of the first phase and of the second
 WARM = 4  # steps before speed is measured: kernels are loaded and memory is taken
 MARGIN = 0.15  # between estimate and peak
-LORA = {"rank": 16, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"}
+LORA: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"}
 
 
 def settings(weights: str, tokens: int, **more: Any) -> dict[str, Any]:

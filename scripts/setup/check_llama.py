@@ -21,21 +21,30 @@ from scripts.common.isolate import run_isolated
 WIDTH, LAYERS, VOCABULARY = 256, 2, 512
 
 
-def write_random_model(path: Path, add_vocabulary: Callable[[gguf.GGUFWriter], None] | None = None) -> None:
-    """Write a llama of 2 layers with random Q4_0 weights, with no vocabulary unless `add_vocabulary` adds one."""
+def write_random_model(
+    path: Path,
+    add_vocabulary: Callable[[gguf.GGUFWriter], None] | None = None,
+    width: int = WIDTH,
+    layers: int = LAYERS,
+    vocabulary: int = VOCABULARY,
+) -> None:
+    """Write a llama with random Q4_0 weights, with no vocabulary unless `add_vocabulary` adds one.
+
+    `width`: a multiple of 64, the width of a head.
+    """
     numbers = np.random.default_rng(1)
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_vocab_size(VOCABULARY)
+    writer.add_vocab_size(vocabulary)
     if add_vocabulary:
         add_vocabulary(writer)
     else:
         writer.add_tokenizer_model("no_vocab")
     writer.add_context_length(512)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(2 * WIDTH)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(4)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(2 * width)
+    writer.add_head_count(width // 64)
+    writer.add_head_count_kv(width // 64)
     writer.add_layer_norm_rms_eps(1e-5)
 
     def add(name: str, rows: int, columns: int) -> None:
@@ -43,17 +52,17 @@ def write_random_model(path: Path, add_vocabulary: Callable[[gguf.GGUFWriter], N
         packed = gguf.quants.quantize(weight, gguf.GGMLQuantizationType.Q4_0)
         writer.add_tensor(f"{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
 
-    add("token_embd", VOCABULARY, WIDTH)
-    add("output", VOCABULARY, WIDTH)
-    writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
-    for layer in range(LAYERS):
+    add("token_embd", vocabulary, width)
+    add("output", vocabulary, width)
+    writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
+    for layer in range(layers):
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            add(f"blk.{layer}.{name}", WIDTH, WIDTH)
-        add(f"blk.{layer}.ffn_gate", 2 * WIDTH, WIDTH)
-        add(f"blk.{layer}.ffn_up", 2 * WIDTH, WIDTH)
-        add(f"blk.{layer}.ffn_down", WIDTH, 2 * WIDTH)
-        writer.add_tensor(f"blk.{layer}.attn_norm.weight", np.ones(WIDTH, np.float32))
-        writer.add_tensor(f"blk.{layer}.ffn_norm.weight", np.ones(WIDTH, np.float32))
+            add(f"blk.{layer}.{name}", width, width)
+        add(f"blk.{layer}.ffn_gate", 2 * width, width)
+        add(f"blk.{layer}.ffn_up", 2 * width, width)
+        add(f"blk.{layer}.ffn_down", width, 2 * width)
+        writer.add_tensor(f"blk.{layer}.attn_norm.weight", np.ones(width, np.float32))
+        writer.add_tensor(f"blk.{layer}.ffn_norm.weight", np.ones(width, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

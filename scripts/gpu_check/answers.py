@@ -1,0 +1,82 @@
+"""What llama.cpp computes with all layers on the GPU, against the CPU; answers a second time; tokens a second.
+
+`python -m scripts.gpu_check.answers JOB.json`
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.common.gpus import ALL
+from scripts.common.isolate import run_isolated
+from scripts.gpu_check.findings import Findings, run_job
+from scripts.setup.check_llama import VOCABULARY, finds_gpu, write_random_model
+
+LIMIT = 0.005  # nats: as for transformers against llama.cpp (config/schema.yaml, fidelity.gguf_mean_kl)
+PROMPT, ANSWER = 200, 64  # tokens
+
+
+def compute(path: str, vocabulary: int, count: int, threads: int, gpu_layers: int) -> dict[str, Any]:
+    """Return the logits of four prompts, the answers to `count`, and tokens a second of prompts and answers together."""
+    from scripts.common.decode import Decoder
+
+    numbers = np.random.default_rng(1)
+    prompts = numbers.integers(0, vocabulary, (count, PROMPT)).tolist()
+    decoder = Decoder(path, threads, 1, PROMPT + 1, gpu_layers)
+    logits = np.concatenate([decoder.logits(prompt, 1) for prompt in prompts[:4]])
+    decoder.close()
+    decoder = Decoder(path, threads, 16, PROMPT + ANSWER + 1, gpu_layers)
+    decoder.answer(prompts[:2], 2)  # loads the kernels
+    began = time.monotonic()
+    answers = decoder.answer(prompts, ANSWER)
+    seconds = time.monotonic() - began
+    decoder.close()
+    return {"logits": logits, "answers": answers, "speed": len(prompts) * (PROMPT + ANSWER) / seconds}
+
+
+def mean_kl(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the mean KL divergence in nats of two tables of logits, (positions, vocabulary)."""
+    first, second = (table - np.logaddexp.reduce(table, -1, keepdims=True) for table in (one, other))
+    return float((np.exp(first) * (first - second)).sum(-1).mean())
+
+
+def check(job: dict[str, Any], findings: Findings) -> None:
+    """Compare. `job`: `device`, `threads`, `output`, `small`: whether a tiny model will do."""
+    device = "CPU"
+    if job["device"] != "cpu":
+        if not run_isolated("asking llama.cpp for GPUs", finds_gpu):
+            findings.leave_out(
+                "answers with offload", "llama.cpp was built without CUDA (`make CUDA=1` builds it with)"
+            )
+            return
+        device = "GPU"
+    path = Path(job["output"]) / "random.gguf"
+    vocabulary, count = (VOCABULARY, 8) if job["small"] else (32_000, 64)
+    if job["small"]:
+        write_random_model(path)
+    else:
+        write_random_model(path, width=1024, layers=12, vocabulary=vocabulary)
+    what, layers = "answers with offload", ALL if device == "GPU" else 0
+    with findings.trying(what):
+        ways = [(0, "CPU"), (layers, device), (layers, device)]
+        cpu, gpu, again = (
+            run_isolated(f"answering on the {name}", compute, str(path), vocabulary, count, job["threads"], on)
+            for on, name in ways
+        )
+        far = mean_kl(cpu["logits"], gpu["logits"])
+        agree = float((cpu["logits"].argmax(-1) == gpu["logits"].argmax(-1)).mean())
+        text = f"mean KL {far:.6f} from the CPU's predictions (limit {LIMIT}), the same first choice for {agree:.1%}"
+        findings.add(what, far <= LIMIT, text, mean_kl=far, top1_agreement=agree)
+        same = np.array_equal(gpu["logits"], again["logits"]) and gpu["answers"] == again["answers"]
+        findings.add(
+            f"{what}, again", same, "the same logits and answers" if same else "NOT the same logits or answers"
+        )
+        text = f"{gpu['speed']:,.0f} tokens/s, prompts included; {cpu['speed']:,.0f} on {job['threads']} threads"
+        findings.add("answers, speed", None, text, gpu=gpu["speed"], cpu=cpu["speed"], threads=job["threads"])
+
+
+if __name__ == "__main__":
+    run_job(check, sys.argv[1])
