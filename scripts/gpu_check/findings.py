@@ -30,7 +30,7 @@ class Findings:
         """`path`: a file of one JSON object per line."""
         self.path = Path(path)
 
-    def add(self, name: str, passed: bool | None, text: str, **figures: Any) -> None:
+    def add(self, name: str, passed: bool | None, text: str, /, **figures: Any) -> None:
         """Keep a finding; `passed` is None where there is nothing to pass."""
         self._keep(Finding(name, TOLD if passed is None else PASSED if passed else FAILED, text, figures))
 
