@@ -88,7 +88,7 @@ def gpu_name(layers: int) -> str | None:
 
 def take_one_gpu(names: list[str]) -> None:
     """Of several GPUs, leave one visible to this process, before CUDA starts: the first that no other job of Gradus has
-    taken.
+    taken. The locks are those of scripts/train/device.py, which asks torch; answering does without it.
     """
     if len(names) < 2 or TAKEN:
         return
