@@ -17,9 +17,10 @@ WITH_CUDA := $(filter 1,$(if $(findstring command,$(origin CUDA)),$(CUDA),$(BUIL
 # for this machine's GPU: with GGML_NATIVE=OFF, llama.cpp would compile for up to nine generations of GPUs, which takes many
 # times as long. Without a GPU at hand, name its compute capability: make CUDA=1 CUDA_ARCH=90 (H100; 89: L4, RTX 40)
 CUDA_ARCH ?= native
-# pip's cache knows no flags: it would give the other build
+# Keys and values are always f16, and a job has one GPU. NO_VMM: no link to the driver's library, so that the build also loads,
+# and answers on the CPU, where there is no driver. pip's cache knows no flags: it would give the other build
 ifdef WITH_CUDA
-LLAMA_FLAGS += -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH)
+LLAMA_FLAGS += -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH) -DGGML_CUDA_FA_QUANTS=f16-f16 -DGGML_CUDA_NCCL=OFF -DGGML_CUDA_NO_VMM=ON
 REBUILD := --no-cache-dir
 endif
 ifneq ($(WITH_CUDA),$(BUILT_CUDA))

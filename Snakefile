@@ -33,6 +33,7 @@ onstart:
 
 
 include: "rules/inputs/memory.smk"
+include: "rules/inputs/gpus.smk"
 include: "rules/models.smk"
 include: "rules/targets.smk"
 

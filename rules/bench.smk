@@ -18,6 +18,7 @@ rule bench_training:
     threads: all_cores(workflow)
     resources:
         training=1,
+        gpu=TRAINING_GPU,
     params:
         train=lambda w: config["train"],
         rows=200,
@@ -43,6 +44,7 @@ rule bench_levers:
     threads: all_cores(workflow)
     resources:
         training=1,
+        gpu=TRAINING_GPU,
     params:
         train=lambda w: config["train"],
         steps=5,
@@ -66,6 +68,8 @@ rule bench_answering:
     conda:
         "../envs/gradus.yaml"
     threads: all_cores(workflow)
+    resources:
+        gpu=ANSWERING_GPU,
     params:
         rows=64,
         rounds=3,

@@ -24,6 +24,7 @@ rule choose_examples:
     resources:
         mem_mb=memory(1200, 1, "gguf"),
         runtime=120,
+        gpu=ANSWERING_GPU,
     params:
         answer={
             "max_rows": max_rows("valid"),
@@ -63,6 +64,7 @@ rule answer:
     resources:
         mem_mb=memory(1200, 1, "gguf"),
         runtime=120,
+        gpu=ANSWERING_GPU,
     params:
         answer=lambda w: {
             "max_rows": max_rows(w.split, MODELS[w.model]),

@@ -61,6 +61,7 @@ rule train_arm:
         mem_mb=memory(3500, 1.5, "base"),
         runtime=600,
         training=1,
+        gpu=TRAINING_GPU,
     params:
         train=trained_with,
         arm=lambda w: config["curriculum"]["definitions"][w.arm],
@@ -100,6 +101,7 @@ rule answer_arm:
     resources:
         mem_mb=memory(2000, 1, "base"),
         runtime=120,
+        gpu=ANSWERING_GPU,
     params:
         quant=QUANT,
         task=config["data"]["task"],

@@ -60,6 +60,7 @@ rule check_gguf:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(2500, 1.1, "model"),
+        gpu=ANSWERING_GPU,
     params:
         threads=config["evaluate"]["threads"],
         gpu_layers=config["evaluate"]["gpu_layers"],
@@ -90,6 +91,7 @@ rule reference_logits:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(1500, 1, "gguf"),
+        gpu=ANSWERING_GPU,
     params:
         threads=config["evaluate"]["threads"],
         gpu_layers=config["evaluate"]["gpu_layers"],
@@ -120,6 +122,7 @@ rule quant_loss:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(1500, 1, "gguf"),
+        gpu=ANSWERING_GPU,
     params:
         threads=config["evaluate"]["threads"],
         gpu_layers=config["evaluate"]["gpu_layers"],
@@ -177,6 +180,7 @@ rule speed:
     threads: all_cores(workflow)
     resources:
         mem_mb=memory(1200, 1, "ggufs"),
+        gpu=ANSWERING_GPU,
     params:
         quants=quants(),
         threads=config["evaluate"]["threads"],
@@ -254,6 +258,7 @@ rule check_serving:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(1200, 1, "gguf"),
+        gpu=ANSWERING_GPU,
     params:
         asked=config["fidelity"]["served_rows"],
         max_tokens=config["evaluate"]["max_tokens"],

@@ -79,6 +79,7 @@ rule probe:
     resources:
         mem_mb=memory(1200, 1, "gguf"),
         runtime=120,
+        gpu=ANSWERING_GPU,
     params:
         answer={
             "max_tokens": config["forgetting"]["max_tokens"],

@@ -41,7 +41,7 @@ from scripts.common.snakemake_internals import (
     jobs_left,
     leave_out_pandas,
     OURS,
-    limit_memory,
+    limit_resource,
     OUTPUT,
     planned_values,
     read_metadata,
@@ -56,7 +56,7 @@ from scripts.progress.times import Planned, Times, last_times
 from scripts.version.restore import forget, restore
 
 leave_out_pandas()
-limit_memory(workflow, memory_mb() * 9 // 10)  # the rest is the system's
+limit_resource(workflow, "mem_mb", memory_mb() * 9 // 10)  # the rest is the system's
 
 STAGES = read_stages(Path(workflow.basedir))  # {rule: stage}
 progress = None  # what prints the run; None: Snakemake does

@@ -77,6 +77,7 @@ rule base_loss:
     resources:
         mem_mb=memory(2500, 1.2, "base"),
         training=1,
+        gpu=TRAINING_GPU,
     params:
         threads=config["train"]["threads"],
         code=code_fingerprint("train/base_loss"),
@@ -100,6 +101,7 @@ rule round_base:
         "../envs/gradus.yaml"
     resources:
         mem_mb=2000,
+        gpu=TRAINING_GPU,
     params:
         threads=config["train"]["threads"],
         code=code_fingerprint("train/round_base"),
@@ -192,6 +194,7 @@ rule train_phase:
         mem_mb=memory(3500, 1.5, "base"),
         runtime=600,
         training=1,
+        gpu=TRAINING_GPU,
     params:
         train=lambda w: shaping(config["train"]),
         phases=PHASES,

@@ -64,8 +64,8 @@ def in_jobs(
 ) -> list[Answer]:
     """Return the answers of `jobs` processes with one thread each, to which the prompts are dealt in turn."""
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
-        ask = partial(pool.submit, answer_all, path, gpu_layers=gpu_layers)
-        dealt = [ask(prompts[k::jobs], max_tokens=max_tokens, sequences=sequences, threads=1) for k in range(jobs)]
+        ask = partial(answer_all, path, max_tokens=max_tokens, sequences=sequences, threads=1, gpu_layers=gpu_layers)
+        dealt = [pool.submit(ask, prompts[k::jobs]) for k in range(jobs)]
         rows = zip_longest(*(part.result() for part in dealt))
         return [answer for answer in chain.from_iterable(rows) if answer]
 

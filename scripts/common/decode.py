@@ -60,10 +60,9 @@ class Decoder:
         options.use_extra_bufts = False  # the repacked weights crash on machines with AMX (ggml-org/llama.cpp#20824)
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), options)
         if not self.model:
+            small = "the GPU's memory is too small (lower evaluate.gpu_layers), or " if gpu_layers else ""
             raise GradusError(
-                f"{path}: llama.cpp cannot load it; the GPU's memory may be too small: lower evaluate.gpu_layers"
-                if gpu_layers
-                else f"{path}: llama.cpp cannot load it; the GGUF file is incomplete. Delete it and run again"
+                f"{path}: llama.cpp cannot load it; {small}the GGUF file is incomplete. Delete it and run again"
             )
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.size = llama_cpp.llama_vocab_n_tokens(self.vocab)
@@ -74,7 +73,8 @@ class Decoder:
         room.n_threads = room.n_threads_batch = threads
         self.context = llama_cpp.llama_init_from_model(self.model, room)
         if not self.context:
-            raise RuntimeError(f"llama.cpp cannot make a context of {sequences} sequences of {length} tokens")
+            advice = "; the GPU's memory may be too small: lower evaluate.gpu_layers" if gpu_layers else ""
+            raise RuntimeError(f"llama.cpp cannot make a context of {sequences} sequences of {length} tokens{advice}")
         self.memory = llama_cpp.llama_get_memory(self.context)
         self.sequences, self.length = sequences, length
         # llama_batch's arrays, filled through numpy: one field at a time through ctypes takes longer than small models

@@ -59,9 +59,9 @@ def layer_fault(wanted: int | str) -> str:
     )
 
 
-def offloads(wanted: int | str) -> bool:
-    """Return whether llama.cpp is to compute on a GPU; `wanted` is `evaluate.gpu_layers`."""
-    return "cuda" in gpu_backends() and bool(visible_gpus()) if wanted == "auto" else bool(wanted)
+def offloads(wanted: int | str, gpus: int) -> bool:
+    """Return whether llama.cpp is to compute on a GPU; `wanted` is `evaluate.gpu_layers`, `gpus` how many there are."""
+    return "cuda" in gpu_backends() and gpus > 0 if wanted == "auto" else bool(wanted)
 
 
 def choose_layers(wanted: int | str) -> int:
@@ -73,7 +73,7 @@ def choose_layers(wanted: int | str) -> int:
     """
     if fault := layer_fault(wanted):
         raise GradusError(f"evaluate.gpu_layers {fault}")
-    if not offloads(wanted):
+    if not offloads(wanted, len(visible_gpus())):
         return 0
     take_one_gpu(list(visible_gpus()))
     return ALL if wanted == "auto" else int(wanted)
@@ -88,7 +88,7 @@ def gpu_name(layers: int) -> str | None:
 
 def take_one_gpu(names: list[str]) -> None:
     """Of several GPUs, leave one visible to this process, before CUDA starts: the first that no other job of Gradus has
-    taken.
+    taken. The locks are those of scripts/train/device.py, which asks torch; answering does without it.
     """
     if len(names) < 2 or TAKEN:
         return

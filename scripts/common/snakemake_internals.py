@@ -99,14 +99,16 @@ def all_cores(workflow: Any) -> int:
     return int(workflow.resource_settings.cores or 1)
 
 
-def limit_memory(workflow: Any, megabytes: int) -> None:
-    """Start only jobs together whose `mem_mb` is at most this; a job that declares more runs alone.
+def limit_resource(workflow: Any, name: str, most: int) -> int:
+    """Start only jobs together that declare at most so much of a resource in all; a job that declares more runs alone.
+    Return the limit that holds.
 
-    Does nothing if the command line sets the limit, or if jobs run elsewhere than on this machine.
+    Changes nothing if the command line sets the limit, or if jobs run elsewhere than on this machine.
     """
-    resources = workflow.resource_settings
-    if workflow.is_main_process and resources.nodes is None and "mem_mb" not in workflow.global_resources:
-        workflow.global_resources["mem_mb"] = megabytes  # its name of mem and mem_mib, too
+    limits = workflow.global_resources
+    if workflow.is_main_process and workflow.resource_settings.nodes is None and name not in limits:
+        limits[name] = most
+    return int(limits.get(name).value or 0)
 
 
 def planned_values(workflow: Any, rule: str, wildcard: str) -> set[str]:

@@ -17,6 +17,7 @@ import yaml
 from tqdm import tqdm
 
 from scripts.common.chat import read_contract
+from scripts.common.gpus import offloads, visible_gpus
 from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_open, write_json
 from scripts.common.isolate import run_isolated
@@ -88,6 +89,9 @@ def llama_build() -> str:
 def make_manifest(config: Mapping[str, Any], targets: Iterable[str], contract: str | Path) -> dict[str, Any]:
     """Return the manifest. `targets`: the run's targets; everything that they depend on is listed."""
     build = run_isolated("asking llama.cpp how it was built", llama_build)
+    layers, gpus = config["evaluate"]["gpu_layers"], visible_gpus()
+    if offloads(layers, len(gpus)):
+        build += f" gpu_layers = {layers}, {' and '.join(sorted(set(gpus.values())))}"
     artifacts, sources = list_artifacts(targets)
     git = git_state()
     packages = installed_packages()

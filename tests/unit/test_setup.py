@@ -16,12 +16,12 @@ from scripts.setup.check_llama import check
 def preflight(tmp_path):
     """Run the check with only the named programs on the path; return (exit code, message)."""
 
-    def run(*programs, python=sys.executable, **environment):
+    def run(*programs, python=sys.executable, cuda="", **environment):
         for name in ("sh", "df", "awk", "pwd", *programs):
             (tmp_path / name).unlink(missing_ok=True)
             (tmp_path / name).symlink_to(shutil.which(name))
         done = subprocess.run(
-            [shutil.which("sh"), str(ROOT / "envs/preflight.sh"), python],
+            [shutil.which("sh"), str(ROOT / "envs/preflight.sh"), python, cuda],
             env={"PATH": str(tmp_path), **environment},
             capture_output=True,
             text=True,
@@ -50,6 +50,59 @@ def test_what_is_missing_is_said_in_one_line(preflight, programs, environment, m
     assert message in text
     assert text.startswith("Gradus: ")
     assert text.count("\n") == 1
+
+
+def test_cuda_needs_its_compiler_and_more_disk_space(preflight, tmp_path):
+    code, text = preflight("git", "c++", cuda="1", GRADUS_DISK_KB="1")
+    assert code == 1
+    assert text.startswith("Gradus: nvcc not found; make CUDA=1 needs NVIDIA's CUDA toolkit")
+    assert text.count("\n") == 1
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\n")
+    nvcc.chmod(0o755)
+    assert preflight("git", "c++", cuda="1", GRADUS_DISK_KB="1") == (0, "")
+    (tmp_path / "df").unlink()
+    (tmp_path / "df").write_text("#!/bin/sh\necho\necho - - - 9000000\n")
+    (tmp_path / "df").chmod(0o755)
+    command = [shutil.which("sh"), str(ROOT / "envs/preflight.sh"), sys.executable]
+    for cuda, needed in (("", ""), ("1", "Gradus: 9 GB free")):
+        told = subprocess.run(
+            [*command, cuda], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+        )
+        assert told.stderr.startswith(needed)
+        assert bool(told.stderr) == bool(needed)
+
+
+@pytest.mark.parametrize(
+    ("built", "given", "flag", "reinstalls"),
+    [
+        ("", [], None, False),
+        ("", ["CUDA=1"], "native", True),
+        ("", ["CUDA=1", "CUDA_ARCH=90"], "90", True),
+        ("1", [], "native", False),  # once built for CUDA, it stays so
+        ("1", ["CUDA=1"], "native", False),
+        ("1", ["CUDA=0"], None, True),
+    ],
+)
+def test_llama_cpp_is_built_for_cuda_on_request_and_again_if_the_request_changes(
+    tmp_path, built, given, flag, reinstalls
+):
+    (tmp_path / ".cuda").write_text(f"{built}\n")
+    command = ["make", "-n", f"VENV={tmp_path}", "setup", *given]
+    environment = {**OUTER, "CUDA": "/usr/local/cuda"}  # a variable of some systems
+
+    def make():
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    first = next(line for line in make().splitlines() if "CMAKE_ARGS" in line)
+    assert ("GGML_CUDA=ON" in first) == (flag is not None)
+    assert (f"-DCMAKE_CUDA_ARCHITECTURES={flag}" in first) == (flag is not None)
+    assert ("--force-reinstall" in first) == reinstalls
+    assert ("--no-cache-dir" in first) == (flag is not None or reinstalls)  # pip's cache knows no flags
+    assert ("check_llama --cuda" in make()) == (flag is not None)
+    (tmp_path / ".ready").touch()
+    assert ("CMAKE_ARGS" in make()) == reinstalls
 
 
 def test_a_wrong_python_is_said_in_one_line(preflight, tmp_path):

@@ -170,8 +170,8 @@ def test_the_pipeline_is_read_where_no_cores_are_given_as_on_a_cluster():
 MEMORY = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
-from scripts.common.snakemake_internals import limit_memory
-limit_memory(workflow, 1000)
+from scripts.common.snakemake_internals import limit_resource
+limit_resource(workflow, "mem_mb", 1000)
 rule all:
     input: "a.end", "b.end", "c.end"
 rule size:

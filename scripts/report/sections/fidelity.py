@@ -85,6 +85,7 @@ def quants(model: str, measured: Mapping[str, Any], speed: Mapping[str, Any]) ->
         "tokens": served["tokens"],
         "n": served["n"],
         "threads": speed["threads"],
+        "gpu": speed["gpu"],
         "rows": [
             {"label": quant_label(quant), "served": quant == measured["served"], **row, "speed": speed["quants"][quant]}
             for quant, row in measured["quants"].items()

@@ -1,0 +1,8 @@
+"""GPUs that jobs declare, for all rules: one each, so that no two jobs share one. No rules."""
+
+from scripts.common.gpus import offloads, visible_gpus
+
+# of this machine, or as many as `--resources gpu=…` says, as for a cluster, whose GPUs are not here
+GPUS = limit_resource(workflow, "gpu", len(visible_gpus()) if workflow.is_main_process else 0)
+TRAINING_GPU = int(GPUS > 0 and config["train"]["device"] == "auto")
+ANSWERING_GPU = int(offloads(config["evaluate"]["gpu_layers"], GPUS))

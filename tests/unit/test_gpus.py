@@ -1,0 +1,151 @@
+"""What llama.cpp computes on a GPU, which GPU a job takes, and the jobs that declare one."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from scripts.common import gpus as module
+from scripts.common.errors import GradusError
+from scripts.common.hashing import ROOT
+from scripts.common.isolate import run_isolated
+from scripts.config.check import check_config
+from scripts.config.reading import read_config
+from scripts.setup.check_llama import check_cuda, run_prompt, write_random_model
+
+CPU_BUILD = pytest.mark.skipif(bool(module.gpu_backends()), reason="llama.cpp was built for a GPU here")
+SMI = "#!/bin/sh\necho 'GPU 0: NVIDIA L4 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA A10G (UUID: GPU-2)'\n"
+
+
+@pytest.fixture
+def card(monkeypatch, tmp_path):
+    """Two GPUs, as far as the driver says; nothing leaves this test."""
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # what a test sets is undone
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(module, "LOCKS", tmp_path / "gpus")
+    monkeypatch.setattr(module, "TAKEN", [])
+    module.visible_gpus.cache_clear()
+    yield
+    module.visible_gpus.cache_clear()
+
+
+@pytest.fixture
+def built_for_cuda(monkeypatch):
+    monkeypatch.setattr(module, "gpu_backends", lambda: frozenset({"cuda"}))
+
+
+@CPU_BUILD
+def test_a_build_for_cpus_computes_nothing_on_a_gpu(card):
+    assert module.gpu_backends() == frozenset()
+    assert (module.choose_layers("auto"), module.choose_layers(0)) == (0, 0)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ  # none is taken, so training has both
+    with pytest.raises(GradusError, match=r"gpu_layers is 5, but llama.cpp was built for CPUs only.*make CUDA=1 setup"):
+        module.choose_layers(5)
+
+
+@CPU_BUILD
+def test_layers_without_a_build_for_them_are_refused_before_the_run():
+    config = read_config(ROOT / "config/runs/tiny.yaml")
+    assert check_config(config, [])["evaluate"]["gpu_layers"] == "auto"
+    config["evaluate"] = {**config["evaluate"], "gpu_layers": 99}
+    with pytest.raises(GradusError, match=r"evaluate.gpu_layers: is 99, but llama.cpp was built for CPUs only"):
+        check_config(config, [])
+    config["evaluate"]["gpu_layers"] = "all"
+    with pytest.raises(GradusError, match="'all' does not match"):
+        check_config(config, [])
+
+
+def test_a_build_for_cuda_computes_all_layers_on_one_gpu(card, built_for_cuda):
+    with open_lock("0"):
+        assert module.choose_layers("auto") == module.ALL
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert module.gpu_name(module.ALL) == "NVIDIA A10G"
+    assert module.choose_layers(7) == 7  # later, in the same process
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert (module.choose_layers(0), module.gpu_name(0)) == (0, None)
+
+
+def open_lock(name):
+    """Return the lock of a GPU, held as another job does."""
+    module.LOCKS.mkdir()
+    other = open(module.LOCKS / name, "w")  # noqa: SIM115 (the caller's)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    return other
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"), [("", []), ("-1", []), ("1", ["NVIDIA A10G"]), ("GPU-2", ["NVIDIA GPU"])]
+)
+def test_only_gpus_that_the_user_leaves_visible_count(card, built_for_cuda, monkeypatch, visible, found):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert list(module.visible_gpus().values()) == found
+    assert module.choose_layers("auto") == (module.ALL if found else 0)
+
+
+def test_a_driver_that_hangs_or_fails_is_no_gpu(card, built_for_cuda, monkeypatch, tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert module.choose_layers("auto") == 0
+    module.visible_gpus.cache_clear()
+
+    def run(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    assert module.choose_layers("auto") == 0
+
+
+@CPU_BUILD
+def test_llama_cpp_that_finds_no_gpu_says_so(tmp_path):
+    """Built for CUDA, but its driver is too old: not silently on the CPU."""
+    write_random_model(tmp_path / "random.gguf")
+    with pytest.raises(GradusError, match=r"llama.cpp finds no GPU.*gpu_layers: 0"):
+        run_isolated("decoding", run_prompt, str(tmp_path / "random.gguf"), module.ALL)
+
+
+@CPU_BUILD
+def test_a_build_without_cuda_is_not_taken_for_one():
+    with pytest.raises(GradusError, match="was built without CUDA, although CUDA=1 asks for it"):
+        check_cuda()
+
+
+DECLARED = """
+import json
+from pathlib import Path
+from scripts.common.snakemake_internals import plan_job
+job = plan_job(Path("Snakefile"), "results/tiny/verdict.json", [Path("config/runs/tiny.yaml")], 2)
+workflow = job.rule.workflow
+gpus = {rule.name: rule.resources.get("gpu").value for rule in workflow.rules if "gpu" in rule.resources}
+print(json.dumps({"limit": workflow.global_resources.get("gpu").value, "gpus": gpus}))
+"""
+TRAINING = {"base_loss", "round_base", "train_phase", "train_arm", "bench_training", "bench_levers"}
+
+
+@pytest.mark.parametrize(
+    ("visible", "built", "limit", "training", "answering"),
+    [("", True, 0, 0, 0), ("0,1", False, 2, 1, 0), ("0", True, 1, 1, 1)],
+)
+def test_jobs_that_train_or_decode_declare_a_gpu_where_they_use_it(
+    card, tmp_path, visible, built, limit, training, answering
+):
+    """The real Snakefile, beside a llama.cpp that looks as if it were built for CUDA."""
+    (tmp_path / "llama_cpp/lib").mkdir(parents=True)
+    (tmp_path / "llama_cpp/__init__.py").touch()
+    (tmp_path / f"llama_cpp/lib/libggml-{'cuda' if built else 'cpu'}.so").touch()
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", DECLARED], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    told = json.loads(done.stdout)
+    assert told["limit"] == limit
+    assert {rule for rule in told["gpus"] if rule in TRAINING} == TRAINING
+    assert {told["gpus"][rule] for rule in TRAINING} == {training}
+    decoding = told["gpus"].keys() - TRAINING
+    assert {told["gpus"][rule] for rule in decoding} == {answering}
+    code = {path.stem for path in (ROOT / "scripts").glob("*/*.py") if "choose_layers(" in path.read_text()}
+    assert {rule.removeprefix("bench_") for rule in decoding} == code - {"gpus"}  # every script that decodes
