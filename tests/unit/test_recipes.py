@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from scripts.common.errors import GradusError
-from scripts.common.hashing import ROOT, sha256_folder
+from scripts.common.hashing import ROOT
 from scripts.common.project import copy_sources
 from scripts.config.check import check_config, check_files
 from scripts.config.reading import read_config
@@ -99,13 +99,15 @@ def test_a_pinned_recipe_is_planned_whole(name, hub, tmp_path):
 
 def test_the_pin_is_what_fetch_finds(hub, tmp_path):
     """Of a file in git as of one in large storage, in a folder as at the top; pickles are not of it."""
-    base = "Qwen/Qwen2.5-1.5B-Instruct"
-    (printed,) = ask_pins(hub, f"hf:{base}@main")
-    for path, content in MODEL.items():
-        if not path.endswith(".pth"):
-            (tmp_path / path).parent.mkdir(exist_ok=True)
-            (tmp_path / path).write_bytes(content)
-    assert yaml.safe_load(printed)["sha256"] == sha256_folder(tmp_path)
+    (printed,) = ask_pins(hub, "hf:Qwen/Qwen2.5-1.5B-Instruct@main")
+    pin = yaml.safe_load(printed)
+    program = "import sys; from scripts.data.fetch import fetch; fetch(*sys.argv[1:])"
+    command = [sys.executable, "-c", program, pin["source"], pin["sha256"], tmp_path / "fetched", tmp_path / "work"]
+    environment = {**os.environ, **hub.environment}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {file.relative_to(tmp_path / "fetched").as_posix() for file in (tmp_path / "fetched").rglob("*.*")}
+    assert found == {path for path in MODEL if not path.endswith(".pth")}
 
 
 def test_what_cannot_be_pinned_is_said(hub):
