@@ -146,7 +146,7 @@ def test_a_recipe_fits_its_card_and_the_pages_say_what_it_needs(name, tmp_path):
     need = f"{sum(parts.values()) / GIB:.1f}"
     assert f"on one GPU with {CARDS[name]} GB" in file.read_text()
     assert f"needs {need} GiB" in file.read_text()
-    row = next(line for line in (ROOT / "docs/gpu.md").read_text().splitlines() if f"[{name}]" in line)
+    row = next(line for line in (ROOT / "docs/gpu.md").read_text().splitlines() if f"`config/runs/{name}.yaml`" in line)
     assert [cell.strip() for cell in row.split("|")][2:6] == [
         f"{CARDS[name]} GB",
         need,
