@@ -26,6 +26,7 @@ rule prepare_tokenizer:
         sha256=sources.fetched_sha256(config["base_model"]),
         gguf=lambda w: config["base_model"]["gguf"],
         pad_token=lambda w: config["base_model"]["pad_token"],
+        date=lambda w: config["chat"]["date"],
         code=code_fingerprint("train/prepare_tokenizer"),
     message:
         "Importing the tokenizer of {params.source}"

@@ -11,6 +11,18 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.loopback import Handler, Loopback
 
+LARGE = 2**17  # bytes from which a file counts as large, stored outside git
+
+
+def stored(content):
+    """What the API says of a file's content: for a large one, its sha256, too."""
+    large = {"lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}}
+    return {
+        "size": len(content),
+        "blobId": hashlib.sha1(content).hexdigest(),
+        **(large if len(content) > LARGE else {}),
+    }
+
 
 class Hub(Loopback):
     """A Hub with the repositories that `add` gave it. `requests`: (method, path, Range) of what was asked."""
@@ -85,12 +97,13 @@ class Hub(Loopback):
                 """Answer what the API knows: of a repository, its tree, or some of its paths."""
                 what = steps[0] if steps else "revision"
                 latest = list(hub.repositories.get((kind, name), [""]))[-1]
-                revision = steps[1] if len(steps) > 1 else latest
+                revision = steps[1] if len(steps) > 1 and steps[1] != "main" else latest
                 files = self.files(kind, name, revision)
                 if files is None:
                     return None
                 folders = {"/".join(p.split("/")[:n]) for p in files for n in range(1, p.count("/") + 1)}
                 under = "/".join(steps[2:])
+                blobs = "blobs=true" in self.path.lower()
                 if what == "tree":
                     if under and under not in folders:
                         return self.refuse(404, "EntryNotFound")
@@ -104,7 +117,9 @@ class Hub(Loopback):
                     asked = [p for p in ([paths] if isinstance(paths, str) else paths) if p in files or p in folders]
                 else:
                     about = {"id": name, "sha": revision, "private": False, "gated": False, "tags": [], "downloads": 0}
-                    about["siblings"] = [{"rfilename": path} for path in files]
+                    about["siblings"] = [
+                        {"rfilename": path, **(stored(files[path]) if blobs else {})} for path in files
+                    ]
                     return self.send(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
                 entries = [
                     {"type": "file", "path": p, "size": len(files[p]), "oid": hashlib.sha1(files[p]).hexdigest()}

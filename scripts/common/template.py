@@ -20,7 +20,9 @@ def _refuse(message: str) -> None:
 
 
 def _no_clock(form: str) -> None:
-    raise TemplateError("it writes today's date into the prompt, so prompts would differ from day to day")
+    raise TemplateError(
+        "it writes today's date into the prompt, so prompts would differ from day to day; set chat.date"
+    )
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:

@@ -19,7 +19,7 @@ from scripts.common.gpus import layer_fault
 from scripts.common.hashing import ROOT
 from scripts.common.models import add_contenders, check_models, given_files
 from scripts.common.records import OWN
-from scripts.common.sources import check_sources, local_path, named_sources, scheme_of
+from scripts.common.sources import check_sources, fault, local_path, named_sources, scheme_of
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
 from scripts.config.bases import find_base
 from scripts.config.code import check_code, own_code
@@ -232,6 +232,13 @@ def _check_base(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
     base = config["base_model"]
     if scheme_of(base["source"]).archive and not base["gguf"]:
         yield ["base_model"], f"gguf is missing; set it to the path of the GGUF inside {base['source']}"
+    hub = re.match(r"hf:(?!datasets/)[\w.-]+/[\w.-]+", base["source"])
+    if hub and fault(base["source"], "model", base["sha256"]):
+        yield (
+            ["base_model", "source"],
+            f"not pinned; `.venv/bin/python -m scripts.data.pin {hub[0]}` prints `source` with its commit, and "
+            "`sha256`, to paste here; it downloads no weights",
+        )
 
 
 def _check_mask(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:

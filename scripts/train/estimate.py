@@ -35,7 +35,7 @@ from scripts.train.packing import encode
 
 GIB = 2**30
 # before any model: resident memory of Python with torch and transformers imported; on a GPU, CUDA's context and kernels
-LIBRARIES = {"cpu": 800 * 2**20, "cuda": 600 * 2**20}
+LIBRARIES = {"cpu": 800 * 2**20, "cuda": 800 * 2**20}
 # temporary gradients, kernels, fragmentation; on CPUs as measured (docs/training.md)
 MARGIN = {"cpu": 0.3, "cuda": 0.1}
 # Adam's two moments, bytes for each trained number; in 8 bits with a scale for each block of 256

@@ -59,8 +59,26 @@ def unpacked(source: str, folder: Path, member: str | None) -> Iterator[tuple[Pa
         yield Path(scratch), "base.gguf"
 
 
-def prepare(source: str, folder: str | Path, member: str | None, pad_token: str | None, output: str | Path) -> None:
+def fix_date(template: str, date: str) -> str:
+    """Return a chat template that writes `date` wherever it would write today's.
+
+    It is in the template itself, so every program that renders it writes the same: a macro of this name takes the
+    place of the function that transformers and llama.cpp provide.
+    """
+    return "{% macro strftime_now(form) %}" + date + "{% endmacro %}" + template
+
+
+def prepare(
+    source: str,
+    folder: str | Path,
+    member: str | None,
+    pad_token: str | None,
+    output: str | Path,
+    date: str | None = None,
+) -> None:
     """Write the tokenizer of `source` to the folder `output`; the arguments are as in prepare_base.
+
+    `date`: what its chat template writes instead of today's date; None leaves the template as it is.
 
     Raises GradusError if the source has no tokenizer, no chat template or no end-of-turn token.
     """
@@ -80,6 +98,8 @@ def prepare(source: str, folder: str | Path, member: str | None, pad_token: str 
         if not tokenizer.eos_token:
             raise GradusError(f"{source}: its tokenizer has no end-of-turn (eos) token; use an instruct (chat) model")
         tokenizer.pad_token = choose_pad_token(tokenizer, pad_token)
+        if date is not None:
+            tokenizer.chat_template = fix_date(tokenizer.get_chat_template(), date)
         tokenizer.init_kwargs.pop("auto_map", None)  # do not pass on a reference to custom code
         tokenizer.save_pretrained(part)
         if (place / "tokenizer.model").is_file():  # SentencePiece: llama.cpp's converter needs it
@@ -89,4 +109,5 @@ def prepare(source: str, folder: str | Path, member: str | None, pad_token: str 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         require_sha256(job.input.source, job.params.sha256)
-        prepare(job.params.source, job.input.source, job.params.gguf, job.params.pad_token, job.output.tokenizer)
+        given = job.params
+        prepare(given.source, job.input.source, given.gguf, given.pad_token, job.output.tokenizer, given.date)

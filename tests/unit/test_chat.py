@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+from transformers import AutoTokenizer
 
 from scripts.common.chat import ChatContract, read_contract, write_contract
 from scripts.common.errors import GradusError
@@ -14,6 +15,7 @@ from scripts.data.chat_contract import make_contract
 from scripts.export.go_template import Wrappers, find_wrappers, go_template
 from scripts.export.modelfile import modelfile
 from scripts.fidelity.check_template import NO_GO, by_go, check_template
+from scripts.train.prepare_tokenizer import prepare
 
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
@@ -227,6 +229,37 @@ def test_templates_run_in_a_sandbox(attack, tmp_path):
         Jinja2ChatFormatter(template=template, eos_token="", bos_token="")(messages=talk)
     assert not target.exists()
     assert talk == [{"role": "user", "content": "x"}]
+
+
+CLOCK = (
+    "{%- if not date is defined %}\n    {%- if strftime_now is defined %}\n        {%- set date = strftime_now('%d %b %Y') %}\n"
+    "    {%- else %}\n        {%- set date = '1 Jan 2000' %}\n    {%- endif %}\n{%- endif %}\n"
+    "{{- '<|im_start|>system\\nToday: ' + date + '\\n\\n' }}\n"
+    "{%- if messages[0]['role'] == 'system' %}\n    {{- messages[0]['content'] | trim }}\n"
+    "    {%- set messages = messages[1:] %}\n{%- endif %}\n{{- '<|im_end|>\\n' }}"
+)
+
+
+def test_a_template_with_a_clock_writes_a_fixed_date_everywhere(base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    (tmp_path / "base/chat_template.jinja").write_text(CLOCK + CHATML)
+    out = tmp_path / "tokenizer"
+    prepare(f"path:{tmp_path}/base", tmp_path / "base", None, None, out)
+    with pytest.raises(GradusError, match="today's date.* set chat.date"):
+        make_contract(out, "Be brief.")
+    shutil.rmtree(out)
+    prepare(f"path:{tmp_path}/base", tmp_path / "base", None, None, out, "26 Jul 2024")
+    contract = make_contract(out, "Be brief.")
+    asked = contract.messages("Hi")
+    start = "<|im_start|>system\nToday: 26 Jul 2024\n\nBe brief.<|im_end|>\n"
+    expected = start + "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert contract.template.render(asked) == expected
+    theirs = AutoTokenizer.from_pretrained(out).apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    assert theirs == expected, "transformers has a clock, which vLLM uses, too"
+    assert find_wrappers(contract, "").around["system"] == (
+        "<|im_start|>system\nToday: 26 Jul 2024\n\n",
+        "<|im_end|>\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,10 @@ SHAPES = {
 }
 
 
-@pytest.fixture(scope="module", params=SHAPES)
-def sized(request, tmp_path_factory):
-    """A config of the real shape, and the shape."""
-    width, inner, keys, layers, vocabulary, tied = SHAPES[request.param]
-    heads = width // 128 if request.param != "llama-3.2-3b" else 24
-    kind = LlamaConfig if request.param.startswith("llama") else Qwen2Config
-    folder = tmp_path_factory.mktemp(request.param)
+def save_config(name, folder):
+    """Write the config of the real shape into a folder."""
+    width, inner, keys, layers, vocabulary, tied = SHAPES[name]
+    kind, heads = (LlamaConfig, 24) if name.startswith("llama") else (Qwen2Config, width // 128)
     kind(
         hidden_size=width,
         intermediate_size=inner,
@@ -33,6 +30,13 @@ def sized(request, tmp_path_factory):
         vocab_size=vocabulary,
         tie_word_embeddings=tied,
     ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def sized(request, tmp_path_factory):
+    """A config of the real shape, and the shape."""
+    folder = tmp_path_factory.mktemp(request.param)
+    save_config(request.param, folder)
     return folder, SHAPES[request.param]
 
 
