@@ -35,7 +35,8 @@ from scripts.train.packing import encode
 
 GIB = 2**30
 # before any model: resident memory of Python with torch and transformers imported; on a GPU, CUDA's context and kernels
-LIBRARIES = {"cpu": 800 * 2**20, "cuda": 800 * 2**20}
+# (measured on an H100, docs/gpu.md)
+LIBRARIES = 800 * 2**20
 # temporary gradients, kernels, fragmentation; on CPUs as measured (docs/training.md)
 MARGIN = {"cpu": 0.3, "cuda": 0.1}
 # Adam's two moments, bytes for each trained number; in 8 bits with a scale for each block of 256
@@ -146,7 +147,7 @@ def count_bytes(
         "activations": activations,
         # 128 rows at a time: logits in bf16 and fp32, and a copy for the exponential
         "vocabulary": min(completion, 128) * vocabulary * (2 + 4 + 4),
-        "libraries": LIBRARIES[device],
+        "libraries": LIBRARIES,
     }
     return {**parts, "margin": int(MARGIN[device] * sum(parts.values()))}
 
