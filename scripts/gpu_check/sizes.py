@@ -15,7 +15,7 @@ from scripts.gpu_check.training import measure, settings
 from scripts.train.device import choose_device
 
 # weights, checkpointing; `nf4` has the memory and speed of `bf16`, because its weights are expanded
-KINDS = (("bf16", False), ("nf4-packed", False), ("nf4-packed", True))
+KINDS = (("nf4-packed", True), ("nf4-packed", False), ("bf16", False))
 
 
 def check(job: dict[str, Any], findings: Findings) -> None:
