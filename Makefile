@@ -34,7 +34,7 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
-.PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families results picture lint format docs site lock clean-llama
+.PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families sizes results picture lint format docs site lock clean-llama
 
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
@@ -138,6 +138,11 @@ scale: setup
 # tiny checkpoints of seven architectures through the whole pipeline to llama.cpp: about a minute
 families: setup
 	$(BIN)/python -m scripts.bench.families
+
+# checkpoints of random weights in the shapes of Qwen 2.5 1.5B and Llama 3.2 3B through every stage, on the CPU: one to two hours
+# on two cores with nothing else running, and 33 GB of free disk space; they are deleted on the way
+sizes: setup
+	$(BIN)/python -m scripts.bench.sizes
 
 lint: setup
 	$(BIN)/snakemake --lint
