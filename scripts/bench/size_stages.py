@@ -55,6 +55,17 @@ def write_tokenizer(kind: str, folder: Path) -> Any:
     return tokenizer
 
 
+def spread(name: str, config: Any) -> float:
+    """Return the standard deviation of a tensor's random weights.
+
+    As in GPT-2, what layers add gets smaller with their number; embeddings are larger, so that a token's own logit
+    stands out. Otherwise all tokens are as likely, and the first choice, which `hf` compares, hangs on the last bits.
+    """
+    if "o_proj" in name or "down_proj" in name:
+        return float(config.initializer_range / (2 * config.num_hidden_layers) ** 0.5)
+    return float(config.initializer_range * (3 if "embed" in name else 1))
+
+
 def write_weights(config: Any, folder: Path) -> int:
     """Write random bf16 weights of a config into `folder`, file by file; return the number of parameters."""
     import torch
@@ -71,7 +82,7 @@ def write_weights(config: Any, folder: Path) -> int:
         tensors = {}
         for name in names:
             tensor = torch.ones(shapes[name].shape, dtype=torch.bfloat16)  # norms
-            tensors[name] = tensor if "norm" in name else tensor.normal_(0, config.initializer_range, generator=numbers)
+            tensors[name] = tensor if "norm" in name else tensor.normal_(0, spread(name, config), generator=numbers)
         save_file(tensors, folder / file, {"format": "pt"})
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
