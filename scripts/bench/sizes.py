@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from scripts.common.hashing import ROOT
 from scripts.common.io import read_json, write_json
 
 GIB = 2**30
+TELLS = Path("/proc/self/smaps_rollup")  # on Linux
 LIMIT = 4.0  # GiB that a stage may take, but for those that hold a model by their nature
 HOLD = ("train_phase", "answer")
 DISK = 5  # checkpoints' sizes that must be free; the estimate asks for 4.7
@@ -36,15 +38,15 @@ def memory_of(process: psutil.Process) -> tuple[int, int]:
     """Return a process's (own bytes, resident bytes).
 
     Own: what the system cannot drop and read again, so without pages of mapped files, and with pages that processes
-    share divided among them. Where the system does not tell them apart, both are what is resident.
+    share divided among them. Where the system does not tell them apart, both are what is resident. Raises psutil.Error
+    or OSError if the process has ended.
     """
     resident = process.memory_info().rss
-    try:
-        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
-    except OSError:
+    if not TELLS.exists():
         return resident, resident
+    lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
     sizes = {name: int(value.split()[0]) * 1024 for name, _, value in (line.partition(":") for line in lines)}
-    return sizes["Pss_Anon"] + sizes["Pss_Shmem"], resident
+    return sizes.get("Pss_Anon", 0) + sizes.get("Pss_Shmem", 0), resident
 
 
 def family_of(child: psutil.Process) -> list[psutil.Process]:
@@ -74,7 +76,7 @@ def watch(command: Sequence[str], log: Path, minutes: float) -> dict[str, Any]:
                 for process in family_of(child):
                     try:
                         found.append(memory_of(process))
-                    except psutil.Error:  # it has just ended
+                    except (psutil.Error, OSError):  # it has just ended
                         continue
                 own = max(own, sum(sizes[0] for sizes in found))
                 resident = max(resident, sum(sizes[1] for sizes in found))
@@ -84,7 +86,8 @@ def watch(command: Sequence[str], log: Path, minutes: float) -> dict[str, Any]:
                 time.sleep(max(0.1, 10 * (time.monotonic() - looked)))
         finally:  # also if the user stops it
             for process in family_of(child):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             code = child.wait()
     if code and not failed:
         failed = f"killed by signal {-code}" + (" (memory ran out?)" if code == -9 else "") if code < 0 else "failed"
