@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
-export FILE RUN ROWS TO
+export FILE RUN ROWS SIZES TO
 DEFAULT = $(shell sed -n 's/^run: *//p' config/config.yaml)
 CHROMIUM ?= $(firstword $(wildcard $(addprefix /usr/bin/,chromium chromium-browser google-chrome)) chromium)
 # make RUN=my-task: only as typed, not a variable RUN that the environment happens to have; the default run's name, too
@@ -34,7 +34,7 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
-.PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families results picture lint format docs site lock clean-llama
+.PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families gpu-check results picture lint format docs site lock clean-llama
 
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
@@ -138,6 +138,10 @@ scale: setup
 # tiny checkpoints of seven architectures through the whole pipeline to llama.cpp: about a minute
 families: setup
 	$(BIN)/python -m scripts.bench.families
+
+# does Gradus train and answer right on this machine's GPU? SIZES="llama-3.2-3b qwen2.5-7b" adds the shapes of real models
+gpu-check: setup
+	@$(BIN)/python -m scripts.gpu_check $${SIZES:+--sizes $$SIZES}
 
 lint: setup
 	$(BIN)/snakemake --lint

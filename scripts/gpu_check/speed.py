@@ -12,7 +12,7 @@ from typing import Any
 from scripts.common.io import read_json, write_json
 from scripts.common.records import read_steps
 from scripts.gpu_check.findings import Findings, run_job
-from scripts.gpu_check.training import LORA, base_of, run_once, settings
+from scripts.gpu_check.training import LORA, base_of, require_success, run_once, settings
 
 
 def tutorial(job: dict[str, Any], rows: list[list[Any]], output: Path, tuned: bool) -> float:
@@ -34,8 +34,7 @@ def tutorial(job: dict[str, Any], rows: list[list[Any]], output: Path, tuned: bo
     write_json(output / "job.json", given)
     command = [sys.executable, "-m", "scripts.bench.tutorial", str(output / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip()[-1500:])
+    require_success(done.returncode, done.stderr)
     return float(json.loads((output / "seconds.json").read_text(encoding="utf-8")))
 
 
