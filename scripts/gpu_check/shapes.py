@@ -1,7 +1,7 @@
 """Checkpoints of random weights with the shapes of real models, a tokenizer of bytes, and rows of known length.
 
-`python -m scripts.gpu_check.shapes JOB.json` writes them. Nothing is downloaded: memory, time, and whether the numbers are
-right depend on a model's shape, and not on what it has learned.
+`python -m scripts.gpu_check.shapes JOB.json` writes them. Nothing is downloaded: memory, time and the exactness of
+numbers depend on a model's shape, and not on what it has learned.
 """
 
 import sys

@@ -50,7 +50,9 @@ def test_each_finding_is_a_line_and_nothing_is_left_but_the_log(checked):
     for finding in written["findings"]:
         assert f"{finding['status']:<10} {finding['name']}" in done.stdout
     assert sorted(file.name for file in output.parent.iterdir()) == ["gpu-check.json", "gpu-check.log"]
-    assert done.stdout.strip().splitlines()[-1].startswith(f"{written['counts']['passed']} passed, 0 failed, 0 not tested")
+    assert (
+        done.stdout.strip().splitlines()[-1].startswith(f"{written['counts']['passed']} passed, 0 failed, 0 not tested")
+    )
 
 
 def test_a_check_that_dies_is_a_line_and_the_next_one_runs(tmp_path, capsys):
