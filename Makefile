@@ -36,6 +36,8 @@ LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
 .PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families gpu-check results picture lint format docs site lock clean-llama
 
+.PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families sizes results picture lint format docs site lock clean-llama
+
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
 	$(if $(CONFIG),@$(BIN)/python -m scripts.config.check "$(CONFIG)")
@@ -142,6 +144,11 @@ families: setup
 # does Gradus train and answer right on this machine's GPU? SIZES="llama-3.2-3b qwen2.5-7b" adds the shapes of real models
 gpu-check: setup
 	@$(BIN)/python -m scripts.gpu_check $${SIZES:+--sizes $$SIZES}
+
+# checkpoints of random weights in the shapes of Qwen 2.5 1.5B and Llama 3.2 3B through every stage, on the CPU: one to two hours
+# on two cores with nothing else running, and 33 GB of free disk space; they are deleted on the way
+sizes: setup
+	$(BIN)/python -m scripts.bench.sizes
 
 lint: setup
 	$(BIN)/snakemake --lint

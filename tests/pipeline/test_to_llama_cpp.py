@@ -86,3 +86,25 @@ def test_the_proof_of_a_family_notices_a_conversion_that_lost_something(tmp_path
     monkeypatch.setattr(families, "convert", lossy)
     monkeypatch.setattr(families, "merge", remember)
     assert prove("Llama 3.2", tmp_path)["mean_kl"] > TOLERANCE
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen"])
+def test_a_checkpoint_of_make_sizes_goes_to_llama_cpp(tmp_path, monkeypatch, family):
+    """Its vocabulary is larger than the tokenizer, as that of the real models is, and the adapter is the stand-in."""
+    from transformers import Qwen2Config
+
+    from scripts.bench import size_stages
+    from scripts.gpu_check import shapes
+
+    kind, *sizes, _, tied = shapes.SHAPES["tiny"]
+    kind = Qwen2Config if family == "qwen" else kind
+    monkeypatch.setitem(shapes.SHAPES, "tiny", (kind, *sizes, 152064 if family == "qwen" else 128256, tied))
+    settings = {"shape": "tiny", "steps": 0, "tokens": 64, "threads": 1}
+    for name in ("checkpoint", "round_base", "stand_in", "merge", "hf", "convert_gguf"):
+        getattr(size_stages, name)(folder=tmp_path, **settings)
+    merge = size_stages.check_merge(folder=tmp_path, **settings)
+    assert merge["merge.targets_changed"] == 1 and merge["merge.others_changed"] == merge["merge.ties_broken"] == 0
+    assert merge["merge.mean_kl"] < TOLERANCE
+    gguf = size_stages.check_gguf(folder=tmp_path, **settings)
+    assert gguf.pop("gguf.mean_kl") < TOLERANCE
+    assert gguf == dict.fromkeys(gguf, 0)
