@@ -148,8 +148,8 @@ def estimate(folder: Path, threads: int, **_: Any) -> dict[str, Any]:
 
     train, output = train_settings(threads), folder / "estimate.json"
     written = {"phases": 1, "trainings": 1, "merged": 1, "exported": 1, "quants": [QUANT, QUANT]}
-    files = (folder / name for name in ("rows.jsonl", "heldout.jsonl", "base", "contract.json"))
-    write_estimate(*files, train, written, None, True, output)
+    rows, valid, base, contract = (folder / name for name in ("rows.jsonl", "heldout.jsonl", "base", "contract.json"))
+    write_estimate(rows, valid, base, contract, train, written, None, True, output)
     found = read_json(output)
     return {"training_gib": found["memory_gib"], "disk_gib": found["disk_gib"]}
 
@@ -190,14 +190,14 @@ def stand_in(folder: Path, **_: Any) -> None:
 
     config, adapter = lora_config(LoraParams(**LORA)), folder / "trained" / "adapter"
     model = EmptyModel(folder / "base", None, torch.bfloat16).model
-    head, tensors, names = model.get_output_embeddings(), {}, set()
+    head, tensors, names = model.get_output_embeddings(), dict[str, torch.Tensor](), set[str]()
     numbers = torch.Generator().manual_seed(1)
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and module is not head:
             names.add(name.rpartition(".")[2])
             for part, shape in (("A", (config.r, module.in_features)), ("B", (module.out_features, config.r))):
                 tensors[f"{PREFIX}{name}.lora_{part}.weight"] = torch.randn(shape, generator=numbers) / 100
-    config.target_modules = names
+    config.target_modules = sorted(names)
     adapter.mkdir(parents=True)
     save_file(tensors, adapter / "adapter_model.safetensors", {"format": "pt"})
     config.save_pretrained(str(adapter))
@@ -237,7 +237,7 @@ def hf(folder: Path, threads: int, **_: Any) -> None:
 
     torch.set_num_threads(threads)
     made = folder / "hf"
-    shutil.copytree(folder / "merged", made, copy_function=link)
+    shutil.copytree(folder / "merged", made, copy_function=lambda old, new: link(old, Path(new)))
     shutil.copytree(folder / "trained" / "adapter", made / "adapter")
     (made / "README.md").write_text("---\nbase_model: random\n---\n", encoding="utf-8")
     check(made, folder / "base", read_contract(folder / "contract.json"))
@@ -322,7 +322,7 @@ def answer(folder: Path, threads: int, **_: Any) -> dict[str, Any]:
     from scripts.evaluate.answer import fit_prompts
 
     gguf, records = folder / f"{QUANT}.gguf", list(read_records(folder / "heldout.jsonl"))
-    prompts, _ = fit_prompts(gguf, read_contract(folder / "contract.json"), records, {}, False, [], 32)
+    prompts = fit_prompts(gguf, read_contract(folder / "contract.json"), records, {}, False, [], 32)[0]
     rows, found = ask(gguf, records, prompts, 32, len(records), threads)
     return {"answers": len(rows), "tokens_per_s": found["tokens_per_s"]}
 

@@ -1,8 +1,8 @@
 """`python -m scripts.gpu_check`: does Gradus train and answer right on this machine's GPU? (`make gpu-check`)
 
-Takes a few minutes, downloads nothing, and needs no run: a small model with random weights is made on the spot. Every
-line passes, fails, tells, or says why it was not tested. What fails does not stop the rest; what lasts longer than the
-minutes that are left is ended. Out: results/gpu-check.json, and exit code 1 if a line failed.
+Takes about ten minutes, downloads nothing, and needs no run: a small model with random weights is made on the spot.
+Every line passes, fails, tells, or says why it was not tested. What fails does not stop the rest; what lasts longer
+than the minutes that are left is ended. Out: results/gpu-check.json, and exit code 1 if a line failed.
 """
 
 import argparse
@@ -123,19 +123,21 @@ def used_memory(device: str) -> int:
 def main(arguments: list[str]) -> int:
     """Run all checks; return the exit code."""
     options = parse(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # what runs is ended, and what was written is deleted
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".gpu-check.", dir=options.output.parent) as folder:
         check = Check(Path(folder), options.device, options.minutes, options.output)
         before = used_memory(options.device)
         check.run("machine", "machine")
-        packages = next((f for f in check.findings if f.name == "packages"), None)
-        check.have = {name for name, found in (packages.figures["installed"] if packages else {}).items() if found}
+        told = [f.figures["installed"] for f in check.findings if f.name in ("packages", "kernels")]
+        check.have = {name for installed in told for name, found in installed.items() if found}
         if options.device != "cpu" and not any(f.name == "GPU" and f.status == PASSED for f in check.findings):
             print("\nno GPU to check; --device cpu tries the check itself")
         else:
             run_all(check, options, before)
-    told = f"{check.counts[PASSED]} passed, {check.counts[FAILED]} failed, {check.counts[LEFT_OUT]} not tested"
-    print(f"\n{told}: {check.output}, {check.log}")
+    counted = f"{check.counts[PASSED]} passed, {check.counts[FAILED]} failed, {check.counts[LEFT_OUT]} not tested"
+    print(f"\n{counted}: {check.output}, {check.log}")
     return 1 if check.counts[FAILED] else 0
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from gguf import GGMLQuantizationType
 
-from scripts.common.gpus import ALL
+from scripts.common.gpus import ALL, gpu_backends
 from scripts.common.isolate import run_isolated
 from scripts.gpu_check.findings import Findings, run_job
-from scripts.setup.check_llama import LAYERS, VOCABULARY, WIDTH, finds_gpu, write_random_model
+from scripts.setup.check_llama import LAYERS, VOCABULARY, WIDTH, write_random_model
 
 LIMIT = 0.005  # nats: as for transformers against llama.cpp (config/schema.yaml, fidelity.gguf_mean_kl)
 PROMPT, ANSWER = 200, 64  # tokens
@@ -49,10 +49,8 @@ def check(job: dict[str, Any], findings: Findings) -> None:
     """Compare. `job`: `device`, `threads`, `output`, `small`: whether a tiny model will do."""
     device = "CPU"
     if job["device"] != "cpu":
-        if not run_isolated("asking llama.cpp for GPUs", finds_gpu):
-            findings.leave_out(
-                "answers with offload", "llama.cpp was built without CUDA (`make CUDA=1` builds it with)"
-            )
+        if "cuda" not in gpu_backends():
+            findings.leave_out("answers with offload", "llama.cpp was built for CPUs only (`make CUDA=1` adds GPUs)")
             return
         device = "GPU"
     path = Path(job["output"]) / "random.gguf"

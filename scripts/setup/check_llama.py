@@ -109,7 +109,8 @@ def check_cuda() -> str:
     """
     if "cuda" not in gpu_backends():
         raise GradusError(
-            "llama.cpp was built without CUDA, although CUDA=1 asks for it. Run `make clean-llama` and try again"
+            "llama.cpp was built without CUDA, although CUDA=1 asks for it. Run `make clean-llama`, then "
+            "`make CUDA=1`; or do without: `make CUDA=0`"
         )
     if not run_isolated("asking llama.cpp for GPUs", finds_gpu):
         told = f"; the driver lists {gpus}" if (gpus := ", ".join(visible_gpus().values())) else ""

@@ -22,6 +22,7 @@ def gpus(monkeypatch, tmp_path):
     monkeypatch.setattr(gpus_module, "TAKEN", [])
     for name in (
         "CUDA_VISIBLE_DEVICES",
+        "CUDA_DEVICE_ORDER",
         "CUBLAS_WORKSPACE_CONFIG",
         "PYTORCH_ALLOC_CONF",
         "FLASH_ATTENTION_DETERMINISTIC",

@@ -1,9 +1,12 @@
 """`make gpu-check`, with the CPU in the GPU's place."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
-import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -81,16 +84,80 @@ def test_what_is_not_installed_is_named_and_left_out(tmp_path, capsys):
     ]
 
 
-def test_when_the_minutes_are_over_what_runs_is_ended(tmp_path, capsys):
+def test_when_the_minutes_are_over_what_runs_is_ended(tmp_path, capsys, monkeypatch):
     check = Check(tmp_path, "cpu", 0.02, tmp_path / "found.json")
-    began = time.monotonic()
+    monkeypatch.setattr(subprocess, "Popen", partial(Slow, subprocess.Popen))
     check.run("machine", "machine")
     check.run("machine", "more")
-    assert time.monotonic() - began < 3
+    (pid,) = Slow.started
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
     assert capsys.readouterr().out.splitlines() == [
         "not tested machine                                            not ended in time (--minutes gives more)",
         "not tested more                                               no time left (--minutes gives more)",
     ]
+
+
+def Slow(popen, command, **options):  # noqa: N802 (stands in for a class)
+    """Start a process that sleeps for a minute instead of the command."""
+    child = popen(["sleep", "60"], **options)
+    Slow.started = [child.pid]
+    return child
+
+
+def test_a_figure_that_is_no_number_is_a_line_like_the_others(tmp_path):
+    """A loss of NaN is what the check is for: it must not end it."""
+    found = Findings(tmp_path / "found.jsonl")
+    found.add("loss", False, "it is nan", losses=[1.5, float("nan")], peak=float("inf"))
+    check = Check(tmp_path, "cpu", 5, tmp_path / "written.json")
+    check.show(found.read()[0])
+    (written,) = json.loads((tmp_path / "written.json").read_text())["findings"]
+    assert written["figures"] == {"losses": [1.5, "nan"], "peak": "inf"}
+
+
+def test_a_line_that_is_half_written_is_read_later(tmp_path):
+    found = Findings(tmp_path / "found.jsonl")
+    found.add("one", True, "right")
+    with open(found.path, "a") as handle:
+        handle.write('{"name": "two", "sta')
+    assert [finding.name for finding in found.read()] == ["one"]
+
+
+def test_a_package_that_only_some_have_is_found(tmp_path, monkeypatch):
+    from scripts.gpu_check import machine
+
+    have = machine.installed_version
+    monkeypatch.setattr(machine, "installed_version", lambda name: "9.9" if name == "unsloth" else have(name))
+    found = Findings(tmp_path / "found.jsonl")
+    machine.check({"device": "cpu"}, found)
+    kernels = next(finding for finding in found.read() if finding.name == "kernels")
+    assert (kernels.text, kernels.figures) == ("unsloth 9.9", {"installed": {"unsloth": "9.9"}})
+    assert have("no-such-package") is None
+
+
+def test_a_model_too_large_for_the_card_is_left_out(tmp_path, monkeypatch):
+    from scripts.gpu_check import sizes
+
+    monkeypatch.setattr(sizes, "free_memory", lambda device: 10**8)
+    found = Findings(tmp_path / "found.jsonl")
+    job = {"shape": "tiny", "device": "cpu", "output": str(tmp_path), "steps": 1, "tokens": 128, "pack": 256}
+    sizes.check({**job, "threads": 1, "before": 0}, found)
+    told = [(finding.status, finding.text) for finding in found.read()[1:]]
+    assert [status for status, _ in told] == ["not tested"] * 3
+    assert all("GiB by the estimate, and 0.1 GiB are free" in text for _, text in told)
+
+
+def test_ended_by_a_signal_it_ends_its_processes_and_deletes_what_it_made(tmp_path):
+    command = [sys.executable, "-m", "scripts.gpu_check", "--device", "cpu", "--output", str(tmp_path / "found.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as check:
+        check.stdout.readline()  # the first finding: its process runs
+        children = subprocess.run(["pgrep", "-P", str(check.pid)], capture_output=True, text=True).stdout.split()
+        check.terminate()
+        check.stdout.read()
+    assert check.returncode == 128 + signal.SIGTERM
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["found.json", "found.log"]
+    for pid in children:
+        assert not Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.parametrize("wrong", [1.1, float("nan")])
