@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
-export FILE RUN ROWS TO
+export FILE MINUTES RUN ROWS SIZES TO
 DEFAULT = $(shell sed -n 's/^run: *//p' config/config.yaml)
 CHROMIUM ?= $(firstword $(wildcard $(addprefix /usr/bin/,chromium chromium-browser google-chrome)) chromium)
 # make RUN=my-task: only as typed, not a variable RUN that the environment happens to have; the default run's name, too
@@ -12,15 +12,16 @@ CONFIG ?= $(if $(findstring command,$(origin RUN)),$(if $(filter $(DEFAULT),$(RU
 LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 # make CUDA=1 builds llama.cpp for NVIDIA GPUs, too; later calls of make keep that build until `make CUDA=0`. Only as typed:
 # some systems have a variable CUDA
-BUILT_CUDA := $(filter 1,$(shell cat $(VENV)/.cuda 2>/dev/null))
-WITH_CUDA := $(filter 1,$(if $(findstring command,$(origin CUDA)),$(CUDA),$(BUILT_CUDA)))
-# for this machine's GPU: with GGML_NATIVE=OFF, llama.cpp would compile for up to nine generations of GPUs, which takes many
+# For this machine's GPU: with GGML_NATIVE=OFF, llama.cpp would compile for up to nine generations of GPUs, which takes many
 # times as long. Without a GPU at hand, name its compute capability: make CUDA=1 CUDA_ARCH=90 (H100; 89: L4, RTX 40)
-CUDA_ARCH ?= native
+BUILT_CUDA := $(shell cat $(VENV)/.cuda 2>/dev/null)
+ASKED_ARCH := $(if $(findstring command,$(origin CUDA_ARCH)),$(CUDA_ARCH),native)
+WITH_CUDA := $(if $(findstring command,$(origin CUDA)),$(if $(filter 1,$(CUDA)),$(ASKED_ARCH)),$(BUILT_CUDA))
 # Keys and values are always f16, and a job has one GPU. NO_VMM: no link to the driver's library, so that the build also loads,
 # and answers on the CPU, where there is no driver. pip's cache knows no flags: it would give the other build
-ifdef WITH_CUDA
-LLAMA_FLAGS += -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH) -DGGML_CUDA_FA_QUANTS=f16-f16 -DGGML_CUDA_NCCL=OFF -DGGML_CUDA_NO_VMM=ON
+ifneq ($(WITH_CUDA),)
+$(if $(WHEELS),$(error an archive has no llama.cpp for CUDA: leave out CUDA=1, or WHEELS))
+LLAMA_FLAGS += -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$(WITH_CUDA) -DGGML_CUDA_FA_QUANTS=f16-f16 -DGGML_CUDA_NCCL=OFF -DGGML_CUDA_NO_VMM=ON
 REBUILD := --no-cache-dir
 endif
 ifneq ($(WITH_CUDA),$(BUILT_CUDA))
@@ -33,6 +34,8 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 # what pip prints, its warnings included, is shown only if it fails; the first line is the time when set-up began
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
+
+.PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families gpu-check results picture lint format docs site lock clean-llama
 
 .PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families sizes results picture lint format docs site lock clean-llama
 
@@ -54,7 +57,7 @@ experiment: setup
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: envs/requirements.in envs/requirements.lock
-	@sh envs/preflight.sh $(PYTHON) $(WITH_CUDA)
+	@sh envs/preflight.sh $(PYTHON) $(if $(WITH_CUDA),1)
 	@echo "Gradus: setting up $(VENV), once; nothing outside this folder is changed"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@date +%s > $(LOG)
@@ -139,6 +142,11 @@ scale: setup
 families: setup
 	$(BIN)/python -m scripts.bench.families
 
+# does Gradus train and answer right on this machine's GPU? SIZES="llama-3.2-3b qwen2.5-7b" adds the shapes
+# of real models, MINUTES=30 gives it more time than ten minutes
+gpu-check: setup
+	@$(BIN)/python -m scripts.gpu_check $${SIZES:+--sizes $$SIZES} $${MINUTES:+--minutes "$$MINUTES"}
+
 # checkpoints of random weights in the shapes of Qwen 2.5 1.5B and Llama 3.2 3B through every stage, on the CPU: one to two hours
 # on two cores with nothing else running, and 33 GB of free disk space; they are deleted on the way
 sizes: setup
@@ -198,4 +206,4 @@ lock:
 
 clean-llama:
 	$(BIN)/python -m pip uninstall --yes --quiet llama-cpp-python
-	rm -f $(VENV)/.ready
+	rm -f $(VENV)/.ready $(VENV)/.cuda

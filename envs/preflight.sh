@@ -19,7 +19,7 @@ compiler=${CXX:-c++}
 command -v "$compiler" >/dev/null 2>&1 ||
   fail "no C++ compiler ($compiler); it is needed to build llama.cpp; on Debian or Ubuntu: apt-get install g++"
 [ "$cuda" != 1 ] || command -v "${CUDACXX:-nvcc}" >/dev/null 2>&1 ||
-  fail "${CUDACXX:-nvcc} not found; make CUDA=1 needs NVIDIA's CUDA toolkit: install it, or put it on the path: PATH=/usr/local/cuda/bin:\$PATH"
+  fail "${CUDACXX:-nvcc} not found; make CUDA=1 needs NVIDIA's CUDA toolkit: install it, or put it on the path: PATH=/usr/local/cuda/bin:\$PATH (make CUDA=0 does without)"
 needed=${GRADUS_DISK_KB:-$([ "$cuda" = 1 ] && echo 14000000 || echo 8000000)}
 free=$(df -Pk . | awk 'NR == 2 { print $4 }')
 [ "$free" -ge "$needed" ] ||

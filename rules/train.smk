@@ -130,6 +130,7 @@ rule estimate:
         "../envs/gradus.yaml"
     resources:
         mem_mb=1000,
+        gpu=TRAINING_GPU,  # it reads what is free there
     params:
         # the script reads the rest itself (memory, models, quants): it shapes no result of training
         train=lambda w: {

@@ -2,7 +2,7 @@
 
 Draws experiments whose true difference is known, from models with crossed random effects, and prints for each interval
 of scripts/common/experiment_statistics.py how often it holds the truth (coverage), and how often it excludes 0 where
-the truth is 0 (false positives). With 2,000 draws (the default), 95 % is known to ± 1 point.
+the truth is 0 (false positives). With 2,000 draws (the default), 95% is known to ± 1 point.
 """
 
 import sys

@@ -224,7 +224,7 @@ def table(found: dict[str, dict[str, Any]]) -> list[str]:
             continue
         verdict = "proved" if facts["mean_kl"] <= TOLERANCE else "**differs**"
         lines.append(
-            f"| {family} | {facts['mean_kl']:.6f} | {facts['max_kl']:.5f} | {100 * facts['top1_agreement']:.1f} % | "
+            f"| {family} | {facts['mean_kl']:.6f} | {facts['max_kl']:.5f} | {100 * facts['top1_agreement']:.1f}% | "
             f"{'yes' if facts['packed'] else 'no: train.micro_batch_tokens: 1'} | {verdict} |"
         )
     return lines

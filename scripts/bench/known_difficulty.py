@@ -155,7 +155,7 @@ def decimal(value: float | None) -> str:
 
 
 def with_interval(value: Mapping[str, Any] | None) -> str:
-    """Return a correlation and its 95 % interval as text."""
+    """Return a correlation and its 95% interval as text."""
     return "–" if value is None else f"{value['rho']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
 
 

@@ -148,8 +148,8 @@ def estimate(folder: Path, threads: int, **_: Any) -> dict[str, Any]:
 
     train, output = train_settings(threads), folder / "estimate.json"
     written = {"phases": 1, "trainings": 1, "merged": 1, "exported": 1, "quants": [QUANT, QUANT]}
-    rows, heldout, base, contract = (folder / name for name in ("rows.jsonl", "heldout.jsonl", "base", "contract.json"))
-    write_estimate(rows, heldout, base, contract, train, written, None, True, output)
+    rows, valid, base, contract = (folder / name for name in ("rows.jsonl", "heldout.jsonl", "base", "contract.json"))
+    write_estimate(rows, valid, base, contract, train, written, None, True, output)
     found = read_json(output)
     return {"training_gib": found["memory_gib"], "disk_gib": found["disk_gib"]}
 
@@ -190,7 +190,7 @@ def stand_in(folder: Path, **_: Any) -> None:
 
     config, adapter = lora_config(LoraParams(**LORA)), folder / "trained" / "adapter"
     model = EmptyModel(folder / "base", None, torch.bfloat16).model
-    head, tensors, names = model.get_output_embeddings(), {}, set()
+    head, tensors, names = model.get_output_embeddings(), dict[str, torch.Tensor](), set[str]()
     numbers = torch.Generator().manual_seed(1)
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and module is not head:
@@ -237,9 +237,7 @@ def hf(folder: Path, threads: int, **_: Any) -> None:
 
     torch.set_num_threads(threads)
     made = folder / "hf"
-    made.mkdir()
-    for file in (folder / "merged").iterdir():
-        link(file, made / file.name)
+    shutil.copytree(folder / "merged", made, copy_function=lambda old, new: link(old, Path(new)))
     shutil.copytree(folder / "trained" / "adapter", made / "adapter")
     (made / "README.md").write_text("---\nbase_model: random\n---\n", encoding="utf-8")
     check(made, folder / "base", read_contract(folder / "contract.json"))

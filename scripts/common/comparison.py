@@ -48,7 +48,7 @@ def phrase(model: Mapping[str, Any]) -> str:
 def tell_apart(pair: Mapping[str, Any], p: str = "p") -> str:
     """Return whether the served model is `better`, `worse` or `even`, of its comparison with another one.
 
-    It is better or worse if the 95 % interval of the difference excludes 0 and p is below 0.05. How much it is better
+    It is better or worse if the 95% interval of the difference excludes 0 and p is below 0.05. How much it is better
     does not matter here; the verdict has a margin (scripts/common/verdict.py).
     """
     if pair["n"] == 0 or pair["difference_interval"] is None or pair[p] is None or pair[p] >= LIMIT:

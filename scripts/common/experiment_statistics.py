@@ -25,7 +25,7 @@ from scripts.common.statistics import holm, linearize, number_clusters
 ALPHA = 0.05  # of two-sided tests; intervals are of 1 - ALPHA
 POWER = 0.8  # probability of finding an effect of the size that is planned for
 # differences below it do not matter in practice: 0.01 is a point of accuracy, the region of practical equivalence of
-# Benavoli et al. 2017 (Journal of Machine Learning Research 18, 77), or 0.01 nats a token, 1 % of perplexity
+# Benavoli et al. 2017 (Journal of Machine Learning Research 18, 77), or 0.01 nats a token, 1% of perplexity
 MARGIN = 0.01
 RESAMPLES = 9999
 MOST_SEEDS, MOST_ITEMS = 1000, 1_000_000  # a plan for more is none

@@ -34,19 +34,33 @@ def gpu_backends() -> frozenset[str]:
 @cache
 def visible_gpus() -> dict[str, str]:
     """Return {number or id: model} of the machine's NVIDIA GPUs, or of those that CUDA_VISIBLE_DEVICES names, if it is
-    set; none if the driver does not answer.
+    set; none if there is no driver.
+
+    Raises GradusError if the driver hangs and llama.cpp was built for CUDA: else one job would answer on the CPU.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given in ("", "-1"):
         return {}
     try:
         told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False).stdout
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    except FileNotFoundError:
         return {}
-    found = dict(re.findall(r"^GPU (\d+): (.*?)(?: \(UUID.*)?$", told, re.MULTILINE))
+    except subprocess.TimeoutExpired:
+        if "cuda" not in gpu_backends():
+            return {}
+        raise GradusError(
+            "nvidia-smi did not answer within 30 s: the driver hangs. Mend it, or do without the GPU: set "
+            "CUDA_VISIBLE_DEVICES to nothing (CUDA_VISIBLE_DEVICES= make …)"
+        ) from None
+    listed = re.findall(r"^GPU (\d+): (.*?)(?: \(UUID: (.*)\))?$", told, re.MULTILINE)
+    found = {number: model for number, model, _ in listed}
     if given is None or not found:
         return found
-    return {name: found.get(name, "NVIDIA GPU") for name in given.split(",")}
+    ids = {model_id: model for _, model, model_id in listed if model_id}
+    return {
+        name: found.get(name) or next((model for full, model in ids.items() if full.startswith(name)), "NVIDIA GPU")
+        for name in given.split(",")
+    }
 
 
 def layer_fault(wanted: int | str) -> str:
@@ -105,4 +119,5 @@ def take_one_gpu(names: list[str]) -> None:
     else:
         name = names[0]
         logging.warning("all %d GPUs are taken by other jobs; this one shares GPU %s", len(names), name)
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # numbers as nvidia-smi's
     os.environ["CUDA_VISIBLE_DEVICES"] = name

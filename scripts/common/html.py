@@ -18,12 +18,12 @@ def inline_svg(path: str | Path) -> Markup:
 
 def percent(value: float | None, places: int = 1) -> str:
     """Return a share as a percentage, or a dash for None."""
-    return "–" if value is None else f"{100 * value:.{places}f} %"
+    return "–" if value is None else f"{100 * value:.{places}f}%"
 
 
 def interval(bounds: Sequence[float] | None) -> str:
     """Return [low, high], two shares, as percentages, or a dash for None."""
-    return "–" if bounds is None else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f} %"
+    return "–" if bounds is None else f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}%"
 
 
 def decimals(value: float | None, places: int, sign: bool = False) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +66,14 @@ def needed_versions(modules: Iterable[str]) -> dict[str, str]:
     versions = read_lock()[0]
     names = {name for module in modules for name in _needs(package_of(module))}
     return {name: versions[name] for name in sorted(names) if name in versions}
+
+
+def installed_version(package: str) -> str | None:
+    """Return the installed version of a package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def installed_packages() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Intervals and tests of the comparison. All of 95 %, two-sided and seeded: the same rows, the same digits."""
+"""Intervals and tests of the comparison. All of 95%, two-sided and seeded: the same rows, the same digits."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -150,7 +150,7 @@ def effective_rows(values: Sequence[float], clusters: NDArray[np.int64]) -> floa
 
 
 def percentiles(values: Floats) -> tuple[float, float] | None:
-    """Return the interval that 95 % of resampled values are in; None if all are the same, or one is no number."""
+    """Return the interval that 95% of resampled values are in; None if all are the same, or one is no number."""
     if not np.isfinite(values).all() or np.ptp(values) == 0:
         return None
     low, high = np.percentile(values, [2.5, 97.5])
@@ -159,7 +159,7 @@ def percentiles(values: Floats) -> tuple[float, float] | None:
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
     """Return p values adjusted for their number: step-down (Holm 1979), so that the probability of any false finding
-    among them is at most 5 % if 0.05 is the limit.
+    among them is at most 5% if 0.05 is the limit.
     """
     ordered = sorted(p, key=lambda name: (p[name], name))
     adjusted, largest = {}, 0.0

@@ -41,7 +41,7 @@ class Rival:
 
     name: str
     gain: float
-    interval: Interval | None  # 95 %; None if the rows show no spread
+    interval: Interval | None  # 95%; None if the rows show no spread
     rows: int
     units: int  # rows, or the groups of rows that hang together
     seeds: int  # 1: two single models
@@ -51,7 +51,7 @@ class Rival:
     value: float | None = None  # of what is compared with it
     own_value: float | None = None
     what: str = ""  # in words, for a model
-    equivalent: bool = False  # for an arm: the 90 % interval is within the margin on both sides
+    equivalent: bool = False  # for an arm: the 90% interval is within the margin on both sides
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def judge_order(trial: Trial | None, missing: str = NO_EXPERIMENT) -> Order:
     outcome = settle(rival, margin) if rival.seeds > 1 else OPEN
     interval = "no interval, since it has no spread"
     if rival.interval is not None:
-        interval = f"95 % interval {rival.interval[0]:+.3g} to {rival.interval[1]:+.3g}"
+        interval = f"95% interval {rival.interval[0]:+.3g} to {rival.interval[1]:+.3g}"
     said = (
         f"The order of the rows: {ORDERS[outcome]}. {trial.arm} is {_better(rival.gain)} than {rival.name} by "
         f"{abs(rival.gain):.3g}{unit} ({trial.metric} on {trial.split}; lead: {interval}{_p(rival.p)}; {_rows(rival)}, "
@@ -339,7 +339,7 @@ def _sentence(facts: Facts, verdict: str, outcome: str, rival: Rival | None, cor
     what = f" ({rival.what})" if rival.what else ""
     place = "" if corrected else f", the {'strongest cheap' if facts.contended else 'only'} alternative"
     low, high = rival.interval or (None, None)
-    interval = f"95 % interval {points(low)} to {points(high)}" if rival.interval else "no interval"
+    interval = f"95% interval {points(low)} to {points(high)}" if rival.interval else "no interval"
     holm = " after Holm's correction" if corrected and rival.p is not None else ""
     figures = (
         f"({facts.metric} on {_rows(rival)} of {facts.split}; difference {points(rival.gain)} points, {interval}"

@@ -30,7 +30,7 @@ class Contender:
     kind: str
     value: float | None
     n: int
-    low: float | None = None  # its 95 % interval
+    low: float | None = None  # its 95% interval
     high: float | None = None
 
 
@@ -58,7 +58,7 @@ class Conditions:
 
 
 def interval(value: float, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval (Wilson 1927) of a mean of `n` values from 0 to 1.
+    """Return the 95% Wilson score interval (Wilson 1927) of a mean of `n` values from 0 to 1.
 
     For a metric that is 0 or 1 this is the interval of a share. For any other it is too wide rather than too narrow,
     since a variance is at most mean · (1 - mean) (Bhatia and Davis 2000).
@@ -124,14 +124,14 @@ def decide(known: Conditions) -> str:
 
 def percent(value: float) -> str:
     """Return a share in percent."""
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}%"
 
 
 def tell(contender: Contender, headline: str) -> str:
     """Return what a contender reached, with its uncertainty."""
     value, low, high = (percent(x or 0) for x in (contender.value, contender.low, contender.high))
     rows = "1 validation row" if contender.n == 1 else f"{contender.n} validation rows"
-    return f"{headline} {value} on {rows} (95 % interval {low} to {high})"
+    return f"{headline} {value} on {rows} (95% interval {low} to {high})"
 
 
 def explain(advice: str, facts: Facts, headline: str) -> tuple[str, str]:

@@ -58,7 +58,7 @@ def learning_curve(
 
 
 def mean(grades: Grades) -> dict[str, Any]:
-    """Return {value, n, low, high}: the mean over the rows that count, and its 95 % interval."""
+    """Return {value, n, low, high}: the mean over the rows that count, and its 95% interval."""
     counted = [value for value in grades if value is not None]
     if not counted:
         return {"value": None, "n": 0, "low": None, "high": None}
@@ -206,7 +206,7 @@ def draw_contenders(found: Mapping[str, Any]) -> Figure:
             label = {"constant": "always the same answer", "ceiling": "most that can be reached"}[name]
             axes.axvline(100 * found[name], color="#777", linestyle=style, linewidth=1.2, label=label)
     axes.set_xlim(0, 102)
-    axes.set_xlabel(f"{found['headline']} on validation rows, % (line: 95 % interval)")
+    axes.set_xlabel(f"{found['headline']} on validation rows, % (line: 95% interval)")
     axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.45 / height))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -225,7 +225,7 @@ def draw_curve(curve: Sequence[Mapping[str, Any]], headline: str) -> Figure:
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     axes.set_ylim(0, 102)
-    axes.set_xlabel("training rows (each step about doubles them; band: 95 % interval)")
+    axes.set_xlabel("training rows (each step about doubles them; band: 95% interval)")
     axes.set_ylabel(f"{headline}, %")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

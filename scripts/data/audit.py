@@ -146,7 +146,7 @@ def draw_lengths(tally: Tally) -> Figure:
     for axes, name, color in zip(panels, ("prompt", "response"), COLORS[3:], strict=False):
         values = np.array(tally.lengths[name] if tally.lengths[name] else [0])
         axes.hist(np.minimum(values, np.percentile(values, 99)), bins=40, color=color)
-        axes.set_xlabel(f"{name}, tokens (longest 1 % at the right edge)")
+        axes.set_xlabel(f"{name}, tokens (longest 1% at the right edge)")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("rows")
     return figure

@@ -142,12 +142,12 @@ def find_mix(mix: Mapping[str, int]) -> list[dict[str, str]]:
     shares = [count / sum(mix.values()) for count in mix.values()]
     if all(abs(share - want) <= 0.2 for share, want in zip(shares, wanted, strict=True)):
         return []
-    actual = ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(mix, shares, strict=True))
+    actual = ", ".join(f"{name} {100 * share:.0f}%" for name, share in zip(mix, shares, strict=True))
     recommended = "/".join(f"{100 * want:.0f}" for want in wanted)
     return [
         finding(
             "warning",
-            f"the difficulty of the training rows is {actual}, far from the recommended {recommended} %",
+            f"the difficulty of the training rows is {actual}, far from the recommended {recommended}%",
             f"Change score.thresholds, or set score.quantiles: {wanted_quantiles(len(mix))} for the recommended mix.",
         )
     ]
@@ -228,7 +228,7 @@ def find_labels(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "note",
-                f"fields in less than 1 % of the objects: {', '.join(rare[:10])}",
+                f"fields in less than 1% of the objects: {', '.join(rare[:10])}",
                 "They are too rare to learn: add rows, or remove the fields.",
             )
         )

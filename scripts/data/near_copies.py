@@ -47,7 +47,7 @@ def shingles(text: str, size: int = PIECE) -> frozenset[str]:
 
 
 def bands(threshold: float) -> tuple[int, int]:
-    """Return (number of bands, rows per band): the longest bands that still find 98 % of pairs at the threshold."""
+    """Return (number of bands, rows per band): the longest bands that still find 98% of pairs at the threshold."""
     for rows in range(16, 0, -1):
         number = PERMUTATIONS // rows
         if 1 - (1 - threshold**rows) ** number >= 0.98:

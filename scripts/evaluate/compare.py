@@ -54,7 +54,7 @@ class Values:
 
     @property
     def interval(self) -> list[float] | None:
-        """Return the 95 % interval of the metric; None with too few rows."""
+        """Return the 95% interval of the metric; None with too few rows."""
         if not self.by_id:
             return None
         if self.whole is not None:

@@ -20,7 +20,7 @@ WEAK = 0.1
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> dict[str, Any] | None:
-    """Return Spearman's rank correlation {rho, low, high, p, n} (Spearman 1904) with a 95 % bootstrap interval
+    """Return Spearman's rank correlation {rho, low, high, p, n} (Spearman 1904) with a 95% bootstrap interval
     (percentiles of 999 resamples, Efron 1979); None if either is constant or there are fewer than 20 rows.
     """
     a, b = np.array(first, dtype=float), np.array(second, dtype=float)
@@ -123,7 +123,7 @@ def warn(table: Mapping[str, Any], first: str, labels: str) -> list[str]:
             fault = "is weak" if found["high"] >= 0 else "points the wrong way, harder rows fail less often"
             warnings.append(
                 f"the difficulty label {fault}: its rank correlation with the failures of {model} is {found['rho']:g} "
-                f"(95 % interval {found['low']:g} to {found['high']:g}, n = {found['n']})."
+                f"(95% interval {found['low']:g} to {found['high']:g}, n = {found['n']})."
             )
     length = table[labels]["length"]
     if length and length["rho"] > 0.9:

@@ -60,14 +60,14 @@ def tables(effects: Mapping[str, Any]) -> str:
         lines += [
             f"Primary comparison, named before the first training: {primary['arm']} against {primary['control']}, "
             f"loss on `{primary['split']}` in nats a token: {number(primary['difference'], sign=True)} "
-            f"(95 % interval {interval(primary['interval'])}; p = {p_value(primary['p'])}; {primary['seeds']} seeds, "
+            f"(95% interval {interval(primary['interval'])}; p = {p_value(primary['p'])}; {primary['seeds']} seeds, "
             f"{primary['items']} rows; margin {primary['margin']:g}): **{said(primary)}**.",
             "",
         ]
     lines += [
         "Differences are arm minus control. Below 0 the arm is better where it is a loss, above 0 where it is a share.",
         "",
-        "| variant | arm | metric | split | level | n | arm's | control's | difference | 95 % interval | bootstrap "
+        "| variant | arm | metric | split | level | n | arm's | control's | difference | 95% interval | bootstrap "
         "| p | p (Holm) | SD of seeds | shows |",
         "|---|---|---|---|---|---|--:|--:|--:|---|---|--:|--:|--:|---|",
     ]
@@ -83,7 +83,7 @@ def tables(effects: Mapping[str, Any]) -> str:
 
 
 def draw_forest(comparisons: Lines, path: str | Path) -> None:
-    """Draw the differences of the loss from the control, on all rows of each split, with 95 % intervals."""
+    """Draw the differences of the loss from the control, on all rows of each split, with 95% intervals."""
     shown = [line for line in comparisons if line["metric"] == "loss" and line["level"] is None]
     figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.3 * len(shown)))
     for place, line in enumerate(shown):
@@ -108,7 +108,7 @@ def draw_forest(comparisons: Lines, path: str | Path) -> None:
 
 
 def draw_curves(curves: Lines, path: str | Path) -> None:
-    """Draw the validation loss over the tokens, the mean of each arm of `main` with a band: its 95 % t interval over
+    """Draw the validation loss over the tokens, the mean of each arm of `main` with a band: its 95% t interval over
     seeds.
     """
     figure, axes = pyplot.subplots(figsize=(7, 3.2))

@@ -38,7 +38,7 @@ class Divergence:
         self.losses.append(-np.stack([p[rows, targets], q[rows, targets]]))
 
     def summary(self) -> dict[str, Any]:
-        """Return tokens, mean, 99 % quantile and maximum of KL, top-1 agreement, and both perplexities."""
+        """Return tokens, mean, 99% quantile and maximum of KL, top-1 agreement, and both perplexities."""
         kl, losses = np.concatenate(self.kl), np.concatenate(self.losses, axis=1)
         return {
             "tokens": len(kl),

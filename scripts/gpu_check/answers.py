@@ -1,6 +1,7 @@
 """What llama.cpp computes with all layers on the GPU, against the CPU; answers a second time; tokens a second.
 
-`python -m scripts.gpu_check.answers JOB.json`
+`python -m scripts.gpu_check.answers JOB.json`. The weights are random and fp16: with quantized ones, CPU and GPU round
+activations to 8 bits, each in its way, and a random model makes much of it.
 """
 
 import sys
@@ -9,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gguf import GGMLQuantizationType
 
-from scripts.common.gpus import ALL
+from scripts.common.gpus import ALL, gpu_backends
 from scripts.common.isolate import run_isolated
 from scripts.gpu_check.findings import Findings, run_job
-from scripts.setup.check_llama import VOCABULARY, finds_gpu, write_random_model
+from scripts.setup.check_llama import LAYERS, VOCABULARY, WIDTH, write_random_model
 
 LIMIT = 0.005  # nats: as for transformers against llama.cpp (config/schema.yaml, fidelity.gguf_mean_kl)
 PROMPT, ANSWER = 200, 64  # tokens
 
 
 def compute(path: str, vocabulary: int, count: int, threads: int, gpu_layers: int) -> dict[str, Any]:
-    """Return the logits of four prompts, the answers to `count`, and tokens a second of prompts and answers together."""
+    """Return the logits of four prompts, the answers to `count`, and tokens a second, prompts included."""
     from scripts.common.decode import Decoder
 
     numbers = np.random.default_rng(1)
@@ -47,21 +49,17 @@ def check(job: dict[str, Any], findings: Findings) -> None:
     """Compare. `job`: `device`, `threads`, `output`, `small`: whether a tiny model will do."""
     device = "CPU"
     if job["device"] != "cpu":
-        if not run_isolated("asking llama.cpp for GPUs", finds_gpu):
-            findings.leave_out(
-                "answers with offload", "llama.cpp was built without CUDA (`make CUDA=1` builds it with)"
-            )
+        if "cuda" not in gpu_backends():
+            findings.leave_out("answers with offload", "llama.cpp was built for CPUs only (`make CUDA=1` adds GPUs)")
             return
         device = "GPU"
     path = Path(job["output"]) / "random.gguf"
-    vocabulary, count = (VOCABULARY, 8) if job["small"] else (32_000, 64)
-    if job["small"]:
-        write_random_model(path)
-    else:
-        write_random_model(path, width=1024, layers=12, vocabulary=vocabulary)
-    what, layers = "answers with offload", ALL if device == "GPU" else 0
+    vocabulary, count = (VOCABULARY, 4) if job["small"] else (32_000, 16)
+    width, layers = (WIDTH, LAYERS) if job["small"] else (1024, 12)
+    write_random_model(path, None, width, layers, vocabulary, GGMLQuantizationType.F16)
+    what, offloaded = "answers with offload", ALL if device == "GPU" else 0
     with findings.trying(what):
-        ways = [(0, "CPU"), (layers, device), (layers, device)]
+        ways = [(0, "CPU"), (offloaded, device), (offloaded, device)]
         cpu, gpu, again = (
             run_isolated(f"answering on the {name}", compute, str(path), vocabulary, count, job["threads"], on)
             for on, name in ways

@@ -1,6 +1,7 @@
 """What the checks find: one line each, passed or failed or told, kept in a file as soon as it is known."""
 
 import json
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ class Findings:
 
     def _keep(self, finding: Finding) -> None:
         with open(self.path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(asdict(finding)) + "\n")
+            handle.write(json.dumps(_finite(asdict(finding)), allow_nan=False) + "\n")
 
     @contextmanager
     def trying(self, name: str) -> Iterator[None]:
@@ -55,7 +56,18 @@ class Findings:
         """Return the findings so far."""
         if not self.path.is_file():
             return []
-        return [Finding(**json.loads(line)) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        text = self.path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]  # the last line may be half written
+        return [Finding(**json.loads(line)) for line in whole.splitlines()]
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with NaN and infinities as text: JSON has neither."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def run_job(check: Callable[[dict[str, Any], Findings], None], argument: str) -> None:

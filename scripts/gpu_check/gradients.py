@@ -93,7 +93,8 @@ def check(job: dict[str, Any], findings: Findings) -> None:
                 if not checkpointing and attention == fastest:
                     plain = found
                     again = gradient(folder, device, attention, packed, checkpointing, False)
-                    findings.add(f"{name}, again", torch.equal(again, found), "the same bits a second time")
+                    same = torch.equal(again, found)
+                    findings.add(f"{name}, again", same, f"{'the same' if same else 'NOT the same'} bits a second time")
 
 
 def _compare_rounding(one: Path, other: Path, findings: Findings) -> None:

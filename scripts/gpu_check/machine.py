@@ -3,25 +3,26 @@
 `python -m scripts.gpu_check.machine JOB.json`
 """
 
-import importlib.util
+import os
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-from scripts.common.packages import differing_from_lock, installed_packages, read_lock
+from scripts.common.gpus import gpu_backends
+from scripts.common.packages import differing_from_lock, installed_packages, installed_version, read_lock
 from scripts.gpu_check.findings import Findings, run_job
 
 # without these, parts of the check are left out
 WANTED = ("torch", "transformers", "peft", "trl", "datasets", "bitsandbytes", "accelerate", "gguf", "llama-cpp-python")
-KERNELS = ("flash_attn", "liger_kernel", "unsloth")
+KERNELS = ("flash-attn", "liger-kernel", "unsloth")
 
 
 def nvidia_smi(*fields: str) -> list[str]:
     """Return what nvidia-smi says of the first GPU, or nothing if it says nothing."""
-    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "--id=0"]
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
+    command.append(f"--id={(os.environ.get('CUDA_VISIBLE_DEVICES') or '0').split(',')[0]}")
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -29,17 +30,9 @@ def nvidia_smi(*fields: str) -> list[str]:
     return [value.strip() for value in told.strip().split(",")]
 
 
-def installed(package: str) -> str | None:
-    """Return the installed version of a package, or None."""
-    try:
-        return version(package.replace("_", "-"))
-    except PackageNotFoundError:
-        return None
-
-
 def check(job: dict[str, Any], findings: Findings) -> None:
     """Tell what the machine has. `job`: `device`."""
-    have = {name: installed(name) for name in WANTED}
+    have = {name: installed_version(name) for name in WANTED}
     pinned = read_lock()[0]
     other = {name: found for name, found in differing_from_lock(installed_packages()).items() if name in WANTED}
     missing = [name for name, found in have.items() if not found]
@@ -49,15 +42,14 @@ def check(job: dict[str, Any], findings: Findings) -> None:
     if missing:
         text += f"; not installed: {', '.join(missing)}"
     findings.add("packages", None, text, installed=have, other_than_locked=other)
-    kernels = {name: installed(name) for name in KERNELS if importlib.util.find_spec(name)}
-    findings.add("kernels", None, ", ".join(f"{k} {v}" for k, v in kernels.items()) or f"none of {', '.join(KERNELS)}")
+    kernels = {name: found for name in KERNELS if (found := installed_version(name))}
+    text = ", ".join(f"{name} {found}" for name, found in kernels.items()) or f"none of {', '.join(KERNELS)}"
+    findings.add("kernels", None, text, installed=kernels)
     with findings.trying("llama.cpp"):
         if have["llama-cpp-python"]:
-            import llama_cpp
-
-            offloads = bool(llama_cpp.llama_supports_gpu_offload())
-            text = "can put layers on a GPU" if offloads else "was built without a GPU (`make CUDA=1` builds it with)"
-            findings.add("llama.cpp", None, text, offload=offloads)
+            backends = sorted(gpu_backends())
+            told = f"built for {', '.join(backends)}" if backends else "built for CPUs only (`make CUDA=1` adds GPUs)"
+            findings.add("llama.cpp", None, told, backends=backends)
     if job["device"] == "cpu":
         findings.add("GPU", None, "none: the CPU takes its place")
         return
@@ -82,7 +74,7 @@ def check(job: dict[str, Any], findings: Findings) -> None:
             cuda=torch.version.cuda,
         )
         native = torch.cuda.is_bf16_supported(including_emulation=False)
-        findings.add("bf16", native, "computed by the card" if native else "emulated by this card: training is slow")
+        findings.add("bf16", native or None, "computed by the card" if native else "emulated: training is slow")
 
 
 if __name__ == "__main__":

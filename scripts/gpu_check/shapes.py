@@ -1,18 +1,22 @@
 """Checkpoints of random weights with the shapes of real models, a tokenizer of bytes, and rows of known length.
 
-Nothing is downloaded: what memory and time a model needs, and whether its numbers are right, depends on its shape and
-not on what it has learned.
+`python -m scripts.gpu_check.shapes JOB.json` writes them. Nothing is downloaded: memory, time and the exactness of
+numbers depend on a model's shape, and not on what it has learned.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+from transformers.utils import logging as transformers_logging
 
 from scripts.common.chat import ChatContract, write_contract
+from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path, write_json, write_jsonl
 from scripts.common.records import Record, write_steps
+from scripts.gpu_check.findings import Findings, run_job
 from scripts.train.packing import encode
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -33,6 +37,8 @@ SHAPES: dict[str, tuple[type, int, int, int, int, int, int, int, bool]] = {
 
 def config_of(shape: str) -> Any:
     """Return the transformers config of a shape in SHAPES."""
+    if shape not in SHAPES:
+        raise GradusError(f"no shape {shape!r}; there are {', '.join(SHAPES)}")
     kind, width, inner, layers, heads, groups, head, vocabulary, tied = SHAPES[shape]
     return kind(
         hidden_size=width,
@@ -96,3 +102,14 @@ def write_inputs(folder: Path, shape: str, steps: int, batch: int, tokens: int, 
     batches = [records[start : start + batch] for start in range(0, len(records), batch)]
     write_jsonl(folder / "rows.jsonl", write_steps(batches[:steps]))
     write_jsonl(folder / "valid.jsonl", (record.to_json() for record in batches[steps]))
+
+
+def check(job: dict[str, Any], findings: Findings) -> None:
+    """Write the inputs of the other checks. `job`: `shape`, `folder`, `steps`, `tokens` of a row and of a `pack`."""
+    with findings.trying("small model"):
+        transformers_logging.disable_progress_bar()
+        write_inputs(Path(job["folder"]), job["shape"], job["steps"], job["pack"] // job["tokens"], job["tokens"])
+
+
+if __name__ == "__main__":
+    run_job(check, sys.argv[1])

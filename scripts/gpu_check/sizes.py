@@ -11,8 +11,9 @@ from typing import Any
 
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.gpu_check.shapes import write_inputs
-from scripts.gpu_check.training import measure, settings
+from scripts.gpu_check.training import GIB, estimated, measure, settings
 from scripts.train.device import choose_device
+from scripts.train.estimate import free_memory
 
 # weights, checkpointing; `nf4` has the memory and speed of `bf16`, because its weights are expanded
 KINDS = (("nf4-packed", True), ("nf4-packed", False), ("bf16", False))
@@ -46,6 +47,12 @@ def check(job: dict[str, Any], findings: Findings) -> None:
             )
             where = output / name.replace(" ", "-")
             with findings.trying(name):
+                need = sum(estimated({**given, "train": train}, checkpointing, device).values())
+                free = free_memory(device)
+                if need > free:
+                    text = f"needs {need / GIB:.1f} GiB by the estimate, and {free / GIB:.1f} GiB are free"
+                    findings.leave_out(name, text)
+                    continue
                 measure({**given, "train": train, "output": str(where)}, name, findings, device, job["before"])
     shutil.rmtree(output / "inputs", ignore_errors=True)
 

@@ -21,7 +21,6 @@ from scripts.gpu_check.findings import Findings, run_job
 from scripts.train.device import choose_device
 
 GIB = 2**30
-STEPS, MORE = 20, 5  # of the first phase and of the second
 WARM = 4  # steps before speed is measured: kernels are loaded and memory is taken
 MARGIN = 0.15  # between estimate and peak
 LORA: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"}
@@ -163,7 +162,7 @@ def measure(job: dict[str, Any], name: str, findings: Findings, device: str, bef
 def run_once(job: dict[str, Any], kill_at: str | None = None) -> bool:
     """Train `job` in a process of its own, which is killed when the checkpoint `kill_at` is there.
 
-    Returns whether it ended by itself. Raises RuntimeError with the end of its log if it failed.
+    Returns whether it ended by itself. Raises RuntimeError if it failed.
     """
     output = Path(job["output"])
     output.mkdir(parents=True, exist_ok=True)
@@ -177,36 +176,42 @@ def run_once(job: dict[str, Any], kill_at: str | None = None) -> bool:
                 child.wait()
                 return False
             time.sleep(0.005)
-    if child.returncode:
-        raise RuntimeError((output / "log.txt").read_text(encoding="utf-8", errors="replace").strip()[-1500:])
+    require_success(child.returncode, (output / "log.txt").read_text(encoding="utf-8", errors="replace"))
     return True
+
+
+def require_success(code: int, told: str) -> None:
+    """Raise RuntimeError with the last line of what a process `told`, and log all of it, if its exit code is not 0."""
+    if code:
+        print(told, flush=True)
+        raise RuntimeError(f"ended with code {code}: {told.strip().splitlines()[-1] if told.strip() else 'no message'}")
 
 
 def check(job: dict[str, Any], findings: Findings) -> None:
     """Check trainings with `job["weights"]`.
 
-    `job`: `device`, `threads`, `folder` (from `write_inputs`), `tokens` of a row and of a `pack`, `output`, and
-    `before`, the bytes of GPU memory that others use.
+    `job`: `device`, `threads`, `steps` of the first phase, `folder` (from `write_inputs`), `tokens` of a row and of a
+    `pack`, `output`, and `before`, the bytes of GPU memory that others use.
     """
     torch.set_num_threads(job["threads"])
     device = choose_device("cpu" if job["device"] == "cpu" else "auto")
     folder, output, weights = Path(job["folder"]), Path(job["output"]), job["weights"]
-    steps = read_steps(folder / "rows.jsonl")
+    steps, count = read_steps(folder / "rows.jsonl"), job["steps"]
     first, second, both = (output / f"{name}.jsonl" for name in ("first", "second", "both"))
-    for path, part in ((first, steps[:STEPS]), (second, steps[STEPS:]), (both, steps)):
+    for path, part in ((first, steps[:count]), (second, steps[count:]), (both, steps)):
         write_jsonl(path, write_steps(part))
     given = {
         "base": str(base_of(folder, weights)),
         "contract": str(folder / "contract.json"),
         "valid": str(folder / "valid.jsonl"),
         "rows": str(first),
-        "schedule": {"first": STEPS, "second": MORE},
+        "schedule": {"first": count, "second": len(steps) - count},
         "phase": "first",
         "tokens": job["tokens"],
         "train": settings(weights, job["pack"], threads=job["threads"], device="cpu" if device == "cpu" else "auto"),
     }
     name = f"training {weights}"
-    with findings.trying(f"{name}, {STEPS} steps"):
+    with findings.trying(f"{name}, {count} steps"):
         measure({**given, "output": str(output / "plain")}, name, findings, device, job["before"])
     plain = output / "plain"
     if not (plain / "trained").is_dir():
@@ -226,10 +231,10 @@ def check(job: dict[str, Any], findings: Findings) -> None:
     with findings.trying(f"{name}, phase to phase"):
         previous = {"previous": str(plain / "trained"), "rows": str(second), "phase": "second"}
         train({**given, **previous, "output": str(output / "second")})
-        at_once = {"rows": str(both), "schedule": {"first": STEPS + MORE}}
+        at_once = {"rows": str(both), "schedule": {"first": len(steps)}}
         train({**given, **at_once, "output": str(output / "both")})
         same = hashes(output / "second") == hashes(output / "both")
-        text = f"{STEPS} and {MORE} steps in two phases and {STEPS + MORE} in one: "
+        text = f"{count} and {len(steps) - count} steps in two phases and {len(steps)} in one: "
         text += "the same bytes" if same else "NOT the same bytes"
         findings.add(f"{name}, phase to phase", same, text)
     with findings.trying(f"{name}, kill and resume"):

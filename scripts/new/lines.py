@@ -32,7 +32,7 @@ HARDER = {
 
 def percent(share: float) -> str:
     """Format a share as a percentage."""
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}%"
 
 
 def minutes(value: float) -> str:

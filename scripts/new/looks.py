@@ -225,7 +225,7 @@ def find_id_prefix(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) ->
 
 
 def bad_common(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return {field: reason} for the optional fields of any shape whose values are invalid in more than 1 % of rows."""
+    """Return {field: reason} for the optional fields of any shape whose values are invalid in more than 1% of rows."""
     bad = {}
     for name in COMMON:
         reasons = []

@@ -31,7 +31,7 @@ def seen(plan: Plan) -> dict[str, str]:
         name, most = looks.groups.most_common(1)[0]
         found["groups"] = f"{len(looks.groups):,}; the largest, {name!r}, has {most:,} rows"
     found["tokens"] = (
-        f"{lengths.longest:,} at most in a row, {lengths.longest_answer:,} in an answer; 99 % of the rows have "
+        f"{lengths.longest:,} at most in a row, {lengths.longest_answer:,} in an answer; 99% of the rows have "
         f"{lengths.usual:,} or fewer; {explain_lengths(plan)}"
     )
     found["difficulty"] = difficulty(plan)

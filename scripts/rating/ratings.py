@@ -35,7 +35,7 @@ Votes = Mapping[str, float]  # {rater: value of the choice} of one pair
 
 
 def share_interval(values: Sequence[float]) -> list[float] | None:
-    """Return the 95 % interval of a mean of values from 0 to 1: Wilson's if all are 0 or 1, else by bootstrap."""
+    """Return the 95% interval of a mean of values from 0 to 1: Wilson's if all are 0 or 1, else by bootstrap."""
     if values and set(values) <= {0.0, 1.0}:
         return rounded(wilson(round(sum(values)), len(values)))
     return rounded(mean_interval(values)) if values else None

@@ -190,7 +190,7 @@ _BOUNDS = ("loss", "low", "high")
 
 def lines_of(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what is drawn, {label, role, range, values: {(split, metric): (value, low, high)}}: a line for each model
-    with its 95 % interval; of a group one for each arm, the mean over its seeds with the lowest and the highest. What
+    with its 95% interval; of a group one for each arm, the mean over its seeds with the lowest and the highest. What
     has no value is left out.
     """
     served = comparison["served"]["model"]
@@ -221,7 +221,7 @@ def arms_and_models(models: Models) -> list[tuple[str, list[Mapping[str, Any]]]]
 
 
 def _range(names: Sequence[str]) -> str:
-    return ALL_SEEDS.format(len(names)) if len(names) > 1 else "95 % interval"
+    return ALL_SEEDS.format(len(names)) if len(names) > 1 else "95% interval"
 
 
 def draw_metrics(models: Models, metrics: Metrics, comparison: Mapping[str, Any]) -> alt.FacetChart:

@@ -61,7 +61,7 @@ def summary(run: Path) -> list[str]:
             + [percent(values[metric]["value"]) for metric in others]
             + asked_rows(metrics, split, str(row_count(values)))
         )
-    head = [f"{split}, {row_counts(metrics, split)} rows", "what it is", headline, "95 % interval", *others]
+    head = [f"{split}, {row_counts(metrics, split)} rows", "what it is", headline, "95% interval", *others]
     head += asked_rows(metrics, split, "n")
     return [*table(head, rows, left=2), "", f"**{told['sentence']}**"]
 
@@ -124,7 +124,7 @@ def against(served: Mapping[str, Any], split: str, headline: str) -> list[str]:
             only = f"right alone {pair['only_other']} to {pair['only_first']}, " if "only_other" in pair else ""
             lines.append(
                 f"- {split}, {headline}: {served['model']} {percent(pair['value'])} against {name} "
-                f"{percent(pair['first_value'])}, difference {points(pair['difference'])} points (95 % interval "
+                f"{percent(pair['first_value'])}, difference {points(pair['difference'])} points (95% interval "
                 f"{points(low)} to {points(high)}), {only}p = {general(pair['p'])}, {general(pair['p_holm'])} after "
                 "Holm's correction"
             )
@@ -139,7 +139,7 @@ def advice(run: Path) -> list[str]:
         for row in sorted(told["contenders"], key=lambda row: -(row["value"] or 0))
     ]
     asked = max((row["n"] for row in told["contenders"]), default=0)
-    head = [f"validation rows ({asked})", told["headline"], "95 % interval"]
+    head = [f"validation rows ({asked})", told["headline"], "95% interval"]
     return [f"Advice: *{told['advice']}*, of {told['rows']} training rows. {told['because']}", "", *table(head, rows)]
 
 
@@ -190,7 +190,7 @@ def forgetting(run: Path) -> list[str]:
         ratio = f"times {text['ratio']:.2f} ({text['ratio_interval'][0]:.2f} to {text['ratio_interval'][1]:.2f})"
         numbers = ["", f"{text['base_value']:.1f}", "", f"{text['value']:.1f}"]
         rows.append([f"{of}perplexity of general text", *numbers, ratio, ""])
-    head = ["outside the task", "questions", "base", "chance", "after training", "difference in points, 95 % interval"]
+    head = ["outside the task", "questions", "base", "chance", "after training", "difference in points, 95% interval"]
     return table([*head, "p (Holm)"], rows)
 
 

@@ -112,7 +112,7 @@ def side_by_side(models: Mapping[str, Any]) -> dict[str, Table]:
         metrics = [
             column
             for name in names
-            for column in (Column(name, name, percent), Column(f"{name}_interval", "95 % interval", interval, True))
+            for column in (Column(name, name, percent), Column(f"{name}_interval", "95% interval", interval, True))
         ]
         rows = []
         for row in from_blocks(found["blocks"]):
@@ -146,9 +146,9 @@ def side_by_side(models: Mapping[str, Any]) -> dict[str, Table]:
                     Column("metric", "metric"),
                     Column("first_value", models["first"], percent),
                     Column("value", "the model", percent),
-                    Column("interval", "95 % interval", interval, True),
+                    Column("interval", "95% interval", interval, True),
                     Column("difference", "difference, points", points),
-                    Column("difference_interval", "95 % interval", point_interval, True),
+                    Column("difference_interval", "95% interval", point_interval, True),
                     Column("p", "p", general),
                     Column("n", "n"),
                 ],
@@ -163,7 +163,7 @@ def side_by_side(models: Mapping[str, Any]) -> dict[str, Table]:
                     Column("first_value", "the other", percent),
                     Column("value", models["served"], percent),
                     Column("difference", "difference, points", points),
-                    Column("difference_interval", "95 % interval", point_interval, True),
+                    Column("difference_interval", "95% interval", point_interval, True),
                     Column("only_first", "only the other right"),
                     Column("only_other", f"only {models['served']} right"),
                     Column("p", "p", general),
@@ -232,9 +232,9 @@ def forgetting(outside: Mapping[str, Any]) -> dict[str, Table]:
                 Column("n", "n"),
                 Column("base_value", outside["base"], percent),
                 Column("value", "right", percent),
-                Column("interval", "95 % interval", interval, True),
+                Column("interval", "95% interval", interval, True),
                 Column("difference", "difference, points", points),
-                Column("difference_interval", "95 % interval", point_interval, True),
+                Column("difference_interval", "95% interval", point_interval, True),
                 Column("only_base", f"only {outside['base']} right"),
                 Column("only_model", "only the model right"),
                 Column("p", "p", general),
@@ -249,7 +249,7 @@ def forgetting(outside: Mapping[str, Any]) -> dict[str, Table]:
                 Column("base_value", outside["base"], places(2)),
                 Column("value", "perplexity", places(2)),
                 Column("ratio", "ratio", places(3)),
-                Column("ratio_interval", "95 % interval", number_interval, True),
+                Column("ratio_interval", "95% interval", number_interval, True),
             ],
             [{"model": row["model"], **row["perplexity"]} for row in rows],
         ),
@@ -310,7 +310,7 @@ def experiment(effects: Mapping[str, Any]) -> dict[str, Table]:
                 Column("value", "arm's mean", number),
                 Column("control_value", "control's mean", number),
                 Column("difference", "difference", number),
-                Column("interval", "95 % interval", number_interval, True),
+                Column("interval", "95% interval", number_interval, True),
                 Column("p", "p", general),
                 Column("p_holm", "p (Holm)", general),
                 Column("margin", "margin", general),
@@ -369,7 +369,7 @@ def shipping(merges: Sequence[Row], stopping: Sequence[Row]) -> dict[str, Table]
                 Column("compared", "compared"),
                 Column("tokens", "answer tokens"),
                 Column("mean_kl", "mean KL", places(6)),
-                Column("p99_kl", "99 % of tokens", places(4)),
+                Column("p99_kl", "99% of tokens", places(4)),
                 Column("max_kl", "largest", places(4)),
                 Column("top1_agreement", "same first choice", percent),
                 Column("reference_perplexity", "perplexity before", places(4)),
@@ -508,9 +508,9 @@ def judged(found: Mapping[str, Any]) -> dict[str, Table]:
                 Column("model", "model"),
                 Column("split", "split"),
                 Column("faithfulness", "faithfulness, 1 to 5", places(2)),
-                Column("faithfulness_interval", "95 % interval", number_interval, True),
+                Column("faithfulness_interval", "95% interval", number_interval, True),
                 Column("share", "pass", percent),
-                Column("share_interval", "95 % interval", interval, True),
+                Column("share_interval", "95% interval", interval, True),
                 Column("n", "n"),
                 Column("unread", "unreadable"),
             ],
@@ -526,7 +526,7 @@ def judged(found: Mapping[str, Any]) -> dict[str, Table]:
                 Column("ties", "tie"),
                 Column("losses", "worse"),
                 Column("win_rate", "win rate of the first", percent),
-                Column("interval", "95 % interval", interval, True),
+                Column("interval", "95% interval", interval, True),
                 Column("p", "p", general),
                 Column("p_holm", "p (Holm)", general),
                 Column("inconsistent", "depends on the order"),
@@ -539,7 +539,7 @@ def judged(found: Mapping[str, Any]) -> dict[str, Table]:
 
 def rated(found: Mapping[str, Any]) -> dict[str, Table]:
     """Return what people preferred, and which answers they accept."""
-    share = [Column("share", "share", percent), Column("interval", "95 % interval", interval, True)]
+    share = [Column("share", "share", percent), Column("interval", "95% interval", interval, True)]
     return {
         "rating-pairs": Table(
             "What people prefer, without knowing whose the answers are; a tie is half.",

@@ -98,7 +98,7 @@ def over_all(metrics: Metrics, comparison: Mapping[str, Any], split: str, best: 
     if best is None or best.rows >= whole["n"]:
         return {}
     bounds = comparison["intervals"][served][split][headline]
-    interval = f"; 95 % interval {percent(bounds[0])} to {percent(bounds[1])}" if bounds else ""
+    interval = f"; 95% interval {percent(bounds[0])} to {percent(bounds[1])}" if bounds else ""
     return {
         served: f"On all {whole['n']} rows of {split}, {served} gets {percent(whole['value'])} ({headline}{interval}). "
         f"{best.name} was asked {best.rows} of them."
@@ -119,7 +119,7 @@ def over_first(models: Models, comparison: Mapping[str, Any], split: str) -> dic
     low, high = pair["interval"]
     return {
         first: f"{served} answers {pair['right']} of {pair['n']} held-out requests of {split} correctly ({headline}; "
-        f"95 % interval {percent(low)} to {percent(high)}), {first} ({what}) {pair['first_right']} "
+        f"95% interval {percent(low)} to {percent(high)}), {first} ({what}) {pair['first_right']} "
         f"({'' if 'units' in pair else 'McNemar '}p = {pair['p']})."
     }
 
@@ -153,14 +153,14 @@ def lost(found: Mapping[str, Any] | None, served: str) -> dict[str, str] | None:
         low, high = overall["difference_interval"]
         dropped["overall"] = (
             f"of all questions outside the task {percent(overall['value'])} instead of "
-            f"{percent(overall['base_value'])} (difference {points(overall['difference'])} points, 95 % interval "
+            f"{percent(overall['base_value'])} (difference {points(overall['difference'])} points, 95% interval "
             f"{points(low)} to {points(high)})"
         )
     if (text := measured["perplexity"])["rose"]:
         low, high = text["ratio_interval"]
         dropped["perplexity"] = (
             f"perplexity on general text {text['value']:.1f} instead of {text['base_value']:.1f} (times "
-            f"{text['ratio']:.2f}, 95 % interval {low:.2f} to {high:.2f})"
+            f"{text['ratio']:.2f}, 95% interval {low:.2f} to {high:.2f})"
         )
     return dropped
 

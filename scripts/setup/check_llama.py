@@ -27,8 +27,9 @@ def write_random_model(
     width: int = WIDTH,
     layers: int = LAYERS,
     vocabulary: int = VOCABULARY,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.Q4_0,
 ) -> None:
-    """Write a llama with random Q4_0 weights, with no vocabulary unless `add_vocabulary` adds one.
+    """Write a llama with random weights of this `kind`, with no vocabulary unless `add_vocabulary` adds one.
 
     `width`: a multiple of 64, the width of a head.
     """
@@ -49,8 +50,7 @@ def write_random_model(
 
     def add(name: str, rows: int, columns: int) -> None:
         weight = numbers.normal(0, 0.05, (rows, columns)).astype(np.float32)
-        packed = gguf.quants.quantize(weight, gguf.GGMLQuantizationType.Q4_0)
-        writer.add_tensor(f"{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(weight, kind), raw_dtype=kind)
 
     add("token_embd", vocabulary, width)
     add("output", vocabulary, width)
@@ -109,7 +109,8 @@ def check_cuda() -> str:
     """
     if "cuda" not in gpu_backends():
         raise GradusError(
-            "llama.cpp was built without CUDA, although CUDA=1 asks for it. Run `make clean-llama` and try again"
+            "llama.cpp was built without CUDA, although CUDA=1 asks for it. Run `make clean-llama`, then "
+            "`make CUDA=1`; or do without: `make CUDA=0`"
         )
     if not run_isolated("asking llama.cpp for GPUs", finds_gpu):
         told = f"; the driver lists {gpus}" if (gpus := ", ".join(visible_gpus().values())) else ""

@@ -1,20 +1,16 @@
 """The device to train on: one for each job, and a clear error for a GPU that torch cannot use."""
 
-import fcntl
 import importlib.util
 import logging
 import os
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from scripts.common.errors import GradusError
-
-TAKEN: list[IO[str]] = []  # the lock of this process's GPU; it ends with the process
-LOCKS = Path(".work/gpus")
+from scripts.common.gpus import take_one_gpu
 
 
 def choose_device(wanted: str = "auto") -> str:
@@ -46,29 +42,10 @@ def choose_device(wanted: str = "auto") -> str:
 
 
 def _take_one_gpu() -> None:
-    """Leave one GPU visible to this process, before CUDA starts: the first that no other job of Gradus has taken.
-
-    Trainer would spread a model over all that it sees, and TRL refuses that.
-    """
+    """Leave one GPU visible to this process: Trainer would spread a model over all that it sees. TRL refuses that."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()  # asks the driver's library, and does not start CUDA
-    if count < 2:
-        return
-    names = given.split(",")[:count] if given else [str(number) for number in range(count)]
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        handle = open(LOCKS / name.replace("/", "-"), "w", encoding="utf-8")  # noqa: SIM115 (held until the end)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.close()
-        else:
-            TAKEN.append(handle)
-            break
-    else:
-        name = names[0]
-        logging.warning("all %d GPUs are taken by other jobs; this one shares GPU %s", count, name)
-    os.environ["CUDA_VISIBLE_DEVICES"] = name
+    take_one_gpu(given.split(",")[:count] if given else [str(number) for number in range(count)])
 
 
 def _nvidia_smi() -> str:

@@ -35,7 +35,7 @@ from scripts.train.packing import encode
 
 GIB = 2**30
 # before any model: resident memory of Python with torch and transformers imported; on a GPU, CUDA's context and kernels
-# (measured on an H100, docs/gpu.md)
+# (what an H100 took beyond the other parts, docs/gpu.md)
 LIBRARIES = 800 * 2**20
 # temporary gradients, kernels, fragmentation; on CPUs as measured (docs/training.md)
 MARGIN = {"cpu": 0.3, "cuda": 0.1}

@@ -120,7 +120,7 @@ def checkpoint_layers(model: Any) -> None:
 def keep_adapter_fp32(model: torch.nn.Module) -> None:
     """Keep adapter weights, and so Adam's moments, in fp32, and leave casting to autocast.
 
-    In bf16 the moments would hardly change: 8 bits of precision cannot represent a change of 0.1 %. PEFT would also
+    In bf16 the moments would hardly change: 8 bits of precision cannot represent a change of 0.1%. PEFT would also
     cast every layer's input to the adapter's type, and autocast would cast it back.
     """
     for parameter in model.parameters():

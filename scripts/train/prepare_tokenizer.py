@@ -63,8 +63,10 @@ def fix_date(template: str, date: str) -> str:
     """Return a chat template that writes `date` wherever it would write today's.
 
     It is in the template itself, so every program that renders it writes the same: a macro of this name takes the
-    place of the function that transformers and llama.cpp provide.
+    place of the function that transformers and llama.cpp provide. Raises GradusError if it writes no date.
     """
+    if "strftime_now" not in template:
+        raise GradusError("chat.date: the base's chat template writes no date, so this has no effect; remove it")
     return "{% macro strftime_now(form) %}" + date + "{% endmacro %}" + template
 
 

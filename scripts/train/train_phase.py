@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.packages import installed_version
 from scripts.common.records import read_records, read_steps
 from scripts.common.weights import require_whole
 from scripts.train.callback import PhaseCallback
@@ -111,7 +111,7 @@ def fingerprint(files: Mapping[str, str | Path | None], params: TrainParams, **m
             "files": contents,
             "settings": shaping(asdict(params)),
             "code": code_fingerprint("train/train_phase"),
-            "packages": {name: version(name) for name in packages},
+            "packages": {name: installed_version(name) for name in packages},
             "kernels": describe_kernels(device, choose_attention(params.attention, device)),
             **more,
         }

@@ -58,26 +58,26 @@ def advised(*args, **more):
 @pytest.mark.parametrize(
     ("known", "expected"),
     [
-        # request → AWS service, measured: the tuned model came to 88.0 % of the test rows, the linear one to 94.1 %
+        # request → AWS service, measured: the tuned model came to 88.0% of the test rows, the linear one to 94.1%
         (
             facts(
                 [("base", "base", 0, 60), ("nearest", "nearest", 54, 60), ("linear", "linear", 57, 60)], 978, 11 / 60
             ),
             "a linear model is enough",
         ),
-        # ten linters by their rules' descriptions, measured: tuned 41.0 %, linear 46.7 %; more rows would have helped
+        # ten linters by their rules' descriptions, measured: tuned 41.0%, linear 46.7%; more rows would have helped
         (
             facts([("linear", "linear", 33, 52), ("nearest", "nearest", 34, 52)], 449, 14 / 52, more_rows_help=True),
             "too few rows",
         ),
-        # user agents → JSON: the nearest row 9 %, tuned 20 %
+        # user agents → JSON: the nearest row 9%, tuned 20%
         (facts([("nearest", "nearest", 5, 60), ("base", "base", 0, 60)], 900), "go on"),
-        # addresses → JSON, measured: tuned 61.9 %, few-shot 14 %, 15 % under the schema's grammar
+        # addresses → JSON, measured: tuned 61.9%, few-shot 14%, 15% under the schema's grammar
         (
             facts([("few-shot-schema", "base", 12, 76), ("nearest", "nearest", 1, 76), ("base", "base", 0, 76)], 1241),
             "go on",
         ),
-        # an AWS command assistant, measured: tuned 26.0 %, nothing else above 5 %
+        # an AWS command assistant, measured: tuned 26.0%, nothing else above 5%
         (
             facts([("few-shot", "base", 4, 82), ("nearest", "nearest", 0, 82), ("base", "base", 0, 82)], 2046, 1 / 82),
             "go on",
@@ -89,10 +89,10 @@ def test_the_advice_on_runs_whose_outcome_is_known(known, expected):
 
 
 def test_a_value_is_judged_by_the_lower_end_of_its_interval():
-    assert advised([("linear", "linear", 9, 10)]) == "go on"  # 90 %, but it could be 60 %
+    assert advised([("linear", "linear", 9, 10)]) == "go on"  # 90%, but it could be 60%
     assert advised([("linear", "linear", 90, 100)]) == "a linear model is enough"
-    assert advised([("few-shot", "base", 83, 100)]) == "go on"  # 74.5 % at least
-    assert advised([("few-shot", "base", 84, 100)]) == "prompting is enough"  # 75.6 % at least
+    assert advised([("few-shot", "base", 83, 100)]) == "go on"  # 74.5% at least
+    assert advised([("few-shot", "base", 84, 100)]) == "prompting is enough"  # 75.6% at least
 
 
 def test_enough_is_measured_from_the_constant_answer_to_the_ceiling():
@@ -138,13 +138,13 @@ def test_intervals_are_wilson_intervals(right, n):
     [
         (
             facts([("linear", "linear", 57, 60)], constant=0.2),
-            "linear reaches accuracy 95.0 % on 60 validation rows (95 % interval 86.3 % to 98.3 %): even the lower "
-            "end is 82.9 % of the way from always the same answer (20.0 %) to the most that can be reached (100.0 %).",
-            "train only if you need more than 95.0 %.",
+            "linear reaches accuracy 95.0% on 60 validation rows (95% interval 86.3% to 98.3%): even the lower "
+            "end is 82.9% of the way from always the same answer (20.0%) to the most that can be reached (100.0%).",
+            "train only if you need more than 95.0%.",
         ),
-        (facts([("nearest", "nearest", 99, 100)]), "nearest reaches accuracy 99.0 %", "Look the answer up"),
+        (facts([("nearest", "nearest", 99, 100)]), "nearest reaches accuracy 99.0%", "Look the answer up"),
         (facts([("few-shot", "base", 99, 100)]), "few-shot reaches", "Ask the model as few-shot does"),
-        (facts([("base", "base", 1, 60)], 60), "There are only 60 training rows.", "base (1.7 %)"),
+        (facts([("base", "base", 1, 60)], 60), "There are only 60 training rows.", "base (1.7%)"),
         (
             facts([("base", "base", 9, 60)], 400, more_rows_help=True),
             "There are only 400 training rows, and a cheap baseline still clearly gains",
@@ -155,12 +155,12 @@ def test_intervals_are_wilson_intervals(right, n):
         (facts([]), "all models of this run are trained, or behind an API", "contenders: true"),
         (
             facts([("linear", "linear", 30, 60), ("base", "base", 0, 60)], constant=0.2),
-            "No alternative is enough: the best, linear, reaches accuracy 50.0 %",
+            "No alternative is enough: the best, linear, reaches accuracy 50.0%",
             "the opponent to beat is linear, and on labels a small tuned model often does not beat a linear one.",
         ),
         (
             facts([("base", "base", 0, 82)], constant=1 / 82),
-            "No alternative is clearly better than always the same answer (1.2 %)",
+            "No alternative is clearly better than always the same answer (1.2%)",
             "Train; the opponent to beat is base.",
         ),
     ],
@@ -312,8 +312,8 @@ def test_the_figures_show_every_measured_contender(tmp_path):
 def test_a_run_that_heeds_the_advice_ends_with_it_as_its_message():
     heed({"advice": "go on", "because": "…", "do": "…"}, "results/x/advice.html")
     with pytest.raises(GradusError, match="a linear model is enough") as error:
-        heed({"advice": advice.LINEAR, "because": "It reaches 95 %.", "do": "Use it."}, "results/x/advice.html")
-    for part in ("It reaches 95 %.", "Use it.", "results/x/advice.html", "advise.stop: false"):
+        heed({"advice": advice.LINEAR, "because": "It reaches 95%.", "do": "Use it."}, "results/x/advice.html")
+    for part in ("It reaches 95%.", "Use it.", "results/x/advice.html", "advise.stop: false"):
         assert part in str(error.value)
 
 

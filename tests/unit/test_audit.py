@@ -56,7 +56,7 @@ def test_rows_that_are_too_long_are_counted_and_the_longest_named(base, contract
 def test_few_rows_and_a_lopsided_mix_are_warned_of(base, contract):
     facts = look(base, contract, rows(300), difficulty={"mix": {"easy": 230, "hard": 10}, "weights": {}})
     assert "warning: only 240 training rows" in told(facts)
-    assert "easy 96 %, medium 0 %, hard 4 %, far from the recommended 30/50/20" in told(facts)
+    assert "easy 96%, medium 0%, hard 4%, far from the recommended 30/50/20" in told(facts)
 
 
 def test_augmented_rows_are_counted_and_do_not_make_few_rows_many(base, contract):
@@ -74,7 +74,7 @@ def test_the_mix_has_every_level_in_order_however_many(base, contract):
     facts = look(base, contract, [*rows(), *given], levels=levels, difficulty={"mix": mix, "weights": {}})
     assert list(facts["difficulty"]["mix"].items()) == [("a", 10), ("b", 0), ("c", 30), ("d", 0), ("e", 60)]
     assert facts["given_difficulty"] == dict.fromkeys(levels, 2)
-    assert "a 10 %, b 0 %, c 30 %, d 0 %, e 60 %, far from the recommended 20/20/20/20/20" in told(facts)
+    assert "a 10%, b 0%, c 30%, d 0%, e 60%, far from the recommended 20/20/20/20/20" in told(facts)
 
 
 def test_formats_that_contradict_each_other_are_found(base, contract):
@@ -114,7 +114,7 @@ def test_fields_of_objects_are_counted_and_rare_ones_named(base, contract):
         "extract",
     )
     assert facts["fields"] == {"a": 1000, "b": 1}
-    assert "fields in less than 1 % of the objects: b" in told(facts)
+    assert "fields in less than 1% of the objects: b" in told(facts)
 
 
 def test_what_the_rules_before_found_is_told(base, contract):

@@ -212,10 +212,10 @@ def test_a_benchmark_is_found_by_the_name_of_its_jobs_log():
 
 
 HARD = Table(
-    "Shares & more, 100 %",
-    [Column("model", "model"), Column("share", "share_of", percent), Column("bounds", "95 % interval", interval, True)],
+    "Shares & more, 100%",
+    [Column("model", "model"), Column("share", "share_of", percent), Column("bounds", "95% interval", interval, True)],
     [
-        {"model": "a_b & 50 % #1 {x} ~^\\ <y>\nz", "share": 0.5, "bounds": [0.25, 0.75]},
+        {"model": "a_b & 50% #1 {x} ~^\\ <y>\nz", "share": 0.5, "bounds": [0.25, 0.75]},
         {"model": "two", "share": None, "bounds": None},
     ],
 )
@@ -228,11 +228,11 @@ def test_csv_has_plain_values_and_latex_those_of_the_page():
         ["two", None, None, None],
     ]
     lines = as_latex(HARD).splitlines()
-    assert lines[0] == "% Shares & more, 100 %"
-    assert any("share\\_of" in line and "95 \\% interval" in line for line in lines)
+    assert lines[0] == "% Shares & more, 100%"
+    assert any("share\\_of" in line and "95\\% interval" in line for line in lines)
     hard = next(line for line in lines if line.startswith(" a"))
-    assert "a\\_b \\& 50 \\% \\#1 \\{x\\} \\textasciitilde{}\\^{}\\textbackslash{}" in hard
-    assert hard.rstrip().split("&")[-2:] == ["     50.0 \\% ", "     25.0–75.0 \\% \\\\"]
+    assert "a\\_b \\& 50\\% \\#1 \\{x\\} \\textasciitilde{}\\^{}\\textbackslash{}" in hard
+    assert hard.rstrip().split("&")[-2:] == ["      50.0\\% ", "     25.0–75.0\\% \\\\"]
 
 
 def test_tables_are_the_same_bytes_each_time_and_come_back_from_csv(tmp_path):

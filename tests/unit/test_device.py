@@ -8,6 +8,7 @@ import stat
 import pytest
 import torch
 
+from scripts.common import gpus as gpus_module
 from scripts.common.errors import GradusError
 from scripts.train import device as module
 from scripts.train import train_phase
@@ -17,10 +18,11 @@ from tests.unit.test_phase import PARAMS
 @pytest.fixture
 def gpus(monkeypatch, tmp_path):
     """Return a function that fakes so many usable GPUs; nothing leaves this test."""
-    monkeypatch.setattr(module, "LOCKS", tmp_path / "gpus")
-    monkeypatch.setattr(module, "TAKEN", [])
+    monkeypatch.setattr(gpus_module, "LOCKS", tmp_path / "gpus")
+    monkeypatch.setattr(gpus_module, "TAKEN", [])
     for name in (
         "CUDA_VISIBLE_DEVICES",
+        "CUDA_DEVICE_ORDER",
         "CUBLAS_WORKSPACE_CONFIG",
         "PYTORCH_ALLOC_CONF",
         "FLASH_ATTENTION_DETERMINISTIC",
@@ -55,14 +57,17 @@ def smi(monkeypatch, tmp_path):
     return write
 
 
-def test_a_job_sees_one_gpu_and_the_next_job_another(gpus, caplog):
+def test_a_job_sees_one_gpu_and_the_next_job_another(gpus, caplog, monkeypatch):
     gpus(2)
     assert module.choose_device() == "cuda"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     assert module.choose_device() == "cuda"  # later, in the same process
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    held = []
     for expected, text in (("1", ""), ("0", "all 2 GPUs are taken by other jobs; this one shares GPU 0")):
-        del os.environ["CUDA_VISIBLE_DEVICES"]  # another job; the first one's lock is still held
+        held += gpus_module.TAKEN  # another job; the first one's lock is still held
+        monkeypatch.setattr(gpus_module, "TAKEN", [])
+        del os.environ["CUDA_VISIBLE_DEVICES"]
         module.choose_device()
         assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
         assert text in caplog.text

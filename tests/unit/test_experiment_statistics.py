@@ -185,7 +185,7 @@ def test_the_minimum_detectable_effect_is_found_four_times_in_five():
 
 @pytest.mark.parametrize(("seeds", "expected"), [(6, 1.43), (8, 1.15), (10, 1.00), (16, 0.75), (20, 0.66)])
 def test_the_minimum_detectable_effect_of_so_many_seeds(seeds, expected):
-    # in standard deviations; paired t test, 80 % power, 5 % two-sided
+    # in standard deviations; paired t test, 80% power, 5% two-sided
     assert detectable(Components(1.0, 0.0, 0.0), seeds, 100) == pytest.approx(expected, abs=0.01)
 
 

@@ -161,8 +161,8 @@ def test_a_kind_that_the_base_fails_is_left_out_and_said_so():
     assert page["left_out"] == ["copying"]
     dropped = lost(found, "tuned")
     assert set(dropped) == {"facts", "overall"}
-    assert dropped["facts"] == "facts 33.3 % instead of 66.7 %"
-    assert dropped["overall"].startswith("of all questions outside the task 33.3 % instead of 66.7 %")
+    assert dropped["facts"] == "facts 33.3% instead of 66.7%"
+    assert dropped["overall"].startswith("of all questions outside the task 33.3% instead of 66.7%")
     assert lost(found, "other") is lost(None, "tuned") is None
 
 

@@ -1,43 +1,28 @@
 """The estimate at real sizes, on the meta device, against figures computed by hand."""
 
 import pytest
-from transformers import LlamaConfig, Qwen2Config
 
+from scripts.gpu_check.shapes import SHAPES, config_of
 from scripts.train.estimate import GIB, check_fit, count_bytes, with_checkpointing
 from scripts.train.model import LoraParams
 
 LORA = LoraParams(rank=16, alpha=32, dropout=0.0, target_modules="all-linear")
 TOKENS = 2048
-# width, inner width, key and value width, layers, vocabulary, whether the head is the embedding
-SHAPES = {
-    "qwen2.5-1.5b": (1536, 8960, 256, 28, 151936, True),
-    "qwen2.5-7b": (3584, 18944, 512, 28, 152064, False),
-    "llama-3.2-3b": (3072, 8192, 1024, 28, 128256, True),
-}
+NAMES = ("qwen2.5-1.5b", "qwen2.5-7b", "llama-3.2-3b")
 
 
-def save_config(name, folder):
-    """Write the config of the real shape into a folder."""
-    width, inner, keys, layers, vocabulary, tied = SHAPES[name]
-    kind, heads = (LlamaConfig, 24) if name.startswith("llama") else (Qwen2Config, width // 128)
-    kind(
-        hidden_size=width,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=keys // 128,
-        head_dim=128,
-        vocab_size=vocabulary,
-        tie_word_embeddings=tied,
-    ).save_pretrained(folder)
+def figures(name):
+    """Width, inner width, key and value width, layers, vocabulary, whether the head is the embedding."""
+    _, width, inner, layers, _, groups, head, vocabulary, tied = SHAPES[name]
+    return width, inner, groups * head, layers, vocabulary, tied
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(scope="module", params=NAMES)
 def sized(request, tmp_path_factory):
     """A config of the real shape, and the shape."""
     folder = tmp_path_factory.mktemp(request.param)
-    save_config(request.param, folder)
-    return folder, SHAPES[request.param]
+    config_of(request.param).save_pretrained(folder)
+    return folder, figures(request.param)
 
 
 def by_hand(shape):

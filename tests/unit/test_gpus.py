@@ -26,8 +26,9 @@ def card(monkeypatch, tmp_path):
     (tmp_path / "nvidia-smi").write_text(SMI)
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # what a test sets is undone
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.setenv(name, "")  # what a test sets is undone
+        monkeypatch.delenv(name)
     monkeypatch.setattr(module, "LOCKS", tmp_path / "gpus")
     monkeypatch.setattr(module, "TAKEN", [])
     module.visible_gpus.cache_clear()
@@ -80,7 +81,7 @@ def open_lock(name):
 
 
 @pytest.mark.parametrize(
-    ("visible", "found"), [("", []), ("-1", []), ("1", ["NVIDIA A10G"]), ("GPU-2", ["NVIDIA GPU"])]
+    ("visible", "found"), [("", []), ("-1", []), ("1", ["NVIDIA A10G"]), ("GPU-2", ["NVIDIA A10G"])]
 )
 def test_only_gpus_that_the_user_leaves_visible_count(card, built_for_cuda, monkeypatch, visible, found):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -88,7 +89,7 @@ def test_only_gpus_that_the_user_leaves_visible_count(card, built_for_cuda, monk
     assert module.choose_layers("auto") == (module.ALL if found else 0)
 
 
-def test_a_driver_that_hangs_or_fails_is_no_gpu(card, built_for_cuda, monkeypatch, tmp_path):
+def test_a_driver_that_fails_is_no_gpu_and_one_that_hangs_stops_the_run(card, built_for_cuda, monkeypatch, tmp_path):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
     assert module.choose_layers("auto") == 0
     module.visible_gpus.cache_clear()
@@ -97,7 +98,8 @@ def test_a_driver_that_hangs_or_fails_is_no_gpu(card, built_for_cuda, monkeypatc
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(module.subprocess, "run", run)
-    assert module.choose_layers("auto") == 0
+    with pytest.raises(GradusError, match="the driver hangs"):
+        module.choose_layers("auto")
 
 
 @CPU_BUILD
@@ -123,7 +125,7 @@ workflow = job.rule.workflow
 gpus = {rule.name: rule.resources.get("gpu").value for rule in workflow.rules if "gpu" in rule.resources}
 print(json.dumps({"limit": workflow.global_resources.get("gpu").value, "gpus": gpus}))
 """
-TRAINING = {"base_loss", "round_base", "train_phase", "train_arm", "bench_training", "bench_levers"}
+TRAINING = {"estimate", "base_loss", "round_base", "train_phase", "train_arm", "bench_training", "bench_levers"}
 
 
 @pytest.mark.parametrize(

@@ -410,9 +410,9 @@ def test_people_stand_in_the_result_and_without_them_there_is_a_warning(server, 
     found = sum_up(judged, compared, about, people, [])
     assert found["warnings"] == []
     assert (
-        "it passes 100.0 % (20.6–100.0 %; n = 1) of the answers that people pass, and fails an unknown share (n = 0) of"
+        "it passes 100.0% (20.6–100.0%; n = 1) of the answers that people pass, and fails an unknown share (n = 0) of"
     ) in opinion(found, MODELS)["people"]
-    assert "in 100.0 % (20.6–100.0 %; n = 1) of the pairs" in opinion(found, MODELS)["people"]
+    assert "in 100.0% (20.6–100.0%; n = 1) of the pairs" in opinion(found, MODELS)["people"]
 
 
 def test_the_report_says_that_it_is_an_opinion(server, ask, tmp_path):

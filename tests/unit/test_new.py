@@ -191,7 +191,7 @@ def test_difficulty_that_rows_bring_is_kept():
     config, report = config_of(write_rows([{**row, "difficulty": n % 2} for n, row in enumerate(qa())]))
     assert "score" not in config
     assert [phase["name"] for phase in config["curriculum"]["phases"]] == ["easy", "medium"]  # none is hard
-    assert "given in the rows: easy 50 %" in report
+    assert "given in the rows: easy 50%" in report
 
 
 def test_rows_that_nothing_divides_are_one_phase():

@@ -13,11 +13,12 @@ from scripts.common.hashing import ROOT
 from scripts.common.project import copy_sources
 from scripts.config.check import check_config, check_files
 from scripts.config.reading import read_config
+from scripts.gpu_check.shapes import config_of
 from scripts.train.estimate import GIB, check_fit, count_bytes, disk_bytes, written
 from scripts.train.model import LoraParams, choose_attention
 from tests.hub import LARGE, Hub
 from tests.project import Project
-from tests.unit.test_gpu_sizes import SHAPES, save_config
+from tests.unit.test_gpu_sizes import figures
 
 CARDS = {"qwen2.5-1.5b": 16, "llama-3.2-3b": 16, "qwen2.5-7b": 24}  # GB
 WEIGHTS = bytes(LARGE + 1)
@@ -126,7 +127,7 @@ def test_what_cannot_be_pinned_is_said(hub):
 
 @pytest.mark.parametrize("name", CARDS)
 def test_a_recipe_fits_its_card_and_the_pages_say_what_it_needs(name, tmp_path):
-    save_config(name, tmp_path)
+    config_of(name).save_pretrained(tmp_path)
     file = file_of(name)
     config = read_config(file)
     config["base_model"] |= {"source": f"hf:org/model@{'0' * 40}", "sha256": "0" * 64}
@@ -139,7 +140,7 @@ def test_a_recipe_fits_its_card_and_the_pages_say_what_it_needs(name, tmp_path):
     lora = LoraParams(**train["lora"])
     parts = count_bytes(tmp_path, lora, train["base_weights"], shape, attention, "cuda", train["optimizer"])
     check_fit(parts, (CARDS[name] - 1) * GIB, 0, 1, "")  # a GiB less than the card has, for the screen
-    width, inner, keys, layers, vocabulary, tied = SHAPES[name]
+    width, inner, keys, layers, vocabulary, tied = figures(name)
     linear = layers * (2 * width * width + 2 * width * keys + 3 * width * inner)
     base = 2 * (linear + vocabulary * width * (1 if tied else 2))
     disk = disk_bytes(base, parts["adapter"], **written(config)) + 2 * base  # and the download, and its checked copy

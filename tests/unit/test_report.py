@@ -150,9 +150,9 @@ def test_the_printed_tables_leave_it_out_too_and_have_a_row_for_each_model(tmp_p
     text = "\n".join(quality(tmp_path, models))
     assert text.startswith("\n\n".join([TOLD["sentence"], *TOLD["reasons"], TOLD["order"]["reason"]]))
     assert "| test (10) | what it is | exact |" in text
-    assert "| few-shot | base, 4 nearest examples | 20.0 % (10.0–60.0 %) |" in text
+    assert "| few-shot | base, 4 nearest examples | 20.0% (10.0–60.0%) |" in text
     assert (
-        "- test, exact: tuned 30.0 % against linear 10.0 %, difference +20.0 points (95 % interval +5.0 to +35.0), "
+        "- test, exact: tuned 30.0% against linear 10.0%, difference +20.0 points (95% interval +5.0 to +35.0), "
         "right alone 2 to 0, p = 0.01, 0.01 after Holm's correction"
     ) in text
     assert "eval-unseen" not in text
@@ -483,8 +483,8 @@ def test_the_card_counts_a_row_once_and_says_what_its_figures_are_of():
     models = models_of(ONE)
     rows = figures(metrics_of(models), comparison_of(models), "tuned")
     assert [(row["split"], row["interval"]) for row in rows] == [
-        ("test", "10.0 % to 60.0 %"),
-        ("eval-hard", "10.0 % to 60.0 %"),
+        ("test", "10.0% to 60.0%"),
+        ("eval-hard", "10.0% to 60.0%"),
     ]
 
 
@@ -519,7 +519,7 @@ def test_every_number_has_its_filter(tmp_path):
         "{{ 1.23456 | decimals(2) }} {{ none | decimals(2) }} {{ 0.000012 | general }} {{ 134515008 | millions }}"
     )
     write_page(template, {}, tmp_path / "page")
-    assert (tmp_path / "page").read_text() == "12.3 % 50 % – +5.0 – 1.23 – 1.2e-05 135 M"
+    assert (tmp_path / "page").read_text() == "12.3% 50% – +5.0 – 1.23 – 1.2e-05 135 M"
 
 
 def test_the_card_prints_every_value(tmp_path):
@@ -548,7 +548,7 @@ def test_the_card_prints_every_value(tmp_path):
     assert "Use linear instead.\n" in text
     assert "0 of 10 answers on test went from right to wrong, 1 the other way" in text
     assert "as Q4_K_M; base, which is untuned, was asked the same way. They are from one training with one seed" in text
-    assert "| eval-hard | 10 | exact | 0.0 % | 10.0 % | 10.0 % to 60.0 % |" in text
+    assert "| eval-hard | 10 | exact | 0.0% | 10.0% | 10.0% to 60.0% |" in text
     assert "eval-unseen" not in text
 
 

@@ -66,10 +66,10 @@ def test_an_experiment_is_told_in_a_sentence_with_its_interval_and_counts():
     }
     told = experiment({"plan": "abc", "primary": primary})["lead"]
     assert "curriculum minus growing-random, loss on test in nats per answer token: -0.0123" in told
-    assert "(95 % interval -0.0300 to +0.0050, p = 0.1; 8 paired seeds, 300 rows; lower is better)" in told
+    assert "(95% interval -0.0300 to +0.0050, p = 0.1; 8 paired seeds, 300 rows; lower is better)" in told
     primary |= {"metric": "exact", "interval": None, "p": None, "higher_is_better": True}
     told = experiment({"plan": "abc", "primary": primary})["lead"]
-    assert "exact on test: -1.2 points (95 % interval – points to – points, p = –" in told
+    assert "exact on test: -1.2 points (95% interval – points to – points, p = –" in told
     assert experiment(None) is None
     assert "no primary comparison" in experiment({"plan": "abc", "primary": None})["lead"]
 

@@ -83,7 +83,7 @@ def run(tmp_path):
 def test_the_figures_stand_between_the_comments_and_nothing_else_changes(run):
     text, missing = fill(PAGE, {"one": run})
     assert "old figures" not in text
-    assert "| **tuned** | trained: curriculum, seed 1 | 50.0 % | 40.0 to 60.0 |" in text
+    assert "| **tuned** | trained: curriculum, seed 1 | 50.0% | 40.0 to 60.0 |" in text
     assert text.index("| **tuned**") < text.index("| nearest |") < text.index("| base |")  # the best first
     assert "**Worth it: tuned beats nearest.**" in text
     assert BLOCK.sub("", text) == BLOCK.sub("", PAGE)
@@ -97,10 +97,10 @@ def test_models_that_were_asked_fewer_rows_are_compared_on_these(run):
     metrics["tuned"]["test"]["exact"] = {"value": 0.7, "n": 200}  # 0.5 on the 40
     (run / "metrics.json").write_text(json.dumps(metrics))
     text, _ = fill(PAGE, {"one": run})
-    assert "| test, 40 to 200 rows | what it is | exact | 95 % interval | n |" in text
-    assert "| **tuned** | trained: curriculum, seed 1 | 70.0 % | 40.0 to 60.0 | 200 |" in text
+    assert "| test, 40 to 200 rows | what it is | exact | 95% interval | n |" in text
+    assert "| **tuned** | trained: curriculum, seed 1 | 70.0% | 40.0 to 60.0 | 200 |" in text
     assert (
-        "| tuned 50.0 % (40.0 to 60.0); of all 200 rows 70.0 % (40.0 to 60.0) | nearest 25.0 % (15.0 to 35.0) | +25.0 ("
+        "| tuned 50.0% (40.0 to 60.0); of all 200 rows 70.0% (40.0 to 60.0) | nearest 25.0% (15.0 to 35.0) | +25.0 ("
         in text
     )
 
@@ -128,7 +128,7 @@ def test_a_run_that_is_not_there_keeps_its_figures_and_is_named(run):
     rows = re.findall(r"^\| (?:one|two) \|.*$", text, re.MULTILINE)
     assert rows == [
         "| two | of before |",
-        "| one | exact, test | tuned 50.0 % (40.0 to 60.0) | nearest 25.0 % (15.0 to 35.0) "
+        "| one | exact, test | tuned 50.0% (40.0 to 60.0) | nearest 25.0% (15.0 to 35.0) "
         "| +25.0 (+15.0 to +35.0), n = 40 | worth it |",
     ]
     assert "*No figures yet: `make RUN=two`, then `make results`.*" in text
@@ -199,8 +199,8 @@ def test_what_was_forgotten_has_chance_intervals_and_p(tmp_path):
     artifacts = {f"results/{tmp_path.name}/forgetting.json": {}}
     (tmp_path / "manifest.json").write_text(json.dumps({"artifacts": artifacts}))
     assert forgetting(tmp_path)[2:] == [
-        "| facts | 50 | 50.0 % | 4.0 % | 30.0 % | -20.0 (-30.0 to -10.0) | 0.02 |",
-        "| copying (left out: the base hardly beats chance) | 50 | 10.0 % | 8.0 % | 30.0 % | -20.0 |  |",
-        "| all that count | 50 | 50.0 % |  | 30.0 % | -20.0 (-30.0 to -10.0) |  |",
+        "| facts | 50 | 50.0% | 4.0% | 30.0% | -20.0 (-30.0 to -10.0) | 0.02 |",
+        "| copying (left out: the base hardly beats chance) | 50 | 10.0% | 8.0% | 30.0% | -20.0 |  |",
+        "| all that count | 50 | 50.0% |  | 30.0% | -20.0 (-30.0 to -10.0) |  |",
         "| perplexity of general text |  | 18.0 |  | 20.0 | times 1.11 (1.05 to 1.20) |  |",
     ]

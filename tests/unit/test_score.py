@@ -161,14 +161,14 @@ def difficulties(counts, scores, **section):
 
 
 def test_rows_that_a_scorer_does_not_divide_stop_the_run_with_a_scorer_that_does():
-    """590 short texts: rules give 98 % easy and none hard, so the hard phase would train on the same rows again."""
+    """590 short texts: rules give 98% easy and none hard, so the hard phase would train on the same rows again."""
     scores = {"rules": [0.0] * 578 + [1.0] * 12, "length": [float(n) for n in range(590)], "facts": [0.0] * 590}
     with pytest.raises(GradusError) as fault:
         difficulties([578, 12, 0], scores)
     message = str(fault.value)
     assert "no training row is hard, so the hard phase would have no rows of its own" in message
     assert "578 easy, 12 medium, 0 hard" in message
-    assert "length 30/50/20 %" in message
+    assert "length 30/50/20%" in message
     pasted = yaml.safe_load(message[message.index("score:") :])
     assert pasted == {"score": {"weights": {"rules": 0, "length": 1, "facts": 0}, "quantiles": [0.3, 0.8]}}
 

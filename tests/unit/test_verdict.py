@@ -49,7 +49,7 @@ WORSE = rival(-0.06, -0.1, -0.02)  # the served model is worse
 UNCLEAR = rival(0.03, -0.02, 0.08)
 AHEAD = rival(-0.05, -0.09, -0.01, "nearest", p=0.005, p_holm=0.01)
 BEHIND = rival(0.2, 0.1, 0.3, "majority", p=0.0001, p_holm=0.001)
-FORGOT = {"facts": "facts 10.0 % instead of 60.0 %", "perplexity": "perplexity on general text 30 instead of 20"}
+FORGOT = {"facts": "facts 10.0% instead of 60.0%", "perplexity": "perplexity on general text 30 instead of 20"}
 
 
 def facts(best=BETTER, **more):
@@ -77,7 +77,7 @@ def trial(found, margin=MARGIN):
         (WORSE, NO_GAIN),
         (rival(-0.01, -0.05, 0.03), OPEN),
         (rival(0.0, -0.011, 0.011), OPEN),
-        (rival(0.0, -0.011, 0.011, equivalent=True), NO_GAIN),  # the 90 % interval of two arms is within the margin
+        (rival(0.0, -0.011, 0.011, equivalent=True), NO_GAIN),  # the 90% interval of two arms is within the margin
         (replace(BETTER, interval=None), OPEN),
         (None, OPEN),
     ],
@@ -198,7 +198,7 @@ def test_the_verdict_of_all_facts(row, expected):
         assert ("quant.agreement failed" in text) == (not faithful)
         assert ("proves little" in text) == (not contended and found.best_contender is not None)
         assert found.forgotten == (None if forgotten is None else tuple(forgotten))
-        assert ("⚠ tuned has forgotten: facts 10.0 % instead of 60.0 %; perplexity" in text) == bool(forgotten)
+        assert ("⚠ tuned has forgotten: facts 10.0% instead of 60.0%; perplexity" in text) == bool(forgotten)
         assert ("It has forgotten what the base knew (facts, perplexity)." in found.sentence) == bool(forgotten)
         assert ("was not measured" in text) == (forgotten is None)
         assert ("Before training" in text) == (advice is not None)
@@ -236,23 +236,23 @@ def test_verdict_json():
     assert (told["n"], told["seeds"], told["margin"], told["forgotten"]) == (400, 1, 0.01, [])
     assert told["minimum_detectable_effect"] == pytest.approx(2.8 * 0.5 / 20, rel=0.01)
     assert told["sentence"] == (
-        "Worth it: tuned beats linear, the strongest cheap alternative, 56.0 % against 50.0 % (exact on 400 rows of "
-        "test; difference +6.0 points, 95 % interval +2.0 to +10.0)."
+        "Worth it: tuned beats linear, the strongest cheap alternative, 56.0% against 50.0% (exact on 400 rows of "
+        "test; difference +6.0 points, 95% interval +2.0 to +10.0)."
     )
     order = told["order"]
     assert (order["outcome"], order["control"], order["n"], order["seeds"]) == ("helped", "growing-random", 400, 8)
     assert order["reason"] == (
         "The order of the rows: helped. curriculum is better than growing-random by 0.03 nats a token (loss on test; "
-        "lead: 95 % interval +0.01 to +0.05, p = 0.004; 400 rows, 8 seeds), more than the margin of 0.01."
+        "lead: 95% interval +0.01 to +0.05, p = 0.004; 400 rows, 8 seeds), more than the margin of 0.01."
     )
 
 
 @pytest.mark.parametrize(
     ("best", "others", "name", "said"),
     [
-        (AS_GOOD, (), "linear", "linear is as good as tuned to within the margin of 1 point: 50.0 % against 50.0 %"),
+        (AS_GOOD, (), "linear", "linear is as good as tuned to within the margin of 1 point: 50.0% against 50.0%"),
         (rival(-0.01, -0.03, 0.0), (), "linear", "linear is as good as tuned, or better, to within the margin of"),
-        (WORSE, (), "linear", "use linear instead. It does better than tuned, 50.0 % against 44.0 %"),
+        (WORSE, (), "linear", "use linear instead. It does better than tuned, 50.0% against 44.0%"),
         (BETTER, (AHEAD,), "nearest", "use nearest instead. It does better than tuned"),
         (UNCLEAR, (AHEAD, replace(AHEAD, name="far", gain=-0.2)), "far", "use far instead."),
         (WORSE, (AHEAD,), "linear", "use linear instead."),  # the one that was chosen before training comes first
@@ -277,7 +277,7 @@ def test_not_shown_says_what_it_would_take():
     found = judge(facts(UNCLEAR))
     assert found.sentence.startswith(
         "Not shown: whether tuned beats linear, the strongest cheap alternative, by more than the margin of 1 point is open: "
-        "53.0 % against 50.0 %"
+        "53.0% against 50.0%"
     )
     # 0.03 of a standard deviation of 0.5: (1.96 + 0.84)² · 0.25 / 0.03², about 2,181 rows
     assert "would take about 2,183 rows like these." in found.reasons[0]
@@ -301,7 +301,7 @@ def test_a_lead_that_is_not_enough_says_why():
         "+10.0), but gates failed: quant.mean_kl (tuned/quantization)."
     )
     told = judge(facts(replace(BETTER, name="base", what="the untuned base"), contended=False))
-    assert told.sentence.startswith("Not shown: tuned beats base (the untuned base), the only alternative, 56.0 %")
+    assert told.sentence.startswith("Not shown: tuned beats base (the untuned base), the only alternative, 56.0%")
     assert told.sentence.endswith("+10.0), and to beat that proves little.")
     assert "Set contenders: true" in " ".join(told.reasons)
 
@@ -446,7 +446,9 @@ def verdict_of(entries=MORE, strongest="linear", pairs=None, empty=(), whole=Non
 
 
 def test_the_served_models_value_on_all_rows_is_told_if_its_contender_was_asked_fewer():
-    said = "On all 300 rows of test, tuned gets 35.0 % (exact; 95 % interval 25.0 % to 45.0 %). linear was asked 100 of them."
+    said = (
+        "On all 300 rows of test, tuned gets 35.0% (exact; 95% interval 25.0% to 45.0%). linear was asked 100 of them."
+    )
     assert said in verdict_of(whole={"n": 300, "value": 0.35}).reasons
     assert not any("On all" in reason for reason in verdict_of().reasons)
 
@@ -480,8 +482,8 @@ def test_the_verdict_is_over_the_strongest_contender(strongest, pairs, verdict, 
 def test_a_contender_is_described_and_the_base_is_named_once():
     told = verdict_of(pairs={"linear": LOSS})
     assert told.sentence == (
-        "Not worth it: use linear instead. It (a linear model) does better than tuned, 90.0 % against 30.0 % (exact on "
-        "100 rows of test; difference -60.0 points, 95 % interval -80.0 to -30.0, p = 0.01)."
+        "Not worth it: use linear instead. It (a linear model) does better than tuned, 90.0% against 30.0% (exact on "
+        "100 rows of test; difference -60.0 points, 95% interval -80.0 to -30.0, p = 0.01)."
     )
     assert "tuned answers 30 of 100 held-out requests of test correctly" in " ".join(told.reasons)
     told = verdict_of(strongest="base")
@@ -514,7 +516,7 @@ def test_the_verdict_is_of_the_first_split_that_has_rows():
 def test_what_an_endpoint_reaches_is_said_apart():
     told = verdict_of(pairs={"larger": LOSS})
     assert told.verdict == "worth it"
-    assert "tuned is not as good as larger (a model behind an API): 30.0 % against 90.0 %." in told.reasons
+    assert "tuned is not as good as larger (a model behind an API): 30.0% against 90.0%." in told.reasons
 
 
 def test_gates_advice_and_margin_reach_the_verdict():
@@ -535,9 +537,9 @@ def test_what_was_forgotten_reaches_the_verdict():
     told = verdict_of(forgetting={"base": "base", "models": {"tuned": measured}})
     assert (told.verdict, told.forgotten) == ("worth it", ("facts", "overall", "perplexity"))
     assert told.reasons[0] == (
-        "⚠ tuned has forgotten: facts 40.0 % instead of 70.0 %; of all questions outside the task 40.0 % instead of "
-        "70.0 % (difference -30.0 points, 95 % interval -40.0 to -20.0); perplexity on general text 12.8 instead of 8.2 "
-        "(times 1.57, 95 % interval 1.40 to 1.70)."
+        "⚠ tuned has forgotten: facts 40.0% instead of 70.0%; of all questions outside the task 40.0% instead of "
+        "70.0% (difference -30.0 points, 95% interval -40.0 to -20.0); perplexity on general text 12.8 instead of 8.2 "
+        "(times 1.57, 95% interval 1.40 to 1.70)."
     )
     assert verdict_of().forgotten is None
     assert lost({"models": {"tuned": {**measured, "overall": None, "kinds": {}}}}, "tuned").keys() == {"perplexity"}

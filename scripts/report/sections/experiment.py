@@ -26,7 +26,7 @@ def experiment(effects: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "plan": effects["plan"],
         "lead": (
             f"{found['arm']} minus {found['control']}, {found['metric']} on {found['split']}{unit}: "
-            f"{number(found['difference'])} (95 % interval {number(low)} to {number(high)}, p = {general(found['p'])}; "
+            f"{number(found['difference'])} (95% interval {number(low)} to {number(high)}, p = {general(found['p'])}; "
             f"{found['seeds']} paired seeds, {found['items']} rows; "
             f"{'higher' if found['higher_is_better'] else 'lower'} is better)."
         ),

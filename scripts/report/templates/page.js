@@ -57,7 +57,7 @@
   const LAST = ["not graded", "not asked"];
   const worstFirst = (a, b) => LAST.indexOf(outcome(a)) - LAST.indexOf(outcome(b)) || lead(a) - lead(b);
   const grade = value =>
-    value === null ? "not graded" : binary ? (value ? "✓ right" : "✗ wrong") : `${metric} ${(100 * value).toFixed(1)} %`;
+    value === null ? "not graded" : binary ? (value ? "✓ right" : "✗ wrong") : `${metric} ${(100 * value).toFixed(1)}%`;
 
   const marked = text => {
     const pre = make("pre", { dir: "auto" });

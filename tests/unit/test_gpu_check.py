@@ -1,0 +1,219 @@
+"""`make gpu-check`, with the CPU in the GPU's place."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from scripts.gpu_check.__main__ import Check, main
+from scripts.gpu_check.findings import Findings
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """What the check prints and writes for a tiny model."""
+    output = tmp_path_factory.mktemp("checked") / "gpu-check.json"
+    command = [sys.executable, "-m", "scripts.gpu_check", "--device", "cpu", "--shape", "tiny", "--output", str(output)]
+    command += ["--only", "gradients", "answers", "training", "--weights", "nf4-packed"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done, json.loads(output.read_text(encoding="utf-8")), output
+
+
+def test_everything_that_it_promises_is_checked(checked):
+    done, written, _ = checked
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {finding["name"]: finding for finding in written["findings"]}
+    kinds = [f"gradients {kind}, rows" for kind in ("bf16", "nf4", "nf4-packed")]
+    expected = [
+        "NF4 as on the CPU",
+        *(f"{kind}{what}" for kind in kinds for what in ("", ", again", ", checkpointing")),
+        "answers with offload",
+        "answers with offload, again",
+        "training nf4-packed, 20 steps",
+        "training nf4-packed with checkpointing, 20 steps",
+        "training nf4-packed, checkpointing",
+        "training nf4-packed, phase to phase",
+        "training nf4-packed, kill and resume",
+    ]
+    assert [found[name]["status"] for name in expected] == ["passed"] * len(expected)
+    assert written["counts"] == {"passed": len(expected), "FAILED": 0, "not tested": 0}
+    assert 0 < found["gradients nf4-packed, rows"]["figures"]["distance"] < 0.05
+    assert found["training nf4-packed, kill and resume"]["figures"]["resumed_at"] in (7, 14)
+    assert found["training nf4-packed, memory"]["figures"]["peak"] > 10**8
+    assert found["packages"]["figures"]["installed"]["torch"]
+
+
+def test_each_finding_is_a_line_and_nothing_is_left_but_the_log(checked):
+    done, written, output = checked
+    for finding in written["findings"]:
+        assert f"{finding['status']:<10} {finding['name']}" in done.stdout
+    assert sorted(file.name for file in output.parent.iterdir()) == ["gpu-check.json", "gpu-check.log"]
+    assert (
+        done.stdout.strip().splitlines()[-1].startswith(f"{written['counts']['passed']} passed, 0 failed, 0 not tested")
+    )
+
+
+def test_a_check_that_dies_is_a_line_and_the_next_one_runs(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    check = Check(tmp_path, "cpu", 5, tmp_path / "out" / "found.json")
+    check.have = {"transformers", "peft"}
+    check.run("shapes", "small model", shape="huge", folder=str(tmp_path / "small"), steps=1, tokens=128, pack=128)
+    check.run("gradients", "gradients", base=str(tmp_path / "none"))  # its job lacks what it needs
+    check.run("machine", "machine")
+    printed = capsys.readouterr().out
+    assert "FAILED     small model" in printed and "no shape 'huge'; there are tiny, smollm2-135m" in printed
+    assert "FAILED     gradients" in printed and "ended with code 1: KeyError: 'threads'" in printed
+    assert "told       packages" in printed
+    assert check.counts["FAILED"] == 2
+    assert "KeyError: 'threads'" in (tmp_path / "out" / "found.log").read_text(encoding="utf-8")
+
+
+def test_what_is_not_installed_is_named_and_left_out(tmp_path, capsys):
+    check = Check(tmp_path, "cpu", 5, tmp_path / "found.json")
+    check.have = {"transformers", "peft", "bitsandbytes"}
+    check.run("training", "training bf16")
+    check.run("answers", "answers")
+    assert capsys.readouterr().out.splitlines() == [
+        "not tested training bf16                                      trl, datasets not installed",
+        "not tested answers                                            llama-cpp-python, gguf not installed",
+    ]
+
+
+def test_when_the_minutes_are_over_what_runs_is_ended(tmp_path, capsys, monkeypatch):
+    check = Check(tmp_path, "cpu", 0.02, tmp_path / "found.json")
+    monkeypatch.setattr(subprocess, "Popen", partial(Slow, subprocess.Popen))
+    check.run("machine", "machine")
+    check.run("machine", "more")
+    (pid,) = Slow.started
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert capsys.readouterr().out.splitlines() == [
+        "not tested machine                                            not ended in time (--minutes gives more)",
+        "not tested more                                               no time left (--minutes gives more)",
+    ]
+
+
+def Slow(popen, command, **options):  # noqa: N802 (stands in for a class)
+    """Start a process that sleeps for a minute instead of the command."""
+    child = popen(["sleep", "60"], **options)
+    Slow.started = [child.pid]
+    return child
+
+
+def test_a_figure_that_is_no_number_is_a_line_like_the_others(tmp_path):
+    """A loss of NaN is what the check is for: it must not end it."""
+    found = Findings(tmp_path / "found.jsonl")
+    found.add("loss", False, "it is nan", losses=[1.5, float("nan")], peak=float("inf"))
+    check = Check(tmp_path, "cpu", 5, tmp_path / "written.json")
+    check.show(found.read()[0])
+    (written,) = json.loads((tmp_path / "written.json").read_text())["findings"]
+    assert written["figures"] == {"losses": [1.5, "nan"], "peak": "inf"}
+
+
+def test_a_line_that_is_half_written_is_read_later(tmp_path):
+    found = Findings(tmp_path / "found.jsonl")
+    found.add("one", True, "right")
+    with open(found.path, "a") as handle:
+        handle.write('{"name": "two", "sta')
+    assert [finding.name for finding in found.read()] == ["one"]
+
+
+def test_a_package_that_only_some_have_is_found(tmp_path, monkeypatch):
+    from scripts.gpu_check import machine
+
+    have = machine.installed_version
+    monkeypatch.setattr(machine, "installed_version", lambda name: "9.9" if name == "unsloth" else have(name))
+    found = Findings(tmp_path / "found.jsonl")
+    machine.check({"device": "cpu"}, found)
+    kernels = next(finding for finding in found.read() if finding.name == "kernels")
+    assert (kernels.text, kernels.figures) == ("unsloth 9.9", {"installed": {"unsloth": "9.9"}})
+    assert have("no-such-package") is None
+
+
+def test_a_model_too_large_for_the_card_is_left_out(tmp_path, monkeypatch):
+    from scripts.gpu_check import sizes
+
+    monkeypatch.setattr(sizes, "free_memory", lambda device: 10**8)
+    found = Findings(tmp_path / "found.jsonl")
+    job = {"shape": "tiny", "device": "cpu", "output": str(tmp_path), "steps": 1, "tokens": 128, "pack": 256}
+    sizes.check({**job, "threads": 1, "before": 0}, found)
+    told = [(finding.status, finding.text) for finding in found.read()[1:]]
+    assert [status for status, _ in told] == ["not tested"] * 3
+    assert all("GiB by the estimate, and 0.1 GiB are free" in text for _, text in told)
+
+
+def test_ended_by_a_signal_it_ends_its_processes_and_deletes_what_it_made(tmp_path):
+    command = [sys.executable, "-m", "scripts.gpu_check", "--device", "cpu", "--output", str(tmp_path / "found.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as check:
+        check.stdout.readline()  # the first finding: its process runs
+        children = subprocess.run(["pgrep", "-P", str(check.pid)], capture_output=True, text=True).stdout.split()
+        check.terminate()
+        check.stdout.read()
+    assert check.returncode == 128 + signal.SIGTERM
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["found.json", "found.log"]
+    for pid in children:
+        assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("wrong", [1.1, float("nan")])
+def test_wrong_gradients_fail(tmp_path, monkeypatch, wrong):
+    import torch
+
+    from scripts.gpu_check import gradients
+
+    def computed(base, device, attention, packed, checkpointing, whole):
+        return torch.ones(9) if whole else torch.full((9,), wrong)
+
+    monkeypatch.setattr(gradients, "gradient", computed)
+    found = Findings(tmp_path / "found.jsonl")
+    gradients.check({"device": "cpu", "base": str(tmp_path / "base"), "packages": [], "threads": 1}, found)
+    by_name = {finding.name: finding.status for finding in found.read()}
+    assert by_name["gradients bf16, rows"] == "FAILED"
+
+
+def test_other_bytes_after_a_kill_fail(tmp_path, monkeypatch):
+    """The comparison itself: a training with another seed does not count as the same."""
+    from scripts.gpu_check import training
+
+    hashes = iter([{"a": "1"}, {"a": "1"}, {"a": "1"}, {"a": "1"}, {"a": "2"}, {"a": "1"}])
+    monkeypatch.setattr(training, "hashes", lambda output: next(hashes))
+    monkeypatch.setattr(training, "read_steps", lambda path: [])
+    monkeypatch.setattr(training, "write_jsonl", lambda path, rows: None)
+    monkeypatch.setattr(
+        training, "measure", lambda job, *rest: (tmp_path / "plain" / "trained").mkdir(parents=True, exist_ok=True)
+    )
+    monkeypatch.setattr(training, "train", lambda job: {})
+    monkeypatch.setattr(training, "run_once", lambda job, kill_at=None: kill_at is None)
+    monkeypatch.setattr(training, "read_json", lambda path: {"resumed_at_step": 7})
+    found = Findings(tmp_path / "found.jsonl")
+    job = {"device": "cpu", "threads": 1, "folder": str(tmp_path), "output": str(tmp_path), "weights": "bf16"}
+    training.check({**job, "steps": 20, "tokens": 128, "pack": 512, "before": 0}, found)
+    assert {finding.name: finding.status for finding in found.read()} == {
+        "training bf16, checkpointing": "passed",
+        "training bf16, phase to phase": "passed",
+        "training bf16, kill and resume": "FAILED",
+    }
+
+
+def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["--output", str(tmp_path / "found.json")]) == 1
+    assert "no GPU to check; --device cpu tries the check itself" in capsys.readouterr().out
+
+
+def test_mean_kl_is_scipys():
+    import numpy as np
+    from scipy.special import log_softmax, rel_entr
+
+    from scripts.gpu_check.answers import mean_kl
+
+    numbers = np.random.default_rng(1)
+    one, other = numbers.normal(size=(2, 5, 30))
+    expected = rel_entr(np.exp(log_softmax(one, -1)), np.exp(log_softmax(other, -1))).sum(-1).mean()
+    assert mean_kl(one, other) == pytest.approx(expected)
+    assert mean_kl(one, one) == 0
