@@ -35,9 +35,7 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
-.PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families gpu-check results picture lint format docs site lock clean-llama
-
-.PHONY: run new experiment setup tools test verify faults trace verdict viewers crate dvc-push dvc-pull vulnerabilities bench scale families sizes results picture lint format docs site lock clean-llama
+.PHONY: run new experiment setup tools test verify faults trace verdict viewers vllm crate dvc-push dvc-pull vulnerabilities bench scale families gpu-check sizes results picture lint format docs site lock clean-llama
 
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
@@ -111,6 +109,20 @@ verdict: setup
 viewers: tools
 	@$(VENV)/tools/bin/python -m scripts.viewers.inspect_logs "results/$${RUN:-$(DEFAULT)}"
 	@$(BIN)/python -m scripts.viewers.lm_eval_task "results/$${RUN:-$(DEFAULT)}"
+
+# make vllm RUN=us-address asks the run's Hugging Face folder with vLLM and counts the answers that are the evaluation's
+# (docs/fidelity.md); ROWS=40 held-out rows
+vllm: setup $(VENV)/vllm/.ready
+	@$(BIN)/python -m scripts.viewers.vllm "results/$${RUN:-$(DEFAULT)}" $${ROWS:+"$$ROWS"}
+
+# torch is the pipeline's, of whatever build, and the lock has the rest (envs/vllm.overrides says why)
+$(VENV)/vllm/.ready: envs/vllm.in envs/vllm.lock envs/requirements.lock
+	@date +%s > $(LOG)
+	@echo "Gradus: installing vLLM for CPUs in $(VENV)/vllm (2 GB; some minutes)"
+	@$(PYTHON) -m venv $(VENV)/vllm
+	@$(VENV)/vllm/bin/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock torch $(LOGGED)
+	@$(VENV)/vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement envs/vllm.lock $(LOGGED)
+	@touch $@
 
 # make crate RUN=us-address checks that its RO-Crate conforms to the profile
 crate: tools
@@ -203,6 +215,8 @@ lock:
 	  envs/tools.in --output-file envs/tools.lock
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	  envs/docs.in --output-file envs/docs.lock
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	  envs/vllm.in --override envs/vllm.overrides --output-file envs/vllm.lock
 
 clean-llama:
 	$(BIN)/python -m pip uninstall --yes --quiet llama-cpp-python

@@ -9,7 +9,7 @@ from typing import Any
 from scripts.common.answers import sample
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.errors import GradusError
-from scripts.common.hashing import sha256_file
+from scripts.common.hashing import sha256_file, sha256_folder
 from scripts.common.io import read_json, read_jsonl
 from scripts.common.models import KINDS, Model, resolve, was_added
 from scripts.common.prompts import Conversation, conversations
@@ -58,13 +58,14 @@ class Finished:
         return self.folder / PurePosixPath(name).relative_to(f"results/{self.name}")
 
     def intact(self, name: str) -> Path:
-        """Return a file of the run, as `path`, or one of its sources, which are named as in the config. Raises
+        """Return a file or folder of the run, as `path`, or one of its sources, named as in the config. Raises
         GradusError if it has changed since the manifest was written.
         """
         known = self.manifest["artifacts"].get(name)
         path = self.path(name) if known else Path(name)
         known = known or self.manifest["sources"].get(name)
-        if known is None or not path.is_file() or sha256_file(path) != known["sha256"]:
+        digest = sha256_folder if path.is_dir() else sha256_file
+        if known is None or not path.exists() or digest(path) != known["sha256"]:
             raise GradusError(f"{path}: not as in {self.folder}/manifest.json; finish the run (`make`), then try again")
         return path
 

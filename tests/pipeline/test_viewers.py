@@ -18,12 +18,16 @@ from scripts.common.chat import read_contract
 from scripts.common.hashing import ROOT, sha256_file
 from scripts.common.io import read_json, read_jsonl, write_jsonl
 from scripts.common.records import read_records
+from scripts.viewers import vllm
 
 TOOLS = ROOT / ".venv" / "tools" / "bin"
 HARNESS = ROOT / ".venv" / "lm-eval" / "bin" / "python"
 needs_inspect = pytest.mark.skipif(not (TOOLS / "inspect").is_file(), reason="`make tools` installs inspect-ai")
 needs_harness = pytest.mark.skipif(
     not HARNESS.is_file(), reason="lm-eval is not installed in .venv/lm-eval; docs/viewers.md has the command"
+)
+needs_vllm = pytest.mark.skipif(
+    not vllm.PYTHON.is_file(), reason="vLLM is not installed in .venv/vllm; `make vllm` installs it"
 )
 READ = """
 import json, sys
@@ -238,3 +242,34 @@ def test_the_harness_runs_the_checkpoint_by_messages(copied, tasks, tmp_path):
     asked = {sample["doc"]["id"]: sample["arguments"]["gen_args_0"]["arg_0"] for sample in samples}
     assert asked == {row["id"]: row["rendered"] for row in rows}  # system prompt and template are the contract's
     assert {sample["exact"] for sample in samples} == {0}  # random weights
+
+
+# --- vLLM
+
+
+@needs_vllm
+def test_vllm_asks_the_folder_as_in_training(copied):
+    said = run(sys.executable, "-m", "scripts.viewers.vllm", copied, "3")
+    found = read_json(copied / "vllm.json")
+    assert "3 of 3 prompts as in training" in said
+    assert (found["asked"], found["same_prompts"]) == (3, 3)
+    assert found["compared_with"] == "tuned/bf16"
+    assert found["same_answers"] + len(found["differing"]) == 3
+    grades = list(read_jsonl(copied / "evaluate/tuned/bf16/test.grades.jsonl"))[:3]
+    assert found["metrics"]["evaluated"]["exact"] == sum(row["exact"] for row in grades) / 3
+
+
+@needs_vllm
+def test_a_template_that_drifted_shows_in_vllm(copied, tmp_path):
+    folder = tmp_path / "hf"
+    shutil.copytree(copied / "hf", folder)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("'<|im_end|>'", "' <|im_end|>'"))
+    contract = read_contract(copied / "data/chat_contract.json")
+    messages = contract.messages("List my queues")
+    rendered = contract.template.render(messages)
+    job = {"conversations": [messages], "rendered": [rendered], "max_tokens": 4, "context": 256}
+    as_trained, drifted = (vllm.ask({**job, "model": str(model.resolve())}) for model in (copied / "hf", folder))
+    assert (as_trained["answers"][0]["as_trained"], as_trained["answers"][0]["prompt"]) == (True, rendered)
+    assert not drifted["answers"][0]["as_trained"]
+    assert "List my queues <|im_end|>" in drifted["answers"][0]["prompt"]

@@ -8,9 +8,10 @@ import yaml
 
 from scripts.common.chat import ChatContract, write_contract
 from scripts.common.errors import GradusError
-from scripts.common.hashing import sha256_file
-from scripts.common.io import read_jsonl, write_json, write_jsonl
+from scripts.common.hashing import sha256_file, sha256_folder
+from scripts.common.io import read_json, read_jsonl, write_json, write_jsonl
 from scripts.common.records import Record
+from scripts.viewers import vllm
 from scripts.viewers.finished import Finished
 from scripts.viewers.lm_eval_task import write_task
 
@@ -187,3 +188,75 @@ def test_without_the_project_only_equal_texts_are_graded(tmp_path, monkeypatch, 
     monkeypatch.setitem(__import__("sys").modules, "scripts.tasks.table", None)
     assert utils.grade(doc, ["Santiago"]) == {"text_exact": 1}
     assert "only text_exact is graded" in caplog.text
+
+
+# --- vLLM: what is made of its answers
+
+
+SANTIAGO = '{"city": "Santiago"}'
+TWO = [
+    Record("Capital of Chile?", SANTIAGO, "extract", id="c1", difficulty=1),
+    Record("Capital of Peru?", '{"city": "Lima"}', "extract", id="p1"),
+]
+
+
+def answered(*texts):
+    """What ask_vllm.py finds, for prompts as in training."""
+    return {
+        "version": "0.1",
+        "answers": [{"prompt": "…", "as_trained": True, "text": text, "stopped": text != "Li"} for text in texts],
+    }
+
+
+def finished_to_serve(tmp_path):
+    """A finished run whose config says which model is in its folder."""
+    folder = finish(tmp_path, TWO, "extract")
+    manifest = read_json(folder / "manifest.json")
+    manifest["config"].update(serve="tuned", export={"quant": "Q8_0"})
+    write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+def test_vllms_answers_are_compared_and_graded_beside_the_evaluations(tmp_path):
+    run = Finished(finished_to_serve(tmp_path))
+    given = vllm.choose(run)
+    found = vllm.compare(run, given, given.records, answered(SANTIAGO, "Lima"))
+    assert found["compared_with"] == "tuned/Q8_0"  # no bf16 answers are kept
+    assert (found["asked"], found["same_answers"], found["stopped"]) == (2, 1, 2)
+    assert found["differing"] == [{"id": "c1", "vllm": SANTIAGO, "evaluated": "Lima"}]
+    assert (found["metrics"]["vllm"]["exact"], found["metrics"]["evaluated"]["exact"]) == (0.5, 0)
+    assert vllm.summary(found).startswith(
+        "vLLM 0.1: 2 of 2 prompts as in training; 1 of 2 answers as tuned/Q8_0's in the evaluation; 2 ended by "
+        "themselves; exact 0.500, in the evaluation 0.000"
+    )
+    assert vllm.compare(run, given, given.records[:1], answered("Li"))["stopped"] == 0
+
+
+def test_a_prompt_of_vllms_that_is_not_as_in_training_is_shown(tmp_path):
+    run = Finished(finished_to_serve(tmp_path))
+    given, found = vllm.choose(run), answered(SANTIAGO, "Lima")
+    found["answers"][1] |= {"as_trained": False, "prompt": "<user>Capital of Peru?"}
+    with pytest.raises(
+        GradusError, match=r"row p1 differently .*\n.*'<user>Capital.*\n.*<system>Be \{\{ brief"
+    ) as error:
+        vllm.compare(run, given, given.records, found)
+    assert "Chile" not in str(error.value)
+
+
+def test_without_vllm_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(vllm, "PYTHON", tmp_path / "python")
+    with pytest.raises(GradusError, match="`make vllm` installs it"):
+        vllm.ask({})
+
+
+def test_a_checkpoint_that_changed_is_not_asked(tmp_path):
+    folder = finished_to_serve(tmp_path)
+    (folder / "hf").mkdir()
+    (folder / "hf/config.json").write_text("{}")
+    manifest = read_json(folder / "manifest.json")
+    manifest["artifacts"]["results/demo/hf"] = {"sha256": sha256_folder(folder / "hf")}
+    write_json(folder / "manifest.json", manifest)
+    assert Finished(folder).intact("results/demo/hf") == folder / "hf"
+    (folder / "hf/config.json").write_text("{ }")
+    with pytest.raises(GradusError, match="hf: not as in"):
+        vllm.check(Finished(folder), 1)
