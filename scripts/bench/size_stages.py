@@ -122,7 +122,7 @@ def checkpoint(folder: Path, shape: str, steps: int, tokens: int, threads: int) 
     batches = [short[start : start + BATCH] for start in range(0, len(short), BATCH)]
     write_jsonl(folder / "rows.jsonl", write_steps(batches[:-1]))
     write_jsonl(folder / "heldout.jsonl", (record.to_json() for record in batches[-1]))
-    write_jsonl(folder / "probes.jsonl", (record.to_json() for record in make_rows(1 + tokens // 64, 16, 32, 2)))
+    write_jsonl(folder / "probes.jsonl", (record.to_json() for record in make_rows(2 + tokens // 48, 16, 32, 2)))
     size = sum(file.stat().st_size for file in base.glob("*.safetensors"))
     return {"parameters": parameters, "gib": round(size / 2**30, 2)}
 

@@ -30,7 +30,7 @@ GIB = 2**30
 TELLS = Path("/proc/self/smaps_rollup")  # on Linux
 LIMIT = 4.0  # GiB that a stage may take, but for those that hold a model by their nature
 HOLD = ("train_phase", "answer")
-DISK = 5  # checkpoints' sizes that must be free; the estimate asks for 4.7
+DISK = 5.5  # checkpoints' sizes that must be free; the estimate asks for 5
 SHAPES = ("qwen2.5-1.5b", "llama-3.2-3b")
 
 
@@ -38,15 +38,17 @@ def memory_of(process: psutil.Process) -> tuple[int, int]:
     """Return a process's (own bytes, resident bytes).
 
     Own: what the system cannot drop and read again, so without pages of mapped files, and with pages that processes
-    share divided among them. Where the system does not tell them apart, both are what is resident. Raises psutil.Error
-    or OSError if the process has ended.
+    share divided among them. Where the system does not tell them apart, both are what is resident. Raises
+    psutil.NoSuchProcess, ProcessLookupError or FileNotFoundError if the process has ended.
     """
     resident = process.memory_info().rss
     if not TELLS.exists():
         return resident, resident
     lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
     sizes = {name: int(value.split()[0]) * 1024 for name, _, value in (line.partition(":") for line in lines)}
-    return sizes.get("Pss_Anon", 0) + sizes.get("Pss_Shmem", 0), resident
+    if "Pss_Anon" not in sizes:  # Linux before 5.4
+        return resident, resident
+    return sizes["Pss_Anon"] + sizes["Pss_Shmem"], resident
 
 
 def family_of(child: psutil.Process) -> list[psutil.Process]:
@@ -69,14 +71,15 @@ def watch(command: Sequence[str], log: Path, minutes: float) -> dict[str, Any]:
     began = time.monotonic()
     with open(log, "w", encoding="utf-8") as handle:
         options = {"stdout": handle, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "cwd": ROOT}
-        child = psutil.Popen(command, **options)
+        # in a session of its own, so that its children can be ended if it is gone
+        child = psutil.Popen(command, start_new_session=True, **options)
         try:
             while child.poll() is None:
                 looked, found = time.monotonic(), []
                 for process in family_of(child):
                     try:
                         found.append(memory_of(process))
-                    except (psutil.Error, OSError):  # it has just ended
+                    except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):  # it has just ended
                         continue
                 own = max(own, sum(sizes[0] for sizes in found))
                 resident = max(resident, sum(sizes[1] for sizes in found))
@@ -85,9 +88,8 @@ def watch(command: Sequence[str], log: Path, minutes: float) -> dict[str, Any]:
                     break
                 time.sleep(max(0.1, 10 * (time.monotonic() - looked)))
         finally:  # also if the user stops it
-            for process in family_of(child):
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             code = child.wait()
     if code and not failed:
         failed = f"killed by signal {-code}" + (" (memory ran out?)" if code == -9 else "") if code < 0 else "failed"
@@ -188,7 +190,7 @@ def table(measured: Mapping[str, Any]) -> list[str]:
         if any(name in stages for stages in shapes.values()):
             lines.append(f"| {name} | {' | '.join(cells)} |")
     over = too_large(measured)
-    done = f"No stage but {' and '.join(HOLD)} took more than {LIMIT:g} GiB."
+    done = f"No stage took more than {LIMIT:g} GiB of its own ({' and '.join(HOLD)} are not judged)."
     return [*lines, "", *rest, f"More than {LIMIT:g} GiB: {'; '.join(over)}" if over else done]
 
 
@@ -219,7 +221,8 @@ def main(arguments: Sequence[str]) -> int:
     if given.stage:
         run_one(given.stage[0], Path(given.stage[1]))
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the checkpoints are deleted
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))  # so that the checkpoints are deleted
     from scripts.gpu_check.shapes import SHAPES as KNOWN
 
     if unknown := [shape for shape in given.shapes if shape not in KNOWN]:

@@ -62,7 +62,7 @@ def propose(scores: Mapping[str, Sequence[float]], count: int) -> tuple[dict[str
 
 def percentages(shares: Sequence[float]) -> str:
     """Format shares, such as 30/50/20%."""
-    return "/".join(f"{100 * share:.0f}" for share in shares) + " %"
+    return "/".join(f"{100 * share:.0f}" for share in shares) + "%"
 
 
 def check_phases(counts: Mapping[str, int], curriculum: Curriculum, scores: Mapping[str, Sequence[float]]) -> None:

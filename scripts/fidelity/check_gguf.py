@@ -99,17 +99,18 @@ def check_gguf(
     # before torch starts its threads
     composed = [unicodedata.normalize("NFC", text) for text in PROBES]
     theirs = run_isolated(f"tokenizing with {gguf}", ask_llama, str(gguf), texts + composed, [contract.end_of_turn_id])
+    plain, of_composed = theirs["plain"][: len(texts)], theirs["plain"][len(texts) :]
     logits = run_isolated(f"asking {gguf}", llama_logits, str(gguf), rows, threads, gpu_layers)
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.no_truncation()
     ours = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
     added = [tokenizer.encode(text).ids for text in texts]
-    differing = [text for text, a, b in zip(texts, ours, theirs["plain"], strict=False) if a != b]
+    differing = [text for text, a, b in zip(texts, ours, plain, strict=True) if a != b]
     # some tokenizers (Qwen's) compose accents, and llama.cpp never does. A row that this changes is a mismatch; a fixed
     # probe that is right once it is composed is not
     composing = {
         text
-        for text, a, b in zip(PROBES, ours, theirs["plain"][len(texts) :], strict=False)
+        for text, a, b in zip(PROBES, ours[: len(PROBES)], of_composed, strict=True)
         if text in differing and a == b
     }
     if composing:
@@ -135,7 +136,7 @@ def check_gguf(
         "values": {
             "gguf.token_mismatches": len(differing),
             "gguf.bos_difference": sum(
-                abs(a.count(bos) - b.count(bos)) for a, b in zip(added, theirs["special"], strict=False)
+                abs(a.count(bos) - b.count(bos)) for a, b in zip(added, theirs["special"][: len(texts)], strict=True)
             ),
             "gguf.end_tokens_differ": int(end_differs),
             "gguf.template_differs": int(values.get("tokenizer.chat_template") != contract.chat_template),

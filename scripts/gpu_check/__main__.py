@@ -133,7 +133,7 @@ def main(arguments: list[str]) -> int:
         told = [f.figures["installed"] for f in check.findings if f.name in ("packages", "kernels")]
         check.have = {name for installed in told for name, found in installed.items() if found}
         if options.device != "cpu" and not any(f.name == "GPU" and f.status == PASSED for f in check.findings):
-            print("\nno GPU to check; --device cpu tries the check itself")
+            print("\nno GPU that torch can use: see above. --device cpu tries the check itself")
         else:
             run_all(check, options, before)
     counted = f"{check.counts[PASSED]} passed, {check.counts[FAILED]} failed, {check.counts[LEFT_OUT]} not tested"

@@ -8,8 +8,6 @@ import subprocess
 import sys
 from typing import Any
 
-import torch
-
 from scripts.common.gpus import gpu_backends
 from scripts.common.packages import differing_from_lock, installed_packages, installed_version, read_lock
 from scripts.gpu_check.findings import Findings, run_job
@@ -54,6 +52,8 @@ def check(job: dict[str, Any], findings: Findings) -> None:
         findings.add("GPU", None, "none: the CPU takes its place")
         return
     with findings.trying("GPU"):
+        import torch
+
         from scripts.train.device import choose_device
 
         if choose_device() != "cuda":

@@ -88,7 +88,7 @@ def compare(run: Finished, given: Answered, rows: Sequence[Record], found: Mappi
     Raises GradusError that shows the first prompt that is not as in training.
     """
     made = found["answers"]
-    for record, conversation, answer in zip(rows, given.asked, made, strict=False):
+    for record, conversation, answer in zip(rows, given.asked[: len(rows)], made, strict=True):
         if not answer["as_trained"]:
             raise GradusError(
                 f"vLLM asks row {record.id} differently from training, so expect worse answers.\n"
