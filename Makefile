@@ -15,7 +15,7 @@ LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF -DLLAVA_BUILD=OFF
 # For this machine's GPU: with GGML_NATIVE=OFF, llama.cpp would compile for up to nine generations of GPUs, which takes many
 # times as long. Without a GPU at hand, name its compute capability: make CUDA=1 CUDA_ARCH=90 (H100; 89: L4, RTX 40)
 BUILT_CUDA := $(shell cat $(VENV)/.cuda 2>/dev/null)
-ASKED_ARCH := $(if $(findstring command,$(origin CUDA_ARCH)),$(CUDA_ARCH),native)
+ASKED_ARCH := $(if $(findstring command,$(origin CUDA_ARCH)),$(CUDA_ARCH),$(or $(BUILT_CUDA),native))
 WITH_CUDA := $(if $(findstring command,$(origin CUDA)),$(if $(filter 1,$(CUDA)),$(ASKED_ARCH)),$(BUILT_CUDA))
 # Keys and values are always f16, and a job has one GPU. NO_VMM: no link to the driver's library, so that the build also loads,
 # and answers on the CPU, where there is no driver. pip's cache knows no flags: it would give the other build

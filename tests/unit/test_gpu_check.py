@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 
 import psutil
@@ -151,7 +152,9 @@ def test_ended_by_a_signal_it_ends_its_processes_and_deletes_what_it_made(tmp_pa
     command = [sys.executable, "-m", "scripts.gpu_check", "--device", "cpu", "--output", str(tmp_path / "found.json")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as check:
         check.stdout.readline()  # the first finding: its process runs
-        children = psutil.Process(check.pid).children()
+        ends = time.monotonic() + 60
+        while not (children := psutil.Process(check.pid).children()) and time.monotonic() < ends:
+            time.sleep(0.01)  # between two processes
         assert children
         check.terminate()
         check.stdout.read()

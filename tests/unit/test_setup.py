@@ -79,9 +79,10 @@ def test_cuda_needs_its_compiler_and_more_disk_space(preflight, tmp_path):
         ("", [], None, False),
         ("", ["CUDA=1"], "native", True),
         ("", ["CUDA=1", "CUDA_ARCH=90"], "90", True),
-        ("1", [], "native", False),  # once built for CUDA, it stays so
-        ("1", ["CUDA=1"], "native", False),
-        ("1", ["CUDA=0"], None, True),
+        ("native", [], "native", False),  # once built for CUDA, it stays so
+        ("90", ["CUDA=1"], "90", False),
+        ("native", ["CUDA=1", "CUDA_ARCH=90"], "90", True),
+        ("native", ["CUDA=0"], None, True),
     ],
 )
 def test_llama_cpp_is_built_for_cuda_on_request_and_again_if_the_request_changes(

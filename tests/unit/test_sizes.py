@@ -115,7 +115,7 @@ def test_the_table_tells_what_was_not_done_and_what_took_too_much():
     assert "- a, quantize: the disk is full" in lines
     assert "- a, answer: without Q4_K_M.gguf" in lines
     assert "- b: left out, because it needs 76 GB" in lines
-    assert lines[-1].startswith("No stage but train_phase and answer took more than 4 GiB")
+    assert lines[-1].startswith("No stage took more than 4 GiB of its own")
     stages["merge"] = {**good, "peak_gib": 4.1}
     assert too_large(measured) == ["merge (a): 4.1 GiB"]
     assert table(measured)[-1] == "More than 4 GiB: merge (a): 4.1 GiB"
