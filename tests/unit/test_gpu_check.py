@@ -87,10 +87,10 @@ def test_what_is_not_installed_is_named_and_left_out(tmp_path, capsys):
 
 def test_when_the_minutes_are_over_what_runs_is_ended(tmp_path, capsys, monkeypatch):
     check = Check(tmp_path, "cpu", 0.02, tmp_path / "found.json")
-    monkeypatch.setattr(subprocess, "Popen", partial(Slow, subprocess.Popen))
+    monkeypatch.setattr(subprocess, "Popen", partial(slow, subprocess.Popen))
     check.run("machine", "machine")
     check.run("machine", "more")
-    (pid,) = Slow.started
+    (pid,) = slow.started
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert capsys.readouterr().out.splitlines() == [
@@ -99,10 +99,10 @@ def test_when_the_minutes_are_over_what_runs_is_ended(tmp_path, capsys, monkeypa
     ]
 
 
-def Slow(popen, command, **options):  # noqa: N802 (stands in for a class)
+def slow(popen, command, **options):
     """Start a process that sleeps for a minute instead of the command."""
     child = popen(["sleep", "60"], **options)
-    Slow.started = [child.pid]
+    slow.started = [child.pid]
     return child
 
 
