@@ -73,7 +73,8 @@ def check(job: dict[str, Any], findings: Findings) -> None:
     # on a CPU this small model says nothing
     passed = best > max(others) if others and best and device != "cpu" else None
     if others and best:
-        told += f"; {best / max(others):.1f} times the fastest other"
+        packed = ways.get("nf4-packed", 0.0) / max(others)  # packs its weights as the others do
+        told += f"; {best / max(others):.1f} times the fastest other, nf4-packed {packed:.1f} times"
     findings.add("speed, tokens/s", passed, told, **ways)
 
 
