@@ -28,11 +28,12 @@ take_over()
 onstart:
     take_folder()
     require_keys()
+    require_cluster()
     measure_energy()
     show_progress()
 
 
-include: "rules/inputs/memory.smk"
+include: "rules/inputs/resources.smk"
 include: "rules/inputs/gpus.smk"
 include: "rules/models.smk"
 include: "rules/targets.smk"

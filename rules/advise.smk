@@ -31,7 +31,7 @@ rule advise:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1500),
     params:
         run=config["run"],
         models=[model.describe() for model in measured_early()],
@@ -55,6 +55,8 @@ rule heed_advice:
         passed="results/{run}/advice.passed",
     log:
         "results/{run}/logs/heed_advice.log",
+    retries: 0  # it would fail again
+    localrule: True  # it reads a file
     conda:
         "../envs/gradus.yaml"
     params:

@@ -19,7 +19,7 @@ rule neighbors:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         code=code_fingerprint("contenders/neighbors"),
     message:
@@ -46,7 +46,7 @@ rule nearest:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         max_rows=[max_rows(split) for split in CONTENDED],
         by=config["split"]["by"],
@@ -98,7 +98,7 @@ rule linear:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         max_rows=[max_rows(split) for split in CONTENDED],
         by=config["split"]["by"],

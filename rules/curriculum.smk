@@ -26,7 +26,7 @@ rule score:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         score=lambda w: config["score"],
         curriculum=curriculum("name", "levels"),
@@ -60,7 +60,7 @@ checkpoint phase:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         arm=lambda w: config["curriculum"]["definitions"][w.arm],
         curriculum=curriculum("name", "levels", "rows", "epochs"),

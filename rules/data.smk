@@ -15,10 +15,11 @@ rule fetch:
         "data/logs/fetch/{source}.log",
     wildcard_constraints:
         source="|".join(map(re.escape, FETCHED)) or "none",
+    localrule: True  # it uses the network, which nodes of a cluster often have not
     conda:
         "../envs/gradus.yaml"
     resources:
-        runtime=30,
+        runtime=minutes(30),
     params:
         source=lambda w: FETCHED[w.source]["source"],
         sha256=lambda w: FETCHED[w.source]["sha256"],
@@ -46,7 +47,7 @@ rule convert:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         options=lambda w: config["data"]["package"]["options"],
         variants=config["data"]["package"]["variants"],
@@ -74,7 +75,7 @@ rule ingest:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         **{key: config["data"][key] for key in ("task", "shape", "max_rejected_share")},
         ignore_fields=lambda w: config["data"]["ignore_fields"],
@@ -106,7 +107,7 @@ rule mask:
         "../envs/gradus.yaml"
     threads: 2
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1500),
     params:
         mask=lambda w: config["mask"],
         code=code_fingerprint("data/mask"),
@@ -132,7 +133,7 @@ rule deduplicate:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=3000,
+        mem_mb=memory(3000),
     params:
         deduplicate=config["deduplicate"],
         code=code_fingerprint("data/deduplicate"),
@@ -159,7 +160,7 @@ rule split:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         seed=config["seed"],
         split=config["split"],
@@ -186,7 +187,7 @@ rule decontaminate:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=3000,
+        mem_mb=memory(3000),
     params:
         decontaminate=config["decontaminate"],
         code=code_fingerprint("data/decontaminate"),
@@ -246,7 +247,7 @@ rule audit:
         "../envs/gradus.yaml"
     threads: 2
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1500),
     params:
         run=config["run"],
         task=config["data"]["task"],

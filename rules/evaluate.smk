@@ -23,7 +23,7 @@ rule choose_examples:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(1200, 1, "gguf"),
-        runtime=120,
+        runtime=minutes(60, 0.1, "gguf"),
         gpu=ANSWERING_GPU,
     params:
         answer={
@@ -63,7 +63,7 @@ rule answer:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(1200, 1, "gguf"),
-        runtime=120,
+        runtime=minutes(60, 0.1, "gguf"),
         gpu=ANSWERING_GPU,
     params:
         answer=lambda w: {
@@ -94,11 +94,12 @@ rule ask_endpoint:
     benchmark:
         "results/{run}/benchmarks/ask_endpoint-{model}-{split}.tsv"
     priority: 20  # before training: a wrong address or key is known at once
+    localrule: True  # it uses the network
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=500,
-        runtime=120,
+        mem_mb=memory(500),
+        runtime=minutes(120),
         endpoint=1,  # one job at a time (profiles/default), so that its concurrency is that of the run
     params:
         max_rows=lambda w: max_rows(w.split, MODELS[w.model]),
@@ -130,7 +131,7 @@ rule grade:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         task=config["data"]["task"],
         code=code_fingerprint("evaluate/grade"),

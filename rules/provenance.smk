@@ -17,7 +17,7 @@ rule manifest:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         # hub and archive only affect what is done with a finished run
         config=lambda w: {key: part for key, part in config.items() if key not in ("hub", "archive")},

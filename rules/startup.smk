@@ -27,7 +27,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
 )
 
-from scripts.common import guard, sources
+from scripts.common import guard, slurm, sources
 from scripts.common.code import code_fingerprint
 from scripts.common.endpoints import find_key
 from scripts.common.energy import start_measuring
@@ -38,7 +38,9 @@ from scripts.common.snakemake_internals import (
     RUN_LOCK,
     all_cores,
     config_files,
+    executor_name,
     jobs_left,
+    job_resources,
     leave_out_pandas,
     OURS,
     limit_resource,
@@ -80,10 +82,14 @@ def take_folder():
     """Lock this folder for the run, kill the jobs of a killed run, and forget the record of a restored one."""
     try:
         guard.require_writable(f"results/{config['run']}", "data/raw", ".work/train")
-        left = guard.hold(RUN_LOCK)
+        left, warnings = guard.hold(RUN_LOCK)
+        if executor_name(workflow) == "slurm":
+            left += slurm.cancel_left(Path.cwd())
         forget(config["run"])
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")
+    for warning in warnings:
+        print(f"Gradus: {warning}.", file=sys.stderr)
     if left:
         message = f"Gradus: {left} processes of a killed run were still active and have been stopped."
         print(message, file=sys.stderr)
@@ -96,6 +102,21 @@ def require_keys():
             find_key(MODELS[name].given)
         if planned_values(workflow, "ask_judge", "run"):
             find_key(config["judge"]["endpoint"])
+    except GradusError as error:
+        raise WorkflowError(f"Gradus: {error}")
+
+
+def require_cluster():
+    """Stop the run if the cluster has not what its jobs will ask for."""
+    if executor_name(workflow) != "slurm":
+        return
+    try:
+        slurm.require_partitions(
+            (resources.get("slurm_partition"), bool(resources.get("gpu"))) for resources in job_resources(workflow)
+        )
+        if warning := slurm.accounting_warning():
+            print(f"Gradus: {warning}.", file=sys.stderr)
+            workflow.executor_settings.status_command = "squeue"  # it would wait forever for what sacct says
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")
 

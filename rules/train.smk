@@ -20,7 +20,7 @@ rule prepare_tokenizer:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         source=lambda w: config["base_model"]["source"],
         sha256=sources.fetched_sha256(config["base_model"]),
@@ -101,7 +101,7 @@ rule round_base:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         gpu=TRAINING_GPU,
     params:
         threads=config["train"]["threads"],
@@ -129,7 +129,7 @@ rule estimate:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=memory(3500, 1.5, "base"),  # as training: a cluster then takes the same kind of machine
         gpu=TRAINING_GPU,  # it reads what is free there
     params:
         # the script reads the rest itself (memory, models, quants): it shapes no result of training
@@ -160,7 +160,7 @@ rule check_labels:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1500),
     params:
         max_length=config["train"]["max_length"],
         code=code_fingerprint("train/check_labels"),
@@ -193,8 +193,8 @@ rule train_phase:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=memory(3500, 1.5, "base"),
-        runtime=600,
+        mem_mb=training_memory,
+        runtime=minutes(60, 0.1, "base", "rows"),
         training=1,
         gpu=TRAINING_GPU,
     params:

@@ -12,6 +12,7 @@ rule version:
         records=f"results/{config['run']}/records.json",
     log:
         f"data/logs/version/{config['run']}.log",
+    localrule: True  # git and DVC are there
     conda:
         "../envs/gradus.yaml"
     params:
@@ -42,6 +43,7 @@ rule archive:
         archive=f"results/archives/{config['run']}.tar",
     log:
         f"results/{config['run']}/logs/archive.log",
+    localrule: True
     conda:
         "../envs/gradus.yaml"
     params:

@@ -1,5 +1,7 @@
 """Input functions of training, for ../train.smk. No rules."""
 
+import json
+
 from scripts.train.shaping import shaping
 
 
@@ -20,3 +22,11 @@ def previous_phase(wildcards):
 def method(wildcards):
     """The training method of a phase."""
     return config["curriculum"]["phases"][PHASES.index(wildcards.phase)]["method"]
+
+
+def training_memory(wildcards, input, attempt):
+    """The `mem_mb` of a training: as for other work on the base, or what the estimate says, if that is more."""
+    estimate = Path(input.estimate)
+    needed = json.loads(estimate.read_text(encoding="utf-8"))["memory_gib"] if estimate.is_file() else 0
+    on_cpu = 0 if TRAINING_GPU else int(needed * 1100)
+    return max(memory(3500, 1.5, "base")(wildcards, input, attempt), attempt * on_cpu)

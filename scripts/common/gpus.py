@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import re
+import socket
 import subprocess
 from functools import cache
 from importlib.util import find_spec
@@ -108,7 +109,8 @@ def take_one_gpu(names: list[str]) -> None:
         return
     LOCKS.mkdir(parents=True, exist_ok=True)
     for name in names:
-        handle = open(LOCKS / name.replace("/", "-"), "w", encoding="utf-8")  # noqa: SIM115 (held until the end)
+        # with the machine's name: on a cluster, the folder is that of all
+        handle = open(LOCKS / f"{socket.gethostname()}-{name.replace('/', '-')}", "w", encoding="utf-8")  # noqa: SIM115 (held until the end)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

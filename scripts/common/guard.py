@@ -8,6 +8,7 @@ the next run kills them before it starts its own. See docs/reproducibility.md.
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +17,7 @@ import psutil
 from scripts.common.errors import GradusError
 
 VARIABLE = "GRADUS_RUN"  # in the environment of every job: the run that it belongs to
+APART = 5.0  # seconds by which clocks may differ
 _held: list[IO[str]] = []
 
 
@@ -46,8 +48,20 @@ def jobs_of(run: str) -> list[psutil.Process]:
     return jobs
 
 
-def hold(path: str | Path) -> int:
-    """Lock the folder for this run; kill the jobs that a killed run left behind, and return their number.
+def clock_warnings(path: str | Path, now: float) -> list[str]:
+    """Return a warning if the clock that dates files is not this machine's; `path`: a file just written, at `now`."""
+    apart = Path(path).stat().st_mtime - now
+    if abs(apart) < APART:
+        return []
+    return [
+        f"the file server's clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} this machine's. Results "
+        "stay right, for files are compared by content; times in logs and in the report do not. Have the clocks "
+        "synchronized (NTP)"
+    ]
+
+
+def hold(path: str | Path) -> tuple[int, list[str]]:
+    """Lock the folder for this run; kill the jobs that a killed run left behind. Return their number, and warnings.
 
     `path`: the lock file, which names the current or last run. Call `mark` first.
     Raises GradusError if another run is active in the folder.
@@ -67,7 +81,10 @@ def hold(path: str | Path) -> int:
     except OSError:
         # a network file system without locks: the user must avoid two runs at once, and the last one may still be alive
         handle.close()
-        return 0
+        return 0, [
+            "this folder's file system has no locks, so a second run in it would not be noticed: start none before this "
+            "one has ended. (NFS: mount it with locks; Lustre: with -o flock)"
+        ]
     _held.append(handle)
     left = jobs_of(last) if last and last != os.environ[VARIABLE] else []
     for process in left:
@@ -76,4 +93,4 @@ def hold(path: str | Path) -> int:
     handle.truncate(0)
     handle.write(os.environ[VARIABLE])
     handle.flush()
-    return len(left)
+    return len(left), clock_warnings(path, time.time())

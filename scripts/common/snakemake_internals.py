@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,17 @@ def jobs_left(workflow: Any) -> list[tuple[int, str, tuple[str, ...]]]:
     """Return (number, rule, outputs) of the jobs that a run has not finished, as it is planned now."""
     dag = workflow.dag
     return [(dag.jobid(job), job.rule.name, tuple(map(str, job.output))) for job in dag.needrun_jobs()]
+
+
+def executor_name(workflow: Any) -> str | None:
+    """Return the name of what runs the jobs: `local`, `slurm`, …; None if it is not known yet."""
+    return workflow.executor_plugin and str(workflow.executor_plugin.name)
+
+
+def job_resources(workflow: Any) -> list[Mapping[str, Any]]:
+    """Return the resources of one job of each rule that a run will submit, as far as they are known when it starts."""
+    jobs = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not workflow.is_local(job.rule)}
+    return [job.resources for job in jobs.values()]
 
 
 def targeted_rules(workflow: Any) -> set[str]:

@@ -34,6 +34,9 @@ NOISE = re.compile(
     r"|DAG of jobs will be updated|Removing output files of failed job|Shutting down|Complete log|Storing output"
     r"|Updating checkpoint|Activating (?:conda|singularity|environment)|Exiting because a job execution failed"
     r"|Elapsed time|None$|$"
+    # the SLURM executor's; Snakemake's log file keeps them
+    r"|SLURM run ID|MinJobAge|No SLURM account given|No account was given|Unable to guess SLURM account"
+    r"|Job \d+ has been submitted with SLURM|Cleaning up SLURM log files"
 )
 WAITS = "Will exit after finishing currently running jobs"
 OWN_EVENTS = {"workflow_started", "run_info", "resources_info", "shellcmd", "job_started", "rulegraph"}
@@ -214,6 +217,10 @@ class Progress(logging.Handler):
             return
         self.failed.add(job)
         rule = str(getattr(record, "rule_name", ""))
+        logs = [str(log) for log in getattr(record, "log", None) or []]
+        elsewhere = [log for log in logs if "slurm_logs" in log]  # what a job on a cluster's node printed
+        if self.outputs and elsewhere:
+            self.outputs.of_job[job] = Path(elsewhere[0])
         messages, reason = self.outputs.reason(job) if self.outputs else ([], "")
         for message in messages:
             self._print(message)
@@ -224,7 +231,10 @@ class Progress(logging.Handler):
             reason = f"{reason}\nIt was killed; perhaps memory ran out.".lstrip()
         elif code and not reason:
             reason = f"It ended with {code[0]}."
-        logs = [str(log) for log in getattr(record, "log", None) or []]
+        elif elsewhere and reason.startswith("Gradus:"):
+            reason = reason.partition("\n\n")[0]  # then comes what Snakemake prints there
+        elif elsewhere:
+            reason = f"{reason}\n{getattr(record, 'rule_msg', None) or ''}".strip()
         told = ran.told if ran else rule
         lines = [f"Failed: {told} ({self.stage_of.get(rule, rule)})", reason, "", *(f"Log: {log}" for log in logs)]
         self._print("\n" + "\n".join(lines) + "\n")

@@ -9,6 +9,7 @@ the measured peak.
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -186,9 +187,13 @@ def with_checkpointing(wanted: bool | str, plain: int, free: int) -> bool:
 
 
 def free_memory(device: str) -> int:
-    """Return the bytes available to a new process: of the machine, the container, or the GPU."""
+    """Return the bytes available to a new process: of the machine, the container, or the GPU. On a cluster's node, which
+    SLURM gives to a training for as much as it asks, what the node has, less a tenth for the system.
+    """
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
+    if "SLURM_JOB_ID" in os.environ:
+        return psutil.virtual_memory().total * 9 // 10
     free = psutil.virtual_memory().available
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     if limit.is_file() and used.is_file() and (allowed := limit.read_text().strip()) != "max":

@@ -19,6 +19,7 @@ ORDER = [
     "test_version",
     "test_viewers",
     "test_security",
+    "test_slurm",
     "test_judge",
     "test_experiment",
     "test_reruns",

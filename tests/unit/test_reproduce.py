@@ -1,5 +1,6 @@
 """Comparing runs, pinned packages, Snakemake's records, locks."""
 
+import errno
 import copy
 import json
 import modulefinder
@@ -283,8 +284,24 @@ def test_a_lock_is_held_as_long_as_its_process_lives(tmp_path, monkeypatch):
         guard.hold(lock)
     other.kill()
     other.wait()
-    assert guard.hold(lock) == 0
+    assert guard.hold(lock) == (0, [])
     guard._held.pop().close()
+
+
+def test_another_clock_and_a_file_system_without_locks_are_said(tmp_path, monkeypatch):
+    file = tmp_path / "lock"
+    file.touch()
+    now = file.stat().st_mtime
+    assert guard.clock_warnings(file, now + 1) == []
+    assert "the file server's clock is 60 s behind this machine's" in guard.clock_warnings(file, now + 60)[0]
+    assert "is 60 s ahead of" in guard.clock_warnings(file, now - 60)[0]
+
+    def none_there(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(guard.fcntl, "flock", none_there)
+    left, warnings = guard.hold(file)
+    assert left == 0 and "has no locks, so a second run in it would not be noticed" in warnings[0]
 
 
 def test_dvc_yaml_keeps_other_runs_and_has_no_stages(tmp_path, monkeypatch):

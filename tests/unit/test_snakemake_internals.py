@@ -177,12 +177,18 @@ rule all:
 rule size:
     output: "size.gguf"
     shell: "truncate -s 600000000 {{output}}"
-include: {str(ROOT / "rules/inputs/memory.smk")!r}
+include: {str(ROOT / "rules/inputs/resources.smk")!r}
 rule job:
     input: gguf="size.gguf"
     output: "{{name}}.end"
     resources: mem_mb=memory(100, 1, "gguf")
     shell: "date +%s.%N >>{{output}}; sleep 0.3; date +%s.%N >>{{output}}; echo {{resources.mem_mb}} >>{{output}}"
+rule twice:
+    input: gguf="size.gguf"
+    output: "twice.end"
+    retries: 1
+    resources: mem_mb=memory(50, 0.5, "gguf"), runtime=minutes(10, 0.01, "gguf", "gguf")
+    shell: "echo {{resources.mem_mb}} {{resources.runtime}} >>tries; [ $(wc -l <tries) = 2 ] && touch {{output}}"
 """
 
 
@@ -196,3 +202,9 @@ def test_jobs_that_do_not_fit_into_memory_together_run_one_after_the_other(tmp_p
     assert all(before[1] <= after[0] for before, after in zip(times, times[1:], strict=False))
     run(tmp_path, "--cores", "3", "--quiet", "all", "--resources", "mem_mb=650", "-F")  # the command line decides
     assert {(tmp_path / f"{name}.end").read_text().split()[2] for name in "abc"} == {"650"}
+
+
+def test_a_job_that_is_tried_again_declares_twice_as_much(tmp_path):
+    (tmp_path / "Snakefile").write_text(MEMORY)
+    run(tmp_path, "--cores", "1", "--quiet", "all", "--resources", "mem_mb=5000", "--", "twice.end")
+    assert (tmp_path / "tries").read_text() == "350 3610\n700 7220\n"

@@ -1,0 +1,40 @@
+"""Memory and time that jobs declare, for all rules. On one machine, memory decides which jobs start together; a cluster
+ends a job that takes more than it declared. A job that is tried again declares as many times as much. No rules.
+"""
+
+from pathlib import Path
+
+from scripts.common.weights import weights_mb
+
+
+def sizes_mb(input, names):
+    """The size in MB of the largest file, or of the largest weights in a folder, among each of the inputs `names`.
+
+    Planning knows no sizes of files that are still to be made; Snakemake asks again when a job is ready to start.
+    """
+    found = [[input[name]] if isinstance(input[name], str) else input[name] for name in names]
+    return [max(map(weights_mb, files), default=0) for files in found]
+
+
+def memory(fixed, times=0.0, *names):
+    """The `mem_mb` of a rule: `fixed`, and `times` the size of the largest weights in the inputs `names`."""
+
+    def mem_mb(wildcards, input, attempt):
+        return attempt * (fixed + int(times * max(sizes_mb(input, names), default=0)))
+
+    return mem_mb
+
+
+def minutes(fixed, times=0.0, *names):
+    """The `runtime` of a rule in minutes: `fixed`, and `times` the product of the sizes in MB of the inputs `names`.
+
+    Several times what two slow cores take. Nothing waits for it on one machine.
+    """
+
+    def runtime(wildcards, input, attempt):
+        product = times if names else 0.0
+        for size in sizes_mb(input, names):
+            product *= size
+        return attempt * (fixed + int(product))
+
+    return runtime
