@@ -83,7 +83,7 @@ def take_folder():
     try:
         guard.require_writable(f"results/{config['run']}", "data/raw", ".work/train")
         left, warnings = guard.hold(RUN_LOCK)
-        if executor_name(workflow) == "slurm":
+        if left is not None and executor_name(workflow) == "slurm":
             left += slurm.cancel_left(Path.cwd())
         forget(config["run"])
     except GradusError as error:
@@ -112,7 +112,8 @@ def require_cluster():
         return
     try:
         slurm.require_partitions(
-            (resources.get("slurm_partition"), bool(resources.get("gpu"))) for resources in job_resources(workflow)
+            (resources.get("slurm_partition"), bool(resources.get("gpu")))
+            for resources in job_resources(workflow)
         )
         if warning := slurm.accounting_warning():
             print(f"Gradus: {warning}.", file=sys.stderr)

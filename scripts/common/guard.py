@@ -54,14 +54,15 @@ def clock_warnings(path: str | Path, now: float) -> list[str]:
     if abs(apart) < APART:
         return []
     return [
-        f"the file server's clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} this machine's. Results "
-        "stay right, for files are compared by content; times in logs and in the report do not. Have the clocks "
-        "synchronized (NTP)"
+        f"the file server's clock is {abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} this machine's. "
+        "Results stay right, for files are compared by content; times in logs and in the report do not. Have the "
+        "clocks synchronized (NTP)"
     ]
 
 
-def hold(path: str | Path) -> tuple[int, list[str]]:
-    """Lock the folder for this run; kill the jobs that a killed run left behind. Return their number, and warnings.
+def hold(path: str | Path) -> tuple[int | None, list[str]]:
+    """Lock the folder for this run; kill the jobs that a killed run left behind. Return their number, and warnings; None if the
+    file system has no locks, so that the last run can still be alive.
 
     `path`: the lock file, which names the current or last run. Call `mark` first.
     Raises GradusError if another run is active in the folder.
@@ -79,11 +80,11 @@ def hold(path: str | Path) -> tuple[int, list[str]]:
             f"another run is active in this folder (process {number}); wait until it ends, or stop it"
         ) from None
     except OSError:
-        # a network file system without locks: the user must avoid two runs at once, and the last one may still be alive
+        # a network file system without locks: the user must avoid two runs at once, also with the last one
         handle.close()
-        return 0, [
-            "this folder's file system has no locks, so a second run in it would not be noticed: start none before this "
-            "one has ended. (NFS: mount it with locks; Lustre: with -o flock)"
+        return None, [
+            "this folder's file system has no locks, so a second run in it would not be noticed: start none before "
+            "this one has ended. (NFS: mount it with locks; Lustre: with -o flock)"
         ]
     _held.append(handle)
     left = jobs_of(last) if last and last != os.environ[VARIABLE] else []

@@ -36,18 +36,19 @@ def require_partitions(wanted: Iterable[tuple[str | None, bool]]) -> None:
     `wanted`: (partition, None for the cluster's default; whether a GPU is wanted) of jobs.
     """
     gpus: dict[str, bool] = {}  # {partition: whether a node of it has a GPU}
-    default = None
+    default = ""
     for line in _ask("sinfo", "--noheader", "--format=%P|%G").splitlines():
         name, _, devices = line.strip().partition("|")
-        partition = name.removesuffix("*")
-        default = partition if name.endswith("*") else default
-        gpus[partition] = gpus.get(partition, False) or "gpu" in devices
+        known = name.removesuffix("*")
+        default = known if name.endswith("*") else default
+        gpus[known] = gpus.get(known, False) or "gpu" in devices
     there = ", ".join(sorted(gpus)) or "none"
-    for name, gpu in sorted(set(wanted), key=str):
-        partition = name or default
+    for asked, gpu in sorted(set(wanted), key=str):
+        partition = asked or default
         if not partition:
             raise GradusError(
-                f"this cluster has no default partition: set slurm_partition in profiles/slurm/config.yaml; it has {there}"
+                "this cluster has no default partition: set slurm_partition in profiles/slurm/config.yaml (it has "
+                f"{there})"
             )
         if partition not in gpus:
             raise GradusError(
@@ -69,13 +70,13 @@ def accounting_warning() -> str:
     except GradusError:
         found = re.search(r"MinJobAge *= (\d+)", _ask("scontrol", "show", "config"))
     return (
-        "this cluster has no accounting (sacct does not answer), so squeue is asked how jobs end. It forgets them after "
-        f"{found[1] if found else '?'} s (MinJobAge), and does not say why a job failed; its log does"
+        "this cluster has no accounting (sacct does not answer), so squeue is asked how jobs end. It forgets them "
+        f"after {found[1] if found else '?'} s (MinJobAge), and does not say why a job failed; its log does"
     )
 
 
 def cancel_left(folder: Path) -> int:
-    """Cancel the jobs of this user that a killed run left in SLURM, wait until they have ended, and return their number.
+    """Cancel the jobs of this user that a killed run left in SLURM; wait until they have ended; return their number.
 
     `folder`: where the runs are; no other run is active there. Raises GradusError if jobs go on for PATIENCE seconds.
     """

@@ -187,8 +187,9 @@ def with_checkpointing(wanted: bool | str, plain: int, free: int) -> bool:
 
 
 def free_memory(device: str) -> int:
-    """Return the bytes available to a new process: of the machine, the container, or the GPU. On a cluster's node, which
-    SLURM gives to a training for as much as it asks, what the node has, less a tenth for the system.
+    """Return the bytes available to a new process: of the machine, the container, or the GPU.
+
+    On a cluster's node, where SLURM gives a job what it asks for: what the node has, less a tenth for the system.
     """
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
