@@ -35,7 +35,7 @@ LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALL
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
-.PHONY: run new experiment setup tools test verify faults trace verdict viewers vllm crate dvc-push dvc-pull vulnerabilities bench scale families gpu-check sizes results picture lint format docs site lock clean-llama
+.PHONY: run new experiment setup tools clusters test verify faults trace verdict viewers vllm crate dvc-push dvc-pull vulnerabilities bench scale families gpu-check sizes results picture lint format docs site lock clean-llama
 
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
@@ -86,7 +86,15 @@ $(VENV)/tools/.ready: envs/tools.in envs/tools.lock
 	@ln -sf ../tools/bin/dvc $(BIN)/dvc
 	@touch $@
 
-test: tools
+# Snakemake's plugins for S3, Kubernetes and AWS Batch, beside Snakemake, and a local S3 server for the tests (docs/clusters.md)
+clusters: setup $(VENV)/.clusters
+
+$(VENV)/.clusters: envs/clusters.in envs/clusters.lock $(VENV)/.ready
+	@date +%s > $(LOG)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/clusters.lock --requirement envs/clusters.in $(LOGGED)
+	@touch $@
+
+test: tools clusters
 	$(BIN)/python -m pytest
 
 # runs the small pipeline in two folders and compares every byte; TO=results/tiny/metrics.json stops the second run there
@@ -217,6 +225,8 @@ lock:
 	  envs/docs.in --output-file envs/docs.lock
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	  envs/vllm.in --override envs/vllm.overrides --output-file envs/vllm.lock
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	  envs/clusters.in --constraint envs/requirements.lock --output-file envs/clusters.lock
 
 clean-llama:
 	$(BIN)/python -m pip uninstall --yes --quiet llama-cpp-python

@@ -21,6 +21,7 @@ include: "rules/startup.smk"
 
 
 config = checked(config)
+require_storage()
 know_run()
 take_over()
 
@@ -34,6 +35,7 @@ onstart:
 
 include: "rules/inputs/memory.smk"
 include: "rules/inputs/gpus.smk"
+include: "rules/inputs/sources.smk"
 include: "rules/models.smk"
 include: "rules/targets.smk"
 
