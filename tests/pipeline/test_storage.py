@@ -82,6 +82,7 @@ def test_other_executors_plan_a_run_to_the_folder_for_ollama(storage, profile):
     command = ["--workflow-profile", f"profiles/{profile}", "--dry-run", "results/tiny/ollama"]
     code, text = storage.snakemake(*command)
     assert code == 0, text
-    jobs = dict(re.findall(r"^(\w+) +(\d+)$", text.partition("Job stats:")[2], re.MULTILINE))
-    assert jobs["fetch"] >= "1" and jobs["train_phase"] == "3" and jobs["quantize"] and jobs["ollama"] == "1"
+    found = re.findall(r"^(\w+) +(\d+)$", text.partition("Job stats:")[2], re.MULTILINE)
+    jobs = {rule: int(count) for rule, count in found}
+    assert jobs["train_phase"] >= 3 and jobs["ollama"] == 1 and {"fetch", "merge", "quantize"} <= set(jobs)
     assert "s3://gradus/runs/results/tiny/ollama" in text
