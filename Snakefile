@@ -21,6 +21,7 @@ include: "rules/startup.smk"
 
 
 config = checked(config)
+require_storage()
 know_run()
 take_over()
 
@@ -35,6 +36,7 @@ onstart:
 
 include: "rules/inputs/resources.smk"
 include: "rules/inputs/gpus.smk"
+include: "rules/inputs/sources.smk"
 include: "rules/models.smk"
 include: "rules/targets.smk"
 

@@ -9,7 +9,7 @@ rule advise:
     input:
         unpack(task_file),
         unpack(baseline_choice),
-        template="scripts/contenders/advice.html.j2",
+        template=local("scripts/contenders/advice.html.j2"),
         metrics=evaluated("metrics.json", measured_early(), ["valid"]),
         details=evaluated("details.json", measured_early(), ["valid"]),
         train="results/{run}/curriculum/train.jsonl",

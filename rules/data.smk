@@ -32,8 +32,8 @@ rule fetch:
 rule convert:
     """Convert a package's content to rows, with the converter that the config names."""
     input:
-        converter=converter_file(config["data"]["package"]["converter"] or CONVERTER),
-        package=sources.location(config["data"]["package"]["source"]),
+        converter=local(converter_file(config["data"]["package"]["converter"] or CONVERTER)),
+        package=located(config["data"]["package"]["source"]),
     output:
         rows="results/{run}/data/converted/{converter}.jsonl",
         left_out="results/{run}/data/converted/{converter}.left_out.jsonl",
@@ -222,7 +222,7 @@ rule audit:
     input:
         unpack(cheap_scores),
         unpack(task_file),
-        template="scripts/data/audit.html.j2",
+        template=local("scripts/data/audit.html.j2"),
         dataset="results/{run}/data/dataset.jsonl",
         tokenizer="results/{run}/tokenizer",
         contract="results/{run}/data/chat_contract.json",

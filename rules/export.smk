@@ -160,7 +160,7 @@ rule ollama:
 rule hf:
     """Make the folder for transformers, vLLM and the Hub: checkpoint, tokenizer, adapter, model card."""
     input:
-        template="scripts/export/model_card.md.j2",
+        template=local("scripts/export/model_card.md.j2"),
         merged=served("results/{run}/export/{model}/merged"),
         last=last_phase(SERVED),
         base=merge_base(SERVED),

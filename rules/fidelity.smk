@@ -285,7 +285,6 @@ rule gate:
     conda:
         "../envs/gradus.yaml"
     params:
-        folder=lambda w: f"results/{w.run}/fidelity",
         checks=check_names(),
         thresholds=config["fidelity"],
         code=code_fingerprint("fidelity/gate"),

@@ -11,7 +11,7 @@ if config["judge"]:
             answers=evaluated("answers.jsonl", judged_models(), judged_splits()),
             records=[f"results/{{run}}/curriculum/{split}.jsonl" for split in judged_splits()],
             contract="results/{run}/data/chat_contract.json",
-            rubric=config["judge"]["rubric"] or "scripts/judge/rubric.md",
+            rubric=local(config["judge"]["rubric"] or "scripts/judge/rubric.md"),
             advice=[] if config["judge"]["models"] else "results/{run}/advice.json",
         output:
             answers="results/{run}/judge/answers.jsonl",

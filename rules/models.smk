@@ -75,7 +75,7 @@ def gguf_file(wildcards):
     """The GGUF that a model answers from: one of this run's, or the user's own."""
     model = MODELS[wildcards.model]
     if not model.exported:
-        return model.given
+        return local(model.given)
     return f"results/{wildcards.run}/export/{model.weights}/{wildcards.get('quant', QUANT)}.gguf"
 
 

@@ -7,7 +7,7 @@ include: "inputs/rating.smk"
 rule rating_page:
     """Make the page for the raters, and the key that says whose the answers are."""
     input:
-        template="scripts/rating/rating_page.html.j2",
+        template=local("scripts/rating/rating_page.html.j2"),
         answers=evaluated("answers.jsonl", rated_models(), rated_splits()),
         records=[f"results/{{run}}/curriculum/{split}.jsonl" for split in rated_splits()],
     output:
@@ -36,7 +36,7 @@ rule ratings:
     """Read the raters' files back: how often each model was preferred, and how far the raters agree."""
     input:
         key="results/{run}/rating/key.json",
-        files=config["rating"]["files"],
+        files=local(config["rating"]["files"]),
     output:
         ratings="results/{run}/rating/ratings.json",
     log:

@@ -107,8 +107,8 @@ rule cost:
 rule report:
     """Write the report, one HTML file that needs no network, and its tables as CSV and LaTeX."""
     input:
-        template="scripts/report/templates/report.html.j2",
-        templates=templates(),
+        template=local("scripts/report/templates/report.html.j2"),
+        templates=local(templates()),
         figures=[*figures("svg"), "results/{run}/figures/timeline.svg"],
         charts=[*figures("json"), "results/{run}/figures/timeline.json"],
         cost=rules.cost.output.cost,
@@ -150,7 +150,7 @@ rule report:
         ],
         base="results/{run}/base",
         contract="results/{run}/data/chat_contract.json",
-        own=sources.location(config["data"]["own"]) if config["data"]["own"] else [],
+        own=located(config["data"]["own"]) if config["data"]["own"] else [],
     output:
         report=report(
             "results/{run}/report.html",

@@ -38,6 +38,7 @@ from scripts.common.snakemake_internals import (
     RUN_LOCK,
     all_cores,
     config_files,
+    default_storage,
     executor_name,
     jobs_left,
     job_resources,
@@ -51,6 +52,7 @@ from scripts.common.snakemake_internals import (
     replace_stream_handler,
     targeted_rules,
 )
+from scripts.common.storage import require_bucket
 from scripts.config.check import check_config, check_files
 from scripts.progress.handler import Progress, read_stages
 from scripts.progress.output import Outputs
@@ -76,6 +78,16 @@ def checked(raw):
         return complete
     except GradusError as error:
         raise WorkflowError(str(error))
+
+
+def require_storage():
+    """Stop before anything is planned if the run's files are to be in S3, and its bucket cannot be used."""
+    name, prefix, settings = default_storage(workflow)
+    try:
+        if name == "s3" and workflow.is_main_process:
+            require_bucket(prefix, settings)
+    except GradusError as error:
+        raise WorkflowError(f"Gradus: {error}")
 
 
 def take_folder():

@@ -10,7 +10,7 @@ include: "inputs/train.smk"
 rule prepare_tokenizer:
     """Extract the base's tokenizer and chat template, for stages that need no weights."""
     input:
-        source=lambda w: sources.location(config["base_model"]["source"]),
+        source=lambda w: located(config["base_model"]["source"]),
     output:
         tokenizer=directory("results/{run}/tokenizer"),
     log:
@@ -37,7 +37,7 @@ rule prepare_tokenizer:
 rule prepare_base:
     """Convert the base model to a checked bf16 safetensors checkpoint."""
     input:
-        source=lambda w: sources.location(config["base_model"]["source"]),
+        source=lambda w: located(config["base_model"]["source"]),
         tokenizer="results/{run}/tokenizer",
     output:
         base=directory("results/{run}/base"),

@@ -29,8 +29,8 @@ class Project:
         shutil.copytree(self.folder / "results", folder / "results", **how)
         return Project(folder)
 
-    def command(self, *arguments, configs=(CONFIG,), cores=2):
-        return [sys.executable, "-m", "snakemake", *arguments, "--cores", str(cores), "--configfile", *configs]
+    def command(self, *arguments, configs=(CONFIG,), cores=2, python=sys.executable):
+        return [str(python), "-m", "snakemake", *arguments, "--cores", str(cores), "--configfile", *configs]
 
     def start(self, *arguments, **more):
         """Start snakemake; return the process, whose output is all on stdout."""

@@ -6,27 +6,33 @@ from scripts.config.code import converter_file
 CONVERTER = stem(config["data"]["package"]["converter"] or "none")
 
 
+def converted_rows(wildcards):
+    """The converter's output."""
+    return f"results/{wildcards.run}/data/converted/{CONVERTER}.jsonl"
+
+
 def given_rows(wildcards):
     """The files of data.own and data.files, or the converter's output, as {path, role, sha256}."""
-    converted = f"results/{wildcards.run}/data/converted/{CONVERTER}.jsonl"
+    converted = converted_rows(wildcards)
     own = [{"path": config["data"]["own"], "role": "own", "sha256": None}] if config["data"]["own"] else []
     return own + (sources.own_files(config) or [{"path": converted, "role": "all", "sha256": None}])
 
 
 def row_files(wildcards):
     """The paths of these rows, and the schema of their answers."""
-    rows = [sources.location(file["path"]) for file in given_rows(wildcards)]
+    paths = [file["path"] for file in given_rows(wildcards)]
+    rows = [path if path == converted_rows(wildcards) else located(path) for path in paths]
     return {"rows": rows, **answer_schema(wildcards)}
 
 
 def answer_schema(wildcards):
     """The JSON schema of extracted objects, if given."""
-    return {"schema": config["data"]["schema"]} if config["data"]["schema"] else {}
+    return {"schema": local(config["data"]["schema"])} if config["data"]["schema"] else {}
 
 
 def task_file(wildcards):
     """The Python file of the user's own task, as an input of the rules that run it, so that an edit reruns them."""
-    return {"task": config["data"]["task"]} if is_own(config["data"]["task"]) else {}
+    return {"task": local(config["data"]["task"])} if is_own(config["data"]["task"]) else {}
 
 
 def converter_code():

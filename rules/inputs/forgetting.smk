@@ -12,12 +12,12 @@ PROBES = config["forgetting"]["enabled"] and BEFORE is not None
 def own_text(wildcards):
     """The user's own text for the perplexity, if there is one, or the World Factbook."""
     text = config["forgetting"]["text"]
-    return {"text": text} if text else {"factbook": factbook()}
+    return {"text": local(text)} if text else {"factbook": factbook()}
 
 
 def factbook():
     """The folder that the World Factbook is fetched into."""
-    return sources.location(config["forgetting"]["factbook"]["source"])
+    return located(config["forgetting"]["factbook"]["source"])
 
 
 def probed(kind):

@@ -111,6 +111,15 @@ def limit_resource(workflow: Any, name: str, most: int) -> int:
     return int(limits.get(name).value or 0)
 
 
+def default_storage(workflow: Any) -> tuple[str | None, str, Any]:
+    """Return (name, prefix, settings) of the plugin that keeps a run's files; (None, "", None): this folder does."""
+    name = workflow.storage_settings.default_storage_provider
+    if name is None:
+        return None, "", None
+    provider = workflow.storage_registry.default_storage_provider
+    return name, workflow.storage_settings.default_storage_prefix, provider.settings
+
+
 def planned_values(workflow: Any, rule: str, wildcard: str) -> set[str]:
     """Return the values of a wildcard in a rule's jobs that a run will run, as it is planned when it starts."""
     return {getattr(job.wildcards, wildcard) for job in workflow.dag.needrun_jobs() if job.rule.name == rule}

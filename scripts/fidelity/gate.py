@@ -43,5 +43,7 @@ def hold(check: str, folder: Path, checks: Sequence[str], thresholds: Mapping[st
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        names = hold(job.wildcards.check, Path(job.params.folder), job.params.checks, job.params.thresholds)
+        check = job.wildcards.check  # may hold a slash
+        folder = Path(job.input.facts.removesuffix(f"{check}.json"))
+        names = hold(check, folder, job.params.checks, job.params.thresholds)
         write_json(job.output.passed, {"passed": names})

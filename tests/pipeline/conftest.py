@@ -17,6 +17,7 @@ ORDER = [
     "test_report_page",
     "test_rating",
     "test_version",
+    "test_storage",
     "test_viewers",
     "test_security",
     "test_slurm",
