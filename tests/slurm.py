@@ -6,6 +6,9 @@ import socket
 import subprocess
 import time
 
+from scripts.common.hashing import ROOT
+
+PYTHON = ROOT / ".venv/clusters/bin/python"  # with Snakemake's plugins
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 CONFIG = """ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)

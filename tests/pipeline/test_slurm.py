@@ -6,10 +6,9 @@ import subprocess
 
 import pytest
 
-from scripts.common.hashing import ROOT, sha256_file
-from tests.slurm import Slurm, daemons
+from scripts.common.hashing import sha256_file
+from tests.slurm import PYTHON, Slurm, daemons
 
-PYTHON = ROOT / ".venv/clusters/bin/python"
 missing = [name for name, path in daemons().items() if not path]
 pytestmark = [
     pytest.mark.skipif(bool(missing), reason=f"SLURM is not installed (slurm-wlm, munge): {', '.join(missing)}"),

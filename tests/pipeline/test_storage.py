@@ -1,16 +1,16 @@
 """Files in S3, for real against a local server; and what other executors would run, planned without a cluster."""
 
 import re
-from importlib.util import find_spec
+import socket
+import subprocess
+import time
 
 import pytest
+from botocore.session import get_session
 
-from scripts.common.hashing import sha256_file
+from tests.slurm import PYTHON
 
-NEEDED = ("snakemake_storage_plugin_s3", "moto", "flask", "flask_cors")
-pytestmark = pytest.mark.skipif(
-    not all(map(find_spec, NEEDED)), reason="Snakemake's plugins are not installed; `make clusters` installs them"
-)
+pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="Snakemake's plugins are not installed: `make clusters`")
 BUCKET = "gradus"
 KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "NO_PROXY": "127.0.0.1"}
 
@@ -24,13 +24,14 @@ class Storage:
     def snakemake(self, *arguments, bucket=BUCKET):
         # the prefix last: the URL's option takes all that follows it
         server = ["--storage-s3-endpoint-url", self.endpoint, "--default-storage-provider", "s3"]
-        return self.project.snakemake(*server, "--default-storage-prefix", f"s3://{bucket}/runs", *arguments)
+        return self.project.snakemake(*server, "--default-storage-prefix", f"s3://{bucket}/runs", *arguments, python=PYTHON)
 
     def upload(self, folder):
         """Put a folder of the project into the bucket, where the run looks for it."""
         for file in folder.rglob("*"):
             if file.is_file():
-                self.client.upload_file(str(file), BUCKET, f"runs/{file.relative_to(self.project.folder)}")
+                key = f"runs/{file.relative_to(self.project.folder)}"
+                self.client.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
 
     def keys(self):
         return {item["Key"] for item in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])}
@@ -38,21 +39,24 @@ class Storage:
 
 @pytest.fixture
 def storage(fresh, monkeypatch):
-    import boto3
-    from moto.server import ThreadedMotoServer
-
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([PYTHON, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
+    while socket.socket().connect_ex(("127.0.0.1", port)):
+        assert server.poll() is None
+        time.sleep(0.2)
+    endpoint = f"http://127.0.0.1:{port}"
+    client = get_session().create_client("s3", endpoint_url=endpoint, region_name="us-east-1")
     client.create_bucket(Bucket=BUCKET)
     yield Storage(fresh, endpoint, client)
-    server.stop()
+    server.terminate()
+    server.wait()
 
 
-def test_a_run_in_s3_makes_the_same_bytes_and_is_then_finished(storage, reference, tmp_path):
+def test_a_run_in_s3_makes_the_same_bytes_and_is_then_finished(storage, reference):
     target = "results/tiny/data/dataset.jsonl"
     storage.upload(next(storage.project.folder.glob("data/raw/pypi-awscli-*")))
     code, text = storage.snakemake(target)
@@ -60,8 +64,8 @@ def test_a_run_in_s3_makes_the_same_bytes_and_is_then_finished(storage, referenc
     keys = storage.keys()
     assert {f"runs/{target}", "runs/results/tiny/data/split.json", "runs/results/tiny/logs/mask.log"} <= keys
     assert not (storage.project.folder / target).exists()
-    storage.client.download_file(BUCKET, f"runs/{target}", str(tmp_path / "dataset.jsonl"))
-    assert sha256_file(tmp_path / "dataset.jsonl") == sha256_file(reference.folder / target)
+    made = storage.client.get_object(Bucket=BUCKET, Key=f"runs/{target}")["Body"].read()
+    assert made == (reference.folder / target).read_bytes()
     code, text = storage.snakemake(target)
     assert code == 0 and "Nothing to be done" in text, text
 
@@ -77,8 +81,6 @@ def test_s3_that_cannot_be_used_stops_before_any_job(storage):
 
 @pytest.mark.parametrize("profile", ["kubernetes", "aws-batch"])
 def test_other_executors_plan_a_run_to_the_folder_for_ollama(storage, profile):
-    if not find_spec(f"snakemake_executor_plugin_{profile.replace('-', '_')}"):
-        pytest.skip(f"the plugin for {profile} is not installed; `make clusters` installs it")
     command = ["--workflow-profile", f"profiles/{profile}", "--dry-run", "results/tiny/ollama"]
     code, text = storage.snakemake(*command)
     assert code == 0, text
