@@ -43,8 +43,8 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
             finding(
                 "warning",
                 f"{facts['not_nfc']} rows are not in Unicode's NFC; the first is {facts['first_not_nfc']}",
-                "This base's tokenizer composes accents, and llama.cpp does not: the served model reads other tokens than "
-                'it was trained on. Convert the rows (Python: unicodedata.normalize("NFC", text)), and send requests so.',
+                "This base's tokenizer composes accents, and llama.cpp does not: the served model reads other tokens "
+                'than in training. Convert the rows (Python: unicodedata.normalize("NFC", text)); send requests so.',
             )
         )
     ingest, duplicates, leaks = facts["ingest"], facts["duplicates"], facts["contamination"]
