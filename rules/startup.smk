@@ -69,12 +69,14 @@ if workflow.is_main_process:
     progress = replace_stream_handler(workflow, lambda old: Progress(STAGES, old, old.stream))
 
 
+CONFIG_FILES = [os.path.relpath(file) for file in config_files(workflow)]
+
+
 def checked(raw):
     """Return the config with defaults filled in; a fault stops the run, before any job, with file and line."""
-    files = [os.path.relpath(file) for file in config_files(workflow)]
     try:
-        complete = check_config(raw, files)
-        check_files(complete, files)
+        complete = check_config(raw, CONFIG_FILES)
+        check_files(complete, CONFIG_FILES)
         return complete
     except GradusError as error:
         raise WorkflowError(str(error))

@@ -1,8 +1,11 @@
 """GPUs that jobs declare, for all rules: one each, so that no two jobs share one. No rules."""
 
-from scripts.common.gpus import offloads, visible_gpus
+from scripts.common.gpus import layer_fault, offloads, visible_gpus
+from scripts.config.reading import where
 
 # of this machine, or as many as `--resources gpu=…` says, as for a cluster, whose GPUs are not here
 GPUS = limit_resource(workflow, "gpu", len(visible_gpus()) if workflow.is_main_process else 0)
+if workflow.is_main_process and (no_gpu := layer_fault(config["evaluate"]["gpu_layers"], GPUS)):
+    raise WorkflowError(f"{where(['evaluate', 'gpu_layers'], CONFIG_FILES)}: evaluate.gpu_layers {no_gpu}")
 TRAINING_GPU = int(GPUS > 0 and config["train"]["device"] == "auto")
 ANSWERING_GPU = int(offloads(config["evaluate"]["gpu_layers"], GPUS))

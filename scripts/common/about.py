@@ -56,7 +56,7 @@ def describe_served(config: Config, model: Model) -> dict[str, Any]:
     return {
         "run": config["run"],
         "title": config["report"]["title"],
-        "description": f"{config['report']['title']}, task {stem(config['data']['task'])}.",
+        "description": f"{config['report']['title']}.",
         "fidelity": f"results/{config['run']}/fidelity.json",
         "base_name": base_name(config),
         "base_link": f"https://huggingface.co/{base['name']}" if base["name"] else None,

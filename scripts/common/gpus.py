@@ -64,9 +64,18 @@ def visible_gpus() -> dict[str, str]:
     }
 
 
-def layer_fault(wanted: int | str) -> str:
-    """Return why llama.cpp cannot compute what `evaluate.gpu_layers` wants; empty if it can, as far as it was built."""
-    if wanted in ("auto", 0) or gpu_backends():
+def layer_fault(wanted: int | str, gpus: int | None = None) -> str:
+    """Return why llama.cpp cannot compute what `evaluate.gpu_layers` wants; empty if it can, as far as it was built and
+    by the number of `gpus`, if that is known.
+    """
+    if wanted in ("auto", 0):
+        return ""
+    if gpus == 0 and gpu_backends() == {"cuda"}:
+        return (
+            f"is {wanted}, but there is no GPU that nvidia-smi lists and CUDA_VISIBLE_DEVICES leaves visible. Set auto "
+            "or 0, or say how many GPUs there are, as for a cluster's jobs: --resources gpu=1 (docs/gpu.md)"
+        )
+    if gpu_backends():
         return ""
     return (
         f"is {wanted}, but llama.cpp was built for CPUs only. Build it for CUDA (`make CUDA=1 setup`, docs/gpu.md), "

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unicodedata import is_normalized
 
 import numpy as np
 from matplotlib import pyplot
@@ -53,6 +54,9 @@ class Tally:
     groups: set[int] = field(default_factory=set)
     turns: int = 0
     augmented: int = 0
+    composes: bool = False  # the tokenizer
+    not_nfc: int = 0  # rows that it therefore changes
+    first_not_nfc: str = ""  # its source
 
     def add(self, records: Sequence[Record], counted: Sequence[tuple[int, int]]) -> None:
         """Add records with their (prompt, response) token counts."""
@@ -73,6 +77,10 @@ class Tally:
                 self.groups.add(hash(record.group))
             self.turns += bool(record.context)
             self.augmented += record.augmented
+            texts = (*(turn["content"] for turn in record.context or ()), record.prompt, record.response)
+            if self.composes and not all(is_normalized("NFC", text) for text in texts):
+                self.first_not_nfc = self.first_not_nfc or record.source
+                self.not_nfc += 1
 
     def _format(self, record: Record) -> None:
         """Count a response's format: a JSON object or list, or other text."""
@@ -106,7 +114,9 @@ def audit(
     """Return the content of audit.json and the tally. `counts`: the counts of ingest, mask, deduplicate, split and
     decontaminate, and the difficulty mix of the training rows, empty if unknown.
     """
-    tally = Tally(task, max_length)
+    normalizer = counter.tokenizer.normalizer
+    composes = normalizer is not None and normalizer.normalize_str("e\u0301") == "\u00e9"
+    tally = Tally(task, max_length, composes=composes)
     stream = iter(tqdm(records, desc="audit", unit="row", mininterval=1))
     while batch := list(islice(stream, 4000)):
         tally.add(batch, counter.count(batch))
@@ -122,6 +132,7 @@ def audit(
         "max_length": max_length,
         "too_long": tally.too_long,
         "longest": tally.longest,
+        **({"not_nfc": tally.not_nfc, "first_not_nfc": tally.first_not_nfc} if tally.not_nfc else {}),
         "formats": dict(tally.formats),
         "labels": {name: dict(where) for name, where in sorted(tally.labels.items())},
         "fields": dict(tally.fields),

@@ -38,6 +38,15 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
                 "Training stops at them, since rows are never truncated: raise train.max_length, or remove them.",
             )
         )
+    if facts.get("not_nfc"):
+        findings.append(
+            finding(
+                "warning",
+                f"{facts['not_nfc']} rows are not in Unicode's NFC; the first is {facts['first_not_nfc']}",
+                "This base's tokenizer composes accents, and llama.cpp does not: the served model reads other tokens "
+                'than in training. Convert the rows (Python: unicodedata.normalize("NFC", text)); send requests so.',
+            )
+        )
     ingest, duplicates, leaks = facts["ingest"], facts["duplicates"], facts["contamination"]
     if ingest["rejected"]:
         findings.append(

@@ -25,7 +25,7 @@ README = """# {run}
     ollama run {run} "…"
 
 Run both commands in this folder. The first one copies `model.gguf` into Ollama's own store under the name `{run}`; the
-second one asks the model a question.{version}
+second one asks the model: write your request in place of `…`, here and below.{version}
 
 {verdict}
 

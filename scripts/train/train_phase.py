@@ -229,6 +229,7 @@ def train_phase(
                 weight_decay=params.weight_decay,
                 max_grad_norm=params.max_gradient_norm,
                 optim=optimizer_name(params.optimizer, device),
+                # TRL's successor, `use_kernels`, fetches kernels from the Hub, and jobs have no network
                 use_liger_kernel=device == "cuda" and importlib.util.find_spec("liger_kernel") is not None,
                 train_sampling_strategy="sequential",
                 gradient_checkpointing=False,

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from tokenizers.normalizers import NFC
 
 from scripts.common.records import Record
 from scripts.common.tokens import TokenCounter
@@ -51,6 +52,20 @@ def test_rows_that_are_too_long_are_counted_and_the_longest_named(base, contract
     assert facts["too_long"] == 2
     assert "warning: 2 rows are longer than train.max_length (512 tokens); the longest has" in told(facts)
     assert "(f:7)" in told(facts)
+
+
+def test_rows_that_llama_cpp_would_read_otherwise_are_counted_and_the_first_named(base, contract):
+    """Qwen's tokenizer composes accents; llama.cpp does not."""
+    plain = [
+        Record("Zoe\u0308", "y", "qa", split="train", source="f:7"),
+        Record("q", "cafe\u0301", "qa", split="train", source="f:8"),
+        Record("Zo\u00eb", "caf\u00e9", "qa", split="train", source="f:9"),
+    ]
+    counter = TokenCounter(base, contract)
+    assert "NFC" not in told(audit([*rows(), *plain], counter, "qa", 512, LEVELS, QUIET)[0])
+    counter.tokenizer.normalizer = NFC()
+    facts = audit([*rows(), *plain], counter, "qa", 512, LEVELS, QUIET)[0]
+    assert "warning: 2 rows are not in Unicode's NFC; the first is f:7" in told(facts)
 
 
 def test_few_rows_and_a_lopsided_mix_are_warned_of(base, contract):

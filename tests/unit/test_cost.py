@@ -215,7 +215,7 @@ HARD = Table(
     "Shares & more, 100%",
     [Column("model", "model"), Column("share", "share_of", percent), Column("bounds", "95% interval", interval, True)],
     [
-        {"model": "a_b & 50% #1 {x} ~^\\ <y>\nz", "share": 0.5, "bounds": [0.25, 0.75]},
+        {"model": "a_b & 50% #1 {x} ~^\\ <y> →\nz", "share": 0.5, "bounds": [0.25, 0.75]},
         {"model": "two", "share": None, "bounds": None},
     ],
 )

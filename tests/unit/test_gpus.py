@@ -68,6 +68,7 @@ def test_a_build_for_cuda_computes_all_layers_on_one_gpu(card, built_for_cuda):
         assert module.choose_layers("auto") == module.ALL
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
     assert module.gpu_name(module.ALL) == "NVIDIA A10G"
+    assert module.layer_fault(7, 1) == ""
     assert module.choose_layers(7) == 7  # later, in the same process
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
     assert (module.choose_layers(0), module.gpu_name(0)) == (0, None)
@@ -129,6 +130,14 @@ print(json.dumps({"limit": workflow.global_resources.get("gpu").value, "gpus": g
 TRAINING = {"estimate", "base_loss", "round_base", "train_phase", "train_arm", "bench_training", "bench_levers"}
 
 
+def beside_llama_cpp(folder, backend, visible):
+    """Return the environment of a process that finds a llama.cpp built for `backend`, and the GPUs `visible`."""
+    (folder / "llama_cpp/lib").mkdir(parents=True)
+    (folder / "llama_cpp/__init__.py").touch()
+    (folder / f"llama_cpp/lib/libggml-{backend}.so").touch()
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
 @pytest.mark.parametrize(
     ("visible", "built", "limit", "training", "answering"),
     [("", True, 0, 0, 0), ("0,1", False, 2, 1, 0), ("0", True, 1, 1, 1)],
@@ -137,10 +146,7 @@ def test_jobs_that_train_or_decode_declare_a_gpu_where_they_use_it(
     card, tmp_path, visible, built, limit, training, answering
 ):
     """The real Snakefile, beside a llama.cpp that looks as if it were built for CUDA."""
-    (tmp_path / "llama_cpp/lib").mkdir(parents=True)
-    (tmp_path / "llama_cpp/__init__.py").touch()
-    (tmp_path / f"llama_cpp/lib/libggml-{'cuda' if built else 'cpu'}.so").touch()
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    environment = beside_llama_cpp(tmp_path, "cuda" if built else "cpu", visible)
     done = subprocess.run(
         [sys.executable, "-c", DECLARED], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
@@ -152,3 +158,17 @@ def test_jobs_that_train_or_decode_declare_a_gpu_where_they_use_it(
     assert {told["gpus"][rule] for rule in decoding} == {answering}
     code = {path.stem for path in (ROOT / "scripts").glob("*/*.py") if "choose_layers(" in path.read_text()}
     assert {rule.removeprefix("bench_") for rule in decoding} == code - {"gpus"}  # every script that decodes
+
+
+@pytest.mark.parametrize("options", [[], ["--resources", "gpu=2", "training=1", "endpoint=1"]])
+def test_layers_without_a_gpu_are_refused_before_the_run_but_not_where_a_cluster_has_gpus(card, tmp_path, options):
+    environment = beside_llama_cpp(tmp_path, "cuda", visible="")
+    lines = (ROOT / "config/runs/tiny.yaml").read_text().splitlines()
+    lines.insert(lines.index("evaluate:") + 1, "  gpu_layers: 7")
+    (tmp_path / "tiny.yaml").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", str(tmp_path / "tiny.yaml")]
+    command += [*options, "--list-rules"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    line = lines.index("  gpu_layers: 7") + 1
+    told = f"tiny.yaml:{line}: evaluate.gpu_layers is 7, but there is no GPU"
+    assert (done.returncode != 0, told in done.stderr) == (not options, not options), done.stderr

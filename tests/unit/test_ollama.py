@@ -37,6 +37,7 @@ def test_the_readme_has_the_modelfiles_limits_and_requests_that_ollama_reads():
     assert openai["temperature"] == 0  # Ollama's /v1 ignores the Modelfile's
     assert "counts the answers that are the" in " ".join(text.split())
     assert "request.json" not in text
+    assert text.index("write your request in place of `…`") < text.index("## From a script")
     assert "`format`" in describe(ABOUT, MODELFILE, SAID, schema=True)
 
 

@@ -470,6 +470,20 @@ def test_two_visible_gpus_are_no_reason_to_fail(trained, monkeypatch):
     assert trained.digest("two-gpus") == trained.digest("easy")
 
 
+def test_ligers_kernels_stay_off_on_a_cpu(trained, monkeypatch):
+    """They are for GPUs only, and may be installed all the same."""
+    there = module.importlib.util.find_spec
+    found = lambda name, *more: True if name == "liger_kernel" else there(name, *more)  # noqa: E731
+    monkeypatch.setattr(module.importlib.util, "find_spec", found)
+
+    def refuse(**settings):
+        raise InterruptedError(f"liger {settings['use_liger_kernel']}")
+
+    monkeypatch.setattr(module, "SFTConfig", refuse)
+    with pytest.raises(InterruptedError, match="liger False"):
+        trained.train("liger")
+
+
 # --- memory
 
 

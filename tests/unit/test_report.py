@@ -550,6 +550,7 @@ def test_the_card_prints_every_value(tmp_path):
     assert "as Q4_K_M; base, which is untuned, was asked the same way. They are from one training with one seed" in text
     assert "| eval-hard | 10 | exact | 0.0% | 10.0% | 10.0% to 60.0% |" in text
     assert "eval-unseen" not in text
+    assert "|\n\n|" not in text  # a blank line would end a table before its rows
 
 
 def test_learning_curves_count_steps_and_tokens_over_the_phases_of_each_training(tmp_path):
