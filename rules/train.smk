@@ -135,7 +135,7 @@ rule estimate:
         # the script reads the rest itself (memory, models, quants): it shapes no result of training
         train=lambda w: {
             key: config["train"][key]
-            for key in ("lora", "micro_batch_tokens", "base_weights", "attention", "device", "optimizer")
+            for key in ("lora", "micro_batch_tokens", "base_weights", "attention", "device", "optimizer", "processes")
         },
         code=code_fingerprint("train/estimate"),
     message:
@@ -191,12 +191,13 @@ rule train_phase:
         "results/{run}/benchmarks/train_phase-{arm}-{seed}-{phase}.tsv"
     conda:
         "../envs/gradus.yaml"
-    threads: config["train"]["threads"]
+    threads: config["train"]["threads"] * PROCESSES
     resources:
-        mem_mb=memory(3500, 1.5, "base"),
+        # each process has the whole model; one more starts them
+        mem_mb=memory(3500 * PROCESSES + 800 * (PROCESSES > 1), 1.5 * PROCESSES, "base"),
         runtime=600,
         training=1,
-        gpu=TRAINING_GPU,
+        gpu=TRAINING_GPUS,
     params:
         train=lambda w: shaping(config["train"]),
         phases=PHASES,

@@ -2,6 +2,8 @@
 
 from scripts.train.shaping import shaping
 
+PROCESSES = config["train"]["processes"]  # of each training
+
 
 def training_base(wildcards):
     """The checkpoint that phases train on: the base rounded to NF4, or the original base."""

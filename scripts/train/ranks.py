@@ -122,7 +122,7 @@ ALONE = Ranks()
 
 
 def join(rank: int, count: int, device: str, meeting: Path) -> Ranks:
-    """Return the ranks of a training on this machine once all have come; `meeting`: a file that none has made yet.
+    """Return the ranks of a training on this machine once all have come; `meeting`: a file of their own, which torch makes.
 
     Processes talk over the loopback interface only. Raises GradusError if two would share a GPU.
     """
@@ -164,12 +164,16 @@ def run_rank(train: Callable[[Mapping[str, Any], Ranks], None]) -> None:
     """
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-    folder, rank, count, parent, log = Path(sys.argv[1]), *map(int, sys.argv[2:5]), sys.argv[5]
+    folder, log = Path(sys.argv[1]), sys.argv[5]
+    rank, count, parent = (int(number) for number in sys.argv[2:5])
     _end_with(parent)
     logging.captureWarnings(True)
     logging.basicConfig(
         filename=log, level=logging.WARNING if rank else logging.INFO, format=FORMAT.format(rank=rank), force=True
     )
+    # transformers advises its own way to use several processes, which this is not
+    advised = logging.getLogger("transformers.training_args")
+    advised.addFilter(lambda record: "torch.distributed process group" not in record.getMessage())
     given = read_json(folder / "arguments.json")
     try:
         train(given, join(rank, count, choose_device(given["params"]["device"]), folder / "meeting"))
@@ -189,6 +193,8 @@ def launch(start: str, arguments: Mapping[str, Any], count: int, log: str | Path
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std, start_processes
 
+    # it would tell on the terminal what is told below
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     log = Path(log).resolve()
     logging.basicConfig(filename=log, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -229,7 +235,7 @@ def _failure(failures: Mapping[int, Any], count: int) -> Exception:
         return GradusError(message)
     if text and kind != LostRank.__name__:
         return RuntimeError(f"{text}, in process {rank} of {count}\n{trace}")
-    why = f"was killed ({signal.Signals(-code).name})" if code < 0 else "ended"
+    why = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended ({code})"
     memory = "; the system does that if memory runs out" if code == -signal.SIGKILL else ""
     return GradusError(
         f"process {rank + 1} of the {count} of this training {why}{memory}. The others were stopped. The same command "
