@@ -33,12 +33,13 @@ from scripts.common.logs import explain
 from scripts.train.device import choose_device
 from scripts.train.packing import IGNORED
 
+LOST = 3  # exit code of a rank that lost another one, which is never what went wrong first
 PATIENCE = timedelta(minutes=30)  # a rank that does not answer for so long is lost
 FORMAT = "%(levelname)s process {rank}, %(name)s: %(message)s"
 
 
 class LostRank(Exception):
-    """Another rank ended or does not answer. It is never what went wrong first."""
+    """Another rank ended or does not answer."""
 
 
 @contextmanager
@@ -169,7 +170,7 @@ def run_rank(train: Callable[[Mapping[str, Any], Ranks], None]) -> None:
     _end_with(parent)
     logging.captureWarnings(True)
     logging.basicConfig(
-        filename=log, level=logging.WARNING if rank else logging.INFO, format=FORMAT.format(rank=rank), force=True
+        filename=log, level=logging.WARNING if rank else logging.INFO, format=FORMAT.format(rank=rank + 1), force=True
     )
     # transformers advises its own way to use several processes, which this is not
     advised = logging.getLogger("transformers.training_args")
@@ -177,6 +178,9 @@ def run_rank(train: Callable[[Mapping[str, Any], Ranks], None]) -> None:
     given = read_json(folder / "arguments.json")
     try:
         train(given, join(rank, count, choose_device(given["params"]["device"]), folder / "meeting"))
+    except LostRank as error:
+        logging.warning("another process is lost: %s", error)
+        os._exit(LOST)
     except Exception as error:
         known = str(error) if isinstance(error, GradusError) else explain(error)
         get_error_handler().record_exception(GradusError(known) if known else error)
@@ -225,16 +229,15 @@ def _failure(failures: Mapping[int, Any], count: int) -> Exception:
         return (data["message"], data["extraInfo"]["py_callstack"]) if isinstance(data, dict) else ("", "")
 
     def consequence(rank: int) -> tuple[bool, int]:
-        text, code = told(rank)[0], failures[rank].exitcode
-        return text.startswith(f"{LostRank.__name__}:") or code == -signal.SIGTERM, rank
+        return failures[rank].exitcode in (LOST, -signal.SIGTERM), rank
 
     rank = min(failures, key=consequence)
     (text, trace), code = told(rank), failures[rank].exitcode
     kind, _, message = text.partition(": ")
     if kind == GradusError.__name__:
         return GradusError(message)
-    if text and kind != LostRank.__name__:
-        return RuntimeError(f"{text}, in process {rank} of {count}\n{trace}")
+    if text:
+        return RuntimeError(f"{text}, in process {rank + 1} of {count}\n{trace}")
     why = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended ({code})"
     memory = "; the system does that if memory runs out" if code == -signal.SIGKILL else ""
     return GradusError(

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.io import read_json
+from scripts.train import ranks as module
 from scripts.train.packing import collate, encode
 from scripts.train.ranks import Ranks, _failure, launch, run_rank
 from scripts.train.train_phase import TrainParams, train_in_processes, train_phase
@@ -174,7 +175,7 @@ def failed(told=None, code=1):
     return SimpleNamespace(error_file_data={"message": data}, exitcode=code)
 
 
-LOST = failed("LostRank: connection closed by peer")
+LOST = failed(code=module.LOST)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ LOST = failed("LostRank: connection closed by peer")
         ({0: failed(code=-11), 1: failed(code=-15)}, GradusError, "process 1 of the 2 of this training was killed (SIGS"),
         ({0: LOST, 1: failed("GradusError: the disk is full")}, GradusError, "the disk is full"),
         ({0: failed(code=-15), 1: failed("ValueError: no")}, RuntimeError, "ValueError: no, in process 2 of 2\nTraceback"),
-        ({0: LOST, 1: failed(code=-15)}, GradusError, "process 1 of the 2 of this training ended (1). The others"),
+        ({0: LOST, 1: failed(code=-15)}, GradusError, "process 1 of the 2 of this training ended (3). The others"),
     ],
 )
 def test_the_error_is_that_of_the_process_that_failed_first(failures, kind, text):
