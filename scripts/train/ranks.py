@@ -67,7 +67,7 @@ class Ranks:
         return position * self.count + self.rank
 
     def share(self, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Return this rank's rows, of a step that `collate` prepared: every n-th; none, if there are fewer than ranks."""
+        """Return this rank's rows of a step that `collate` prepared: every n-th; maybe none, if there are few."""
         if self.count == 1:
             return inputs
         lengths = inputs["lengths"]
@@ -123,9 +123,9 @@ ALONE = Ranks()
 
 
 def join(rank: int, count: int, device: str, meeting: Path) -> Ranks:
-    """Return the ranks of a training on this machine once all have come; `meeting`: a file of their own, which torch makes.
+    """Return the ranks of a training on this machine once all have come; `meeting`: a file of their own.
 
-    Processes talk over the loopback interface only. Raises GradusError if two would share a GPU.
+    They talk over the loopback interface only. Raises GradusError if two would share a GPU.
     """
     loopback = next(
         name for name, given in psutil.net_if_addrs().items() if any(each.address == "127.0.0.1" for each in given)

@@ -226,7 +226,8 @@ def train_phase(
         project, name = tracked_as.split("/", 1)
         before_this, _ = schedule_position(schedule, phase, "all")
         # another name for another result; after a kill, the same
-        tracking = Tracking(params.report_to if ranks.first else "none", project, f"{name}-{key}", before_this + resumed)
+        tracker = params.report_to if ranks.first else "none"
+        tracking = Tracking(tracker, project, f"{name}-{key}", before_this + resumed)
         trainer = functions.trainer(
             model=model,
             args=SFTConfig(
