@@ -46,7 +46,7 @@ def several():
     """All TRAININGS in one rank, one after the other; writes down the rows that it computes."""
 
     def train(given, ranks):
-        for name, arguments in given["trainings"].items():
+        for arguments in given["trainings"].values():
             share, seen = Ranks.share, []
 
             def note(inputs, seen=seen, share=share):
