@@ -135,7 +135,7 @@ rule estimate:
         # the script reads the rest itself (memory, models, quants): it shapes no result of training
         train=lambda w: {
             key: config["train"][key]
-            for key in ("lora", "micro_batch_tokens", "base_weights", "attention", "device", "optimizer")
+            for key in ("lora", "micro_batch_tokens", "base_weights", "attention", "device", "optimizer", "processes")
         },
         code=code_fingerprint("train/estimate"),
     message:
@@ -191,12 +191,12 @@ rule train_phase:
         "results/{run}/benchmarks/train_phase-{arm}-{seed}-{phase}.tsv"
     conda:
         "../envs/gradus.yaml"
-    threads: config["train"]["threads"]
+    threads: config["train"]["threads"] * PROCESSES
     resources:
         mem_mb=training_memory,
         runtime=minutes(60, 0.1, "base", "rows"),
         training=1,
-        gpu=TRAINING_GPU,
+        gpu=TRAINING_GPUS,
     params:
         train=lambda w: shaping(config["train"]),
         phases=PHASES,

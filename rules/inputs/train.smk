@@ -4,6 +4,8 @@ import json
 
 from scripts.train.shaping import shaping
 
+PROCESSES = config["train"]["processes"]  # of each training
+
 
 def training_base(wildcards):
     """The checkpoint that phases train on: the base rounded to NF4, or the original base."""
@@ -25,8 +27,11 @@ def method(wildcards):
 
 
 def training_memory(wildcards, input, attempt):
-    """The `mem_mb` of a training: as for other work on the base, or what the estimate says, if that is more."""
+    """The `mem_mb` of a training: as for other work on the base, or what the estimate says, if that is more. Each process
+    has the whole model; one more starts them.
+    """
     estimate = Path(input.estimate)
     needed = json.loads(estimate.read_text(encoding="utf-8"))["memory_gib"] if estimate.is_file() else 0
     on_cpu = 0 if TRAINING_GPU else int(needed * 1100)
-    return max(memory(3500, 1.5, "base")(wildcards, input, attempt), attempt * on_cpu)
+    several = memory(3500 * PROCESSES + 800 * (PROCESSES > 1), 1.5 * PROCESSES, "base")
+    return max(several(wildcards, input, attempt), attempt * on_cpu)

@@ -278,6 +278,26 @@ def _check_train(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
         yield ["train", "patience"], "has no effect without train.evaluate_every, the steps between two evaluations"
 
 
+def _check_processes(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
+    train, key = config["train"], ["train", "processes"]
+    if train["processes"] == 1:
+        return
+    if train["batch_size"] % train["processes"]:
+        yield (
+            key,
+            f"is {train['processes']}, which does not divide train.batch_size ({train['batch_size']}), the rows of a "
+            "step of all processes; change one of them",
+        )
+    if train["backend"] == "unsloth":
+        yield key, "must be 1 with train.backend: unsloth; set train.backend: peft for several processes"
+    if config["experiment"]:
+        yield (
+            key,
+            "must be 1 in a config with an experiment, whose trainings are small and many: they run side by side, one "
+            "process each (docs/gpu.md, How jobs use it)",
+        )
+
+
 def _check_evaluate(config: dict[str, Any]) -> Iterator[tuple[Path_, str]]:
     if fault := layer_fault(config["evaluate"]["gpu_layers"]):
         yield ["evaluate", "gpu_layers"], fault
@@ -292,6 +312,7 @@ CHECKS: list[Check] = [
     _check_score,
     check_curriculum,
     _check_train,
+    _check_processes,
     _check_evaluate,
     check_models,
     check_experiment,

@@ -11,6 +11,7 @@ import torch
 from transformers import TrainerCallback
 
 from scripts.train.checkpoint import Checkpoints, Progress
+from scripts.train.ranks import ALONE, Ranks
 from scripts.train.trainer import check_loss
 
 
@@ -30,18 +31,20 @@ class PhaseCallback(TrainerCallback):
         checkpoint_minutes: float,
         keep_best: bool,
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`tokens_per_step`: the tokens of each step of the phase, without padding.
 
         New lines are appended to `history`. `keep_best`: whether the adapter of the lowest held-out loss counts,
         instead of the last one. `progress` is updated in place; its step is where this attempt starts.
-        `evaluate` returns the held-out loss; it is called at the end and every `evaluate_every` steps.
+        `evaluate` returns the held-out loss; it is called at the end and every `evaluate_every` steps. Of several
+        `ranks`, the first saves checkpoints.
         """
         self.history, self.tokens_per_step = history, tokens_per_step
         self.progress, self.checkpoints = progress, checkpoints
         self.evaluate, self.evaluate_every, self.patience = evaluate, evaluate_every, patience
         self.checkpoint_steps, self.checkpoint_minutes = checkpoint_steps, checkpoint_minutes
-        self.keep_best = keep_best
+        self.keep_best, self.ranks = keep_best, ranks
         self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
         self.start = self.saved = time.monotonic()
         self.losses: list[float] = []
@@ -54,7 +57,7 @@ class PhaseCallback(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Derive a step's random numbers (dropout, NEFTune) from seed and position, so that resuming is exact."""
-        torch.manual_seed(self.seed * 1_000_003 + self.done + state.global_step)
+        torch.manual_seed(self.ranks.seed(self.seed * 1_000_003 + self.done + state.global_step))
 
     def on_log(
         self,
@@ -88,7 +91,7 @@ class PhaseCallback(TrainerCallback):
             handle.write(json.dumps(line) + "\n")
         minutes = (time.monotonic() - self.saved) / 60
         due = minutes >= self.checkpoint_minutes or (self.checkpoint_steps and step % self.checkpoint_steps == 0)
-        if due or (self.keep_best and self.progress.best_step == step):
+        if self.ranks.first and (due or (self.keep_best and self.progress.best_step == step)):
             self.checkpoints.save(model, optimizer, self.history, self.progress)
             self.saved = time.monotonic()
         if self.progress.stopped_early:

@@ -103,8 +103,12 @@ def count_bytes(
     device: str = "cpu",
     optimizer: str = "adamw",
     checkpointing: bool = False,
+    shared: bool = False,
 ) -> dict[str, int]:
-    """Return bytes for weights, adapter, activations, vocabulary, and so on; `shape` is from `largest_micro_batch`."""
+    """Return bytes for weights, adapter, activations, vocabulary, and so on; `shape` is from `largest_micro_batch`.
+
+    `shared`: whether the process is one of several, which add up their gradients.
+    """
     rows, longest, completion = shape
     if attention != "rows":  # others see the whole pack as one sequence
         rows, longest = 1, rows * longest
@@ -144,7 +148,8 @@ def count_bytes(
         activations = layers * rows * longest * text.hidden_size * 2 + activations // layers
     parts = {
         "weights": 2 * whole if weights != "nf4-packed" else int(2 * (whole - linear) + 0.52 * linear),
-        "adapter": int(trained * (4 + 4 + MOMENTS[optimizer])),  # fp32: weights, gradients; then Adam's moments
+        # fp32: weights, gradients, and their sum over processes; then Adam's moments
+        "adapter": int(trained * (4 + 4 + 4 * shared + MOMENTS[optimizer])),
         "activations": activations,
         # 128 rows at a time: logits in bf16 and fp32, and a copy for the exponential
         "vocabulary": min(completion, 128) * vocabulary * (2 + 4 + 4),
@@ -184,6 +189,15 @@ def written(config: Mapping[str, Any]) -> dict[str, Any]:
 def with_checkpointing(wanted: bool | str, plain: int, free: int) -> bool:
     """Return whether activations are computed twice: as wanted, or if a training of `plain` bytes would not fit."""
     return plain > free if wanted == "auto" else bool(wanted)
+
+
+def of_all(parts: Mapping[str, int], processes: int, device: str) -> dict[str, int]:
+    """Return the bytes of a training in several processes, given those of one: each has the whole model, and one more
+    process starts them. On GPUs, those of one card, of which each process has its own.
+    """
+    if processes == 1 or device == "cuda":
+        return dict(parts)
+    return {name: processes * size + (LIBRARIES if name == "libraries" else 0) for name, size in parts.items()}
 
 
 def free_memory(device: str) -> int:
@@ -246,11 +260,14 @@ def estimate(
     attention = choose_attention(train["attention"], device)
     given = (base, LoraParams(**train["lora"]), train["base_weights"], shape, attention, device, train["optimizer"])
     free = int(memory_gib * GIB) if memory_gib else free_memory(device)
-    parts = count_bytes(*given)
+    processes = train.get("processes", 1)
+    one = count_bytes(*given, shared=processes > 1)
+    parts = of_all(one, processes, device)
     if checkpointed := with_checkpointing(checkpointing, sum(parts.values()), free):
-        parts = count_bytes(*given, checkpointing=True)
+        one = count_bytes(*given, shared=processes > 1, checkpointing=True)
+        parts = of_all(one, processes, device)
     size = sum(file.stat().st_size for file in Path(base).glob("*.safetensors"))
-    disk = disk_bytes(size, parts["adapter"], **written)
+    disk = disk_bytes(size, one["adapter"], **written)
     facts = {
         "bytes": parts,
         "gradient_checkpointing": checkpointed,
@@ -264,6 +281,8 @@ def estimate(
     advice = f"Lower train.micro_batch_tokens (now {budget}; a longer row is computed alone)"
     if train["base_weights"] != "nf4-packed":
         advice += ", set train.base_weights: nf4-packed"
+    if processes > 1 and device == "cpu":
+        advice += f", lower train.processes (now {processes}, each with the whole model)"
     if not checkpointed:
         advice += ", set train.gradient_checkpointing: auto"
     check_fit(parts, free, disk, free_disk, advice)

@@ -11,8 +11,11 @@ NOT_SHAPING = ("report_to", "checkpoint_steps", "checkpoint_minutes", "memory_gi
 
 
 def shaping(train: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that affect what is trained."""
-    return {name: value for name, value in train.items() if name not in NOT_SHAPING}
+    """Return the settings that affect what is trained. A single process is left out: what was trained before there
+    could be several stays valid, and so do plans of experiments.
+    """
+    shaped = {name: value for name, value in train.items() if name not in NOT_SHAPING}
+    return {name: value for name, value in shaped.items() if (name, value) != ("processes", 1)}
 
 
 def not_shaping(train: Mapping[str, Any]) -> dict[str, Any]:

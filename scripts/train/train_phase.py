@@ -36,9 +36,12 @@ from scripts.train.device import choose_device, describe_kernels, secure_repeata
 from scripts.train.loss import check_isolation
 from scripts.train.methods import METHODS
 from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, choose_attention, load_base
+from scripts.train.ranks import ALONE, Ranks, launch, run_rank
 from scripts.train.shaping import not_shaping, shaping
 from scripts.train.tracking import Tracking
 from scripts.train.trainer import digest
+
+RANK = "from scripts.train.train_phase import train_rank; train_rank()"  # not this file: as a job, it would train
 
 
 @dataclass
@@ -69,6 +72,7 @@ class TrainParams:
     optimizer: str = "adamw"
     device: str = "auto"
     gradient_checkpointing: bool | str = "auto"
+    processes: int = 1
     keep: str = "best"  # which adapter, if there are several evaluations: best (lowest held-out loss) or last
 
 
@@ -149,12 +153,14 @@ def train_phase(
     history: str | Path,
     summary: str | Path,
     tracked_as: str = "gradus/phase",
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train one phase and write its folder (adapter, optimizer state), history and summary.
 
     `schedule`: steps of each phase, in training order; `method`: a name in METHODS; `base`: the checkpoint to train on
     (rounded to NF4, or not). `work` holds checkpoints while the phase runs; a killed phase resumes from the last one
     and ends with the same bytes. It is deleted when the phase is done. `tracked_as`: <run>/<phase>, for a tracker.
+    `ranks`: the processes that share this training; the first one writes.
     """
     began = time.time()
     imported = began - psutil.Process().create_time()  # since the process started
@@ -186,15 +192,21 @@ def train_phase(
     model = load_model(base, before / "adapter" if before else None, seed, params, device)
     if params.micro_batch_tokens > 1:
         check_isolation(model, [data[row] for row in range(min(3, len(data)))])
+    ranks.require_same(
+        "start differently: their GPUs or files are not the same. Let them have GPUs of one kind", key, resumed, model
+    )
     loaded = time.time() - began - tokenized
     first_step, total_steps = schedule_position(schedule, phase, params.schedule_spans)
     tokens_per_step = [sum(map(len, step)) for step in steps["input_ids"]]
     remaining = steps.select([*range(min(resumed, len(steps)), len(steps))])  # an empty range would be an error
 
     def evaluate() -> float:
-        return functions.heldout_loss(model, check, params.micro_batch_tokens)
+        return ranks.mean(lambda rows: functions.heldout_loss(model, rows, params.micro_batch_tokens), check)
 
-    with tempfile.TemporaryDirectory() as scratch, atomic_path(history) as losses:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        atomic_path(history if ranks.first else Path(scratch) / "history" / "unused.jsonl") as losses,
+    ):
         if resumed:
             shutil.copy(checkpoints.path(resumed) / "history.jsonl", losses)
         callback = PhaseCallback(
@@ -209,11 +221,13 @@ def train_phase(
             params.checkpoint_minutes,
             params.keep == "best",
             seed=seed * 1_000 + order.index(phase),
+            ranks=ranks,
         )
         project, name = tracked_as.split("/", 1)
         before_this, _ = schedule_position(schedule, phase, "all")
         # another name for another result; after a kill, the same
-        tracking = Tracking(params.report_to, project, f"{name}-{key}", before_this + resumed)
+        tracker = params.report_to if ranks.first else "none"
+        tracking = Tracking(tracker, project, f"{name}-{key}", before_this + resumed)
         trainer = functions.trainer(
             model=model,
             args=SFTConfig(
@@ -242,6 +256,7 @@ def train_phase(
                 project=project,
                 run_name=f"{name}-{key}",
                 dataloader_pin_memory=device == "cuda",
+                disable_tqdm=None if ranks.first else True,
             ),
             train_dataset=remaining if len(remaining) else steps,
             processing_class=tokenizer,
@@ -252,12 +267,16 @@ def train_phase(
             total_steps=total_steps,
             digests=[digest(step) for step in remaining["input_ids"]],
             neftune_alpha=params.neftune_alpha,
+            ranks=ranks,
         )
         optimizer = trainer.create_optimizer()
         if before and (resumed or params.schedule_spans == "all"):
             load_optimizer(optimizer, before / "optimizer.safetensors")
         if len(remaining) and not progress.stopped_early:
             trainer.train()
+        ranks.require_same("ended with different adapters. Please report this as a bug in Gradus.", model)
+    if not ranks.first:
+        return
     with atomic_path(folder) as part:
         part.mkdir()
         if progress.best_step in (None, progress.step):
@@ -296,24 +315,38 @@ def train_phase(
     shutil.rmtree(work, ignore_errors=True)
 
 
+def train_in_processes(given: Mapping[str, Any], params: TrainParams, log: str | Path) -> None:
+    """Train one phase in `params.processes` processes; `given`: what else `train_phase` takes."""
+    launch(RANK, {**given, "params": asdict(params)}, params.processes, log)
+
+
+def train_rank() -> None:
+    """Train as one of these processes."""
+    run_rank(lambda given, ranks: train_phase(**{**given, "params": TrainParams(**given["params"])}, ranks=ranks))
+
+
 if job := find_job(globals()):
     os.environ["OMP_NUM_THREADS"] = str(job.params.train["threads"])
     steps_of = read_json(job.input.schedule)
     with logging_to(job.log[0]):
-        train_phase(
-            rows=job.input.rows,
-            valid=job.input.valid,
-            base=job.input.base,
-            contract_path=job.input.contract,
-            schedule={name: steps_of[name] for name in job.params.phases},
-            phase=job.wildcards.phase,
-            method=job.params.method,
-            previous=job.input.previous or None,
-            seed=int(job.wildcards.seed),
-            params=settle(TrainParams(**job.params.train, **not_shaping(job.config["train"])), job.input.estimate),
-            work=job.params.work,
-            folder=job.output.folder,
-            history=job.output.history,
-            summary=job.output.summary,
-            tracked_as="{run}/{arm}-{seed}-{phase}".format(**dict(job.wildcards)),
-        )
+        settings = settle(TrainParams(**job.params.train, **not_shaping(job.config["train"])), job.input.estimate)
+        given = {
+            "rows": job.input.rows,
+            "valid": job.input.valid,
+            "base": job.input.base,
+            "contract_path": job.input.contract,
+            "schedule": {name: steps_of[name] for name in job.params.phases},
+            "phase": job.wildcards.phase,
+            "method": job.params.method,
+            "previous": job.input.previous or None,
+            "seed": int(job.wildcards.seed),
+            "work": job.params.work,
+            "folder": job.output.folder,
+            "history": job.output.history,
+            "summary": job.output.summary,
+            "tracked_as": "{run}/{arm}-{seed}-{phase}".format(**dict(job.wildcards)),
+        }
+        if settings.processes > 1:
+            train_in_processes(given, settings, job.log[0])
+        else:
+            train_phase(**given, params=settings)

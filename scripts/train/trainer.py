@@ -18,6 +18,7 @@ from scripts.common.hashing import sha256_json
 from scripts.train.loss import completion_loss, shares_beginnings
 from scripts.train.neftune import EmbeddingNoise
 from scripts.train.packing import IGNORED, packs
+from scripts.train.ranks import ALONE, Ranks
 
 WINDOW = 10  # steps to average the loss over
 ADVICE = "Lower train.learning_rate (try half of it), or raise train.warmup_share."
@@ -54,15 +55,16 @@ class PhaseTrainer(SFTTrainer):
         total_steps: int,
         digests: Sequence[str],
         neftune_alpha: float | None = None,
+        ranks: Ranks = ALONE,
         **kwargs: Any,
     ) -> None:
         """`first_step` of `total_steps` is where this phase starts in the learning-rate schedule.
 
         `digests`: the expected `digest` of each step's rows; training stops if a step gets other rows.
-        `neftune_alpha`: strength of the noise on the embeddings, or None.
+        `neftune_alpha`: strength of the noise on the embeddings, or None. `ranks`: the processes that share each step.
         """
         self.token_budget, self.first_step, self.total_steps = token_budget, first_step, total_steps
-        self.digests = digests
+        self.digests, self.ranks = digests, ranks
         # one job, one device: Trainer would spread the model over all GPUs that it sees
         if kwargs["args"].n_gpu > 1:
             kwargs["args"]._n_gpu = 1
@@ -76,7 +78,7 @@ class PhaseTrainer(SFTTrainer):
             kwargs["model"].get_input_embeddings().register_forward_hook(self.noise)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Compute one batch in packs; return the step's loss, the mean over its completion tokens."""
+        """Compute one batch in packs; return the step's loss, the mean over its completion tokens, of all ranks."""
         model.train()
         inputs = self._prepare_inputs(inputs)
         step = self.state.global_step
@@ -95,12 +97,13 @@ class PhaseTrainer(SFTTrainer):
         count = wanted.sum()
         total = torch.zeros((), device=count.device)
         share = shares_beginnings(self.model) and not self.noise  # each row has noise of its own
-        for packed in packs(inputs, self.token_budget, share):
+        for packed in packs(self.ranks.share(inputs), self.token_budget, share):
             if self.noise:
                 self.noise.bounds = packed.bounds
             loss = completion_loss(model, packed) / count
             self.accelerator.backward(loss)
             total += loss.detach()
+        total = self.ranks.add_up(total, [p for p in self.model.parameters() if p.requires_grad])
         if not math.isfinite(total.item()):
             raise GradusError(
                 f"the loss is {total.item()}, {self.state.global_step + 1} steps after training started or resumed. "

@@ -24,7 +24,9 @@ class Storage:
     def snakemake(self, *arguments, bucket=BUCKET):
         # the prefix last: the URL's option takes all that follows it
         server = ["--storage-s3-endpoint-url", self.endpoint, "--default-storage-provider", "s3"]
-        return self.project.snakemake(*server, "--default-storage-prefix", f"s3://{bucket}/runs", *arguments, python=PYTHON)
+        return self.project.snakemake(
+            *server, "--default-storage-prefix", f"s3://{bucket}/runs", *arguments, python=PYTHON
+        )
 
     def upload(self, folder):
         """Put a folder of the project into the bucket, where the run looks for it."""

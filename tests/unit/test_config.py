@@ -255,6 +255,26 @@ def test_a_setting_that_another_one_makes_ineffective_is_refused(tmp_path, text,
     assert len(str(fault.value).splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train:\n  processes: 3\n", "is 3, which does not divide train.batch_size (16)"),
+        ("train:\n  processes: 2\n  backend: unsloth\n", "must be 1 with train.backend: unsloth"),
+        (
+            "train:\n  processes: 2\nexperiment: {arms: [curriculum, growing-random], seeds: [1, 2]}\n",
+            "must be 1 in a config with an experiment",
+        ),
+        ("train:\n  processes: 0\n", "0 is less than the minimum of 1"),
+    ],
+)
+def test_processes_that_cannot_share_a_training_are_refused(tmp_path, text, words):
+    with pytest.raises(GradusError) as fault:
+        check(tmp_path, GOOD + text)
+    assert "config.yaml:7: train.processes: " in str(fault.value)
+    assert words in str(fault.value)
+    assert check(tmp_path, GOOD + "train:\n  processes: 4\n")["train"]["processes"] == 4
+
+
 def test_too_few_words_of_general_text_are_refused(tmp_path):
     with pytest.raises(GradusError, match=r"config.yaml:7: forgetting.words: 999 is less than the minimum of 1000"):
         check(tmp_path, GOOD + "forgetting:\n  words: 999\n")

@@ -172,3 +172,28 @@ def test_layers_without_a_gpu_are_refused_before_the_run_but_not_where_a_cluster
     line = lines.index("  gpu_layers: 7") + 1
     told = f"tiny.yaml:{line}: evaluate.gpu_layers is 7, but there is no GPU"
     assert (done.returncode != 0, told in done.stderr) == (not options, not options), done.stderr
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_training_in_several_processes_declares_a_gpu_for_each_and_is_refused_if_there_are_fewer(
+    card, tmp_path, processes
+):
+    """The real Snakefile, on two GPUs."""
+    (tmp_path / "more.yaml").write_text(f"train: {{processes: {processes}}}\n")
+    tiny = 'Path("config/runs/tiny.yaml")'
+    assert tiny in DECLARED
+    code = DECLARED.replace(tiny, f'{tiny}, Path("{tmp_path}/more.yaml")')
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "0,1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if processes == 4:
+        assert done.returncode
+        assert "train.processes is 4, but there are 2 GPUs" in done.stderr
+    else:
+        gpus = json.loads(done.stdout)["gpus"]
+        assert {rule: gpus[rule] for rule in ("train_phase", "train_arm", "estimate")} == {
+            "train_phase": 2,
+            "train_arm": 1,
+            "estimate": 1,
+        }

@@ -11,13 +11,15 @@ TRAIN = load_schema()["properties"]["train"]["properties"]
 
 
 def test_settings_are_divided_into_those_that_shape_and_the_others():
-    train = dict.fromkeys(TRAIN, 1)
+    train = dict.fromkeys(TRAIN, 2)
     assert set(NOT_SHAPING) <= set(TRAIN)
     assert {**shaping(train), **not_shaping(train)} == train
     assert not set(shaping(train)) & set(NOT_SHAPING)
     for changed in NOT_SHAPING:
-        assert shaping({**train, changed: 2}) == shaping(train)
-    assert shaping({**train, "learning_rate": 2}) != shaping(train)
+        assert shaping({**train, changed: 3}) == shaping(train)
+    assert shaping({**train, "learning_rate": 3}) != shaping(train)
+    # what was trained before there could be several processes stays valid, and so do plans of experiments
+    assert "processes" not in shaping({**train, "processes": 1})
 
 
 def test_three_levels_keep_their_colors():
