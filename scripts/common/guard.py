@@ -61,7 +61,7 @@ def clock_warnings(path: str | Path, now: float) -> list[str]:
 
 
 def hold(path: str | Path) -> tuple[int | None, list[str]]:
-    """Lock the folder for this run; kill the jobs that a killed run left. Return their number, and warnings; None if the
+    """Lock the folder for this run; kill the jobs that a killed run left. Return their number, and warnings. None: the
     file system has no locks, so that the last run can still be alive.
 
     `path`: the lock file, which names the current or last run. Call `mark` first.
