@@ -17,7 +17,7 @@ def sizes_mb(input, names):
 
 
 def memory(fixed, times=0.0, *names):
-    """The `mem_mb` of a rule: `fixed`, and `times` the size of the largest weights in the inputs `names`."""
+    """The `mem_mb`, `fixed`, and `times` the size of the largest weights in the inputs `names`."""
 
     def mem_mb(wildcards, input, attempt):
         return attempt * (fixed + int(times * max(sizes_mb(input, names), default=0)))
@@ -26,7 +26,7 @@ def memory(fixed, times=0.0, *names):
 
 
 def minutes(fixed, times=0.0, *names):
-    """The `runtime` of a rule in minutes: `fixed`, and `times` the product of the sizes in MB of the inputs `names`.
+    """The `runtime` in minutes, `fixed`, and `times` the product of the sizes in MB of the inputs `names`.
 
     Several times what two slow cores take. Nothing waits for it on one machine.
     """

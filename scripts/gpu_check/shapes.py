@@ -32,6 +32,7 @@ SHAPES: dict[str, tuple[type, int, int, int, int, int, int, int, bool]] = {
     "qwen2.5-1.5b": (Qwen2Config, 1536, 8960, 28, 12, 2, 128, 151936, True),
     "llama-3.2-3b": (LlamaConfig, 3072, 8192, 28, 24, 8, 128, 128256, True),
     "qwen2.5-7b": (Qwen2Config, 3584, 18944, 28, 28, 4, 128, 152064, False),
+    "llama-3.1-70b": (LlamaConfig, 8192, 28672, 80, 64, 8, 128, 128256, False),
 }
 
 
