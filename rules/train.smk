@@ -135,7 +135,15 @@ rule estimate:
         # the script reads the rest itself (memory, models, quants): it shapes no result of training
         train=lambda w: {
             key: config["train"][key]
-            for key in ("lora", "micro_batch_tokens", "base_weights", "attention", "device", "optimizer", "processes")
+            for key in (
+                "lora",
+                "micro_batch_tokens",
+                "base_weights",
+                "attention",
+                "device",
+                "optimizer",
+                "processes",
+            )
         },
         code=code_fingerprint("train/estimate"),
     message:

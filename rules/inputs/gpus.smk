@@ -5,7 +5,8 @@ from scripts.common.gpus import offloads, visible_gpus
 # of this machine, or as many as `--resources gpu=…` says, as for a cluster, whose GPUs are not here
 GPUS = limit_resource(workflow, "gpu", len(visible_gpus()) if workflow.is_main_process else 0)
 TRAINING_GPU = int(GPUS > 0 and config["train"]["device"] == "auto")
-TRAINING_GPUS = TRAINING_GPU * config["train"]["processes"]  # of a training, each of whose processes has its own
+# of a training, each of whose processes has one of its own
+TRAINING_GPUS = TRAINING_GPU * config["train"]["processes"]
 if workflow.is_main_process and TRAINING_GPUS > GPUS:
     raise WorkflowError(
         f"Gradus: train.processes is {TRAINING_GPUS}, but there are {GPUS} GPUs, one for each process. Lower it, or "

@@ -103,7 +103,7 @@ class PhaseTrainer(SFTTrainer):
             loss = completion_loss(model, packed) / count
             self.accelerator.backward(loss)
             total += loss.detach()
-        total = self.ranks.add_up(total, [p for p in self.model.parameters() if p.requires_grad])
+        total = self.ranks.add_up(total, [p for p in model.parameters() if p.requires_grad])
         if not math.isfinite(total.item()):
             raise GradusError(
                 f"the loss is {total.item()}, {self.state.global_step + 1} steps after training started or resumed. "
