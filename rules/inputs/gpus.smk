@@ -8,9 +8,8 @@ GPUS = limit_resource(workflow, "gpu", len(visible_gpus()) if workflow.is_main_p
 if workflow.is_main_process and (no_gpu := layer_fault(config["evaluate"]["gpu_layers"], GPUS)):
     raise WorkflowError(f"{where(['evaluate', 'gpu_layers'], CONFIG_FILES)}: evaluate.gpu_layers {no_gpu}")
 TRAINING_GPU = int(GPUS > 0 and config["train"]["device"] == "auto")
-TRAINING_GPUS = (
-    TRAINING_GPU * config["train"]["processes"]
-)  # of a training, each of whose processes has its own
+# of a training, each of whose processes has one of its own
+TRAINING_GPUS = TRAINING_GPU * config["train"]["processes"]
 if workflow.is_main_process and TRAINING_GPUS > GPUS:
     raise WorkflowError(
         f"Gradus: train.processes is {TRAINING_GPUS}, but there are {GPUS} GPUs, one for each process. Lower it, or "
