@@ -131,6 +131,7 @@ rule deduplicate:
         "results/{run}/benchmarks/deduplicate.tsv"
     conda:
         "../envs/gradus.yaml"
+    threads: 2
     resources:
         mem_mb=3000,
     params:
@@ -185,6 +186,7 @@ rule decontaminate:
         "results/{run}/benchmarks/decontaminate.tsv"
     conda:
         "../envs/gradus.yaml"
+    threads: 2
     resources:
         mem_mb=3000,
     params:
