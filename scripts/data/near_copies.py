@@ -18,6 +18,9 @@ from tqdm import tqdm
 
 from scripts.common.parallel import chunks, in_order
 
+# a process that has used rensa with several threads of its own cannot be forked: the copy would wait for them for ever
+os.environ.setdefault("RAYON_NUM_THREADS", "1")
+
 PIECE = 4  # characters
 PERMUTATIONS = 128
 
@@ -125,9 +128,9 @@ def near_copies(
     def shingles_of(number: int) -> frozenset[str]:
         return shingles(text(number))
 
-    def compare(some: np.ndarray) -> list[tuple[int, int, float]]:
+    def compare(some: range) -> list[tuple[int, int, float]]:
         found = []
-        for first, second in some.tolist():
+        for first, second in pairs[some.start : some.stop].tolist():
             if wanted(first, second):
                 left, right = shingles_of(first), shingles_of(second)
                 common = len(left & right)
@@ -136,6 +139,6 @@ def near_copies(
                     found.append((first, second, round(similarity, 3)))
         return found
 
-    parts = in_order(compare, chunks(pairs, 5000), processes)
+    parts = in_order(compare, chunks(range(len(pairs)), 5000), processes)
     steps = tqdm(parts, desc="comparing", total=-(-len(pairs) // 5000), unit="5000 pairs", mininterval=1)
     return [pair for part in steps for pair in part]
