@@ -132,6 +132,7 @@ rule deduplicate:
         "results/{run}/benchmarks/deduplicate.tsv"
     conda:
         "../envs/gradus.yaml"
+    threads: 2
     resources:
         mem_mb=memory(3000),
     params:
@@ -186,6 +187,7 @@ rule decontaminate:
         "results/{run}/benchmarks/decontaminate.tsv"
     conda:
         "../envs/gradus.yaml"
+    threads: 2
     resources:
         mem_mb=memory(3000),
     params:

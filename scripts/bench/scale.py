@@ -23,11 +23,11 @@ from scripts.common.io import atomic_open, write_json
 
 WORDS = 20_000
 CONFIG = """run: scale-{count}
+base_model: smollm2-135m
 data: {{task: qa, files: [.work/scale/{count}.jsonl], package: {{source: null}}}}
 mask: {{allow: []}}
 deduplicate: {{by: prompt}}
 split: {{by: group, valid_share: 0.1, test_share: 0.1, unseen_share: 0.1}}
-score: {{thresholds: [1, 2]}}
 """
 
 

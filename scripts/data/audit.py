@@ -26,6 +26,7 @@ from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.parallel import in_order
 from scripts.common.plots import COLORS, level_colors, save
 from scripts.common.records import SPLITS, Record, read_records
 from scripts.common.strict_json import strict_json
@@ -110,6 +111,7 @@ def audit(
     max_length: int,
     levels: Sequence[str],
     counts: Mapping[str, Any],
+    threads: int = 1,
 ) -> tuple[dict[str, Any], Tally]:
     """Return the content of audit.json and the tally. `counts`: the counts of ingest, mask, deduplicate, split and
     decontaminate, and the difficulty mix of the training rows, empty if unknown.
@@ -118,8 +120,10 @@ def audit(
     composes = normalizer is not None and normalizer.normalize_str("e\u0301") == "\u00e9"
     tally = Tally(task, max_length, composes=composes)
     stream = iter(tqdm(records, desc="audit", unit="row", mininterval=1))
-    while batch := list(islice(stream, 4000)):
-        tally.add(batch, counter.count(batch))
+    # the tokenizer is native code, beside which the other threads read and render the next rows
+    batches = iter(lambda: list(islice(stream, 2000)), [])
+    for batch, counted in in_order(lambda batch: (batch, counter.count(batch)), batches, threads, in_threads=True):
+        tally.add(batch, counted)
     rows = sum(tally.splits.values())
     facts: dict[str, Any] = {
         "rows": rows,
@@ -210,6 +214,7 @@ if job := find_job(globals()):
                 "contamination": read_json(job.input.decontaminate),
                 "difficulty": {"mix": scores.get("mix", {}).get("train", {}), "weights": scores.get("weights", {})},
             },
+            job.threads,
         )
         figures = {"lengths": draw_lengths(tallied)}
         if found["difficulty"]["mix"]:

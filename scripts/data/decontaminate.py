@@ -7,9 +7,12 @@ n-grams that occur in training prompts (8-grams and a share of 0.7 are PaLM's de
 2022, arXiv 2204.02311, section 8).
 """
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,72 +21,94 @@ from scipy.sparse import csc_matrix
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
-from scripts.common.io import read_jsonl, write_json, write_jsonl
+from scripts.common.io import atomic_open, read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.ngrams import find_shared, grams
-from scripts.common.records import Record, read_records
+from scripts.common.parallel import chunks, in_order
+from scripts.common.records import Record
 from scripts.data.near_copies import Rows, near_copies
 
 
-def overlaps(
-    records: str | Path, held_out: Sequence[int], train: Sequence[int], size: int
-) -> Iterator[tuple[int, int, float]]:
+@dataclass
+class Sides:
+    """The numbers of the held-out rows, of the training rows, and of the augmented ones."""
+
+    held_out: list[int] = field(default_factory=list)
+    train: list[int] = field(default_factory=list)
+    augmented: list[int] = field(default_factory=list)
+
+
+def sides_of(records: str | Path) -> Sides:
+    """Return which rows are on which side."""
+    sides = Sides()
+    for number, row in enumerate(read_jsonl(records)):
+        side = sides.augmented if row.get("augmented") else sides.train if row["split"] == "train" else sides.held_out
+        side.append(number)
+    return sides
+
+
+def asked_by(rows: Rows, number: int) -> str:
+    """Return what a row asks."""
+    return Record(**rows[number]).asked
+
+
+def grams_of(rows: Rows, numbers: list[int], size: int, what: str, processes: int) -> Iterator[np.ndarray]:
+    """Yield the `grams` of what each row asks; `what` labels the progress bar."""
+
+    def work(some: list[int]) -> list[np.ndarray]:
+        return [grams(asked_by(rows, number), size) for number in some]
+
+    parts = in_order(work, chunks(numbers, 2000), processes)
+    yield from tqdm(chain.from_iterable(parts), desc=what, total=len(numbers), unit="row", mininterval=1)
+
+
+def overlaps(rows: Rows, sides: Sides, size: int, processes: int) -> Iterator[tuple[int, int, float]]:
     """Yield (held-out row, training row with the largest overlap, share of its n-grams found in training)."""
-    rows = Rows(records)
-    own = [grams(Record(**rows[number]).asked, size) for number in tqdm(held_out, desc="n-grams", mininterval=1)]
-    trained = (
-        (number, grams(Record(**rows[number]).asked, size))
-        for number in tqdm(train, desc="overlap", unit="row", mininterval=1)
-    )
-    for number, mine, found in zip(held_out, own, find_shared(own, trained), strict=True):
+    own = list(grams_of(rows, sides.held_out, size, "n-grams", processes))
+    trained = zip(sides.train, grams_of(rows, sides.train, size, "overlap", processes), strict=True)
+    for number, mine, found in zip(sides.held_out, own, find_shared(own, trained), strict=True):
         if found:
             yield number, Counter(found).most_common(1)[0][0], len(found) / len(mine)
 
 
-def sides_of(records: str | Path) -> tuple[list[int], list[int], list[int]]:
-    """Return the numbers of the held-out rows, of the training rows, and of the augmented ones."""
-    sides: dict[str, list[int]] = {"held_out": [], "train": [], "augmented": []}
-    for number, record in enumerate(read_records(records)):
-        sides["augmented" if record.augmented else "train" if record.split == "train" else "held_out"].append(number)
-    return sides["held_out"], sides["train"], sides["augmented"]
-
-
 def crossing(
-    rows: Rows, held_out: Sequence[int], others: Sequence[int], threshold: float
+    rows: Rows, held_out: Sequence[int], others: Sequence[int], threshold: float, processes: int
 ) -> Iterator[tuple[int, int, float]]:
     """Yield the near-copies: (held-out row, row of `others`, similarity)."""
     order = [*held_out, *others]  # held-out rows first, so that every row of a bucket is compared with some of them
     found = near_copies(
         len(order),
-        lambda position: Record(**rows[order[position]]).asked,
+        lambda position: asked_by(rows, order[position]),
         threshold,
         anchors=4,
         wanted=lambda first, second: first < len(held_out) <= second,
+        processes=processes,
     )
     for first, second, similarity in found:
         yield order[first], order[second], similarity
 
 
-def find_augmented(records: str | Path, threshold: float, ngram: int, ngram_share: float) -> set[str]:
+def find_augmented(
+    rows: Rows, sides: Sides, threshold: float, ngram: int, ngram_share: float, processes: int = 1
+) -> set[str]:
     """Return the ids of the augmented rows that come too close to a held-out row.
 
     They are near-copies of one, or would be what lifts the share of its n-grams in training to `ngram_share`: training
     rows count first, then the augmented rows in their order.
     """
-    held_out, train, augmented = sides_of(records)
-    if not augmented or not held_out:
+    if not sides.augmented or not sides.held_out:
         return set()
-    rows = Rows(records)
-    gone = {number for _, number, _ in crossing(rows, held_out, augmented, threshold)}
-    own = [grams(Record(**rows[number]).asked, ngram) for number in held_out]
+    gone = {number for _, number, _ in crossing(rows, sides.held_out, sides.augmented, threshold, processes)}
+    own = list(grams_of(rows, sides.held_out, ngram, "n-grams", processes))
     index, place = np.unique(np.concatenate(own), return_inverse=True)
     sizes = np.array([len(mine) for mine in own])
     owner = np.repeat(np.arange(len(own)), sizes)
     times = csc_matrix((np.ones(len(place)), (owner, place)), shape=(len(own), len(index)))  # of a gram in a text
     known = np.zeros(len(index), dtype=bool)  # whether training has the n-gram
     counts = np.zeros(len(own))  # of each held-out row's n-grams that training has
-    for number in tqdm([*train, *augmented] if len(index) else (), desc="augmented", unit="row", mininterval=1):
+    order = [*sides.train, *sides.augmented] if len(index) else []
+    for number in tqdm(order, desc="augmented", unit="row", mininterval=1):
         record = Record(**rows[number])
         theirs = grams(record.asked, ngram)
         at = np.minimum(np.searchsorted(index, theirs), len(index) - 1)
@@ -100,14 +125,12 @@ def find_augmented(records: str | Path, threshold: float, ngram: int, ngram_shar
 
 
 def find_pairs(
-    records: str | Path, threshold: float, ngram: int, ngram_share: float
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Return the pairs of too similar held-out and training rows, one per held-out row, and the rows of each side.
+    rows: Rows, sides: Sides, threshold: float, ngram: int, ngram_share: float, processes: int = 1
+) -> list[dict[str, Any]]:
+    """Return the pairs of too similar held-out and training rows, one per held-out row.
 
     Augmented rows are none of these: they go, whatever is to be done about the others (`find_augmented`).
     """
-    rows = Rows(records)
-    held_out, train, _ = sides_of(records)
     found: dict[int, dict[str, Any]] = {}
 
     def note(one: int, other: int, kind: str, value: float) -> None:
@@ -122,12 +145,20 @@ def find_pairs(
                 "value": round(value, 3),
             }
 
-    for one, other, similarity in crossing(rows, held_out, train, threshold):
+    for one, other, similarity in crossing(rows, sides.held_out, sides.train, threshold, processes):
         note(one, other, "near-copy", similarity)
-    for one, other, share in overlaps(records, held_out, train, ngram):
+    for one, other, share in overlaps(rows, sides, ngram, processes):
         if share >= ngram_share:
             note(one, other, "n-grams", share)
-    return [found[number] for number in sorted(found)], {"train": len(train), "held_out": len(held_out)}
+    return [found[number] for number in sorted(found)]
+
+
+def kept(records: str | Path, gone: set[str]) -> Iterator[str]:
+    """Yield the lines of the records whose ids are not in `gone`."""
+    with open(records, encoding="utf-8", newline="\n") as handle:
+        for line in handle:
+            if not gone or json.loads(line)["id"] not in gone:
+                yield line
 
 
 def gate(pairs: Sequence[dict[str, Any]], held_out: int, max_share: float) -> None:
@@ -149,15 +180,18 @@ def gate(pairs: Sequence[dict[str, Any]], held_out: int, max_share: float) -> No
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         settings = job.params.decontaminate
-        alike, sides = find_pairs(job.input.records, settings["threshold"], settings["ngram"], settings["ngram_share"])
+        rows, sides = Rows(job.input.records), sides_of(job.input.records)
+        limits = {name: settings[name] for name in ("threshold", "ngram", "ngram_share")}
+        alike = find_pairs(rows, sides, **limits, processes=job.threads)
         leave_out = settings["found"] == "leave-out"
         if not leave_out:
-            gate(alike, sides["held_out"], settings["max_share"])
-        copies = find_augmented(job.input.records, settings["threshold"], settings["ngram"], settings["ngram_share"])
+            gate(alike, len(sides.held_out), settings["max_share"])
+        copies = find_augmented(rows, sides, **limits, processes=job.threads)
         left_out = {pair["id"] for pair in alike} if leave_out else set()
-        gone = left_out | copies
-        write_jsonl(job.output.dataset, (row for row in read_jsonl(job.input.records) if row["id"] not in gone))
+        with atomic_open(job.output.dataset) as handle:
+            handle.writelines(kept(job.input.records, left_out | copies))
         write_jsonl(job.output.pairs, alike)
         kinds = Counter(f"{pair['split']}: {pair['check']}" for pair in alike)
         more = {"augmented_left_out": len(copies)} if copies else {}
-        write_json(job.output.counts, {**sides, "found": dict(kinds), "left_out": len(left_out), **more})
+        counts = {"train": len(sides.train), "held_out": len(sides.held_out), "found": dict(kinds)}
+        write_json(job.output.counts, {**counts, "left_out": len(left_out), **more})

@@ -6,8 +6,10 @@ rows that were left out, with the reason; contradictory rows; counts.
 Rows of eval-own are always compared by their prompts: they may have the response of a training row, not ask the same.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,29 +38,41 @@ def text_of(record: Record, by: str) -> str:
     return record.response if by == "response" else record.asked
 
 
-def first_pass(records: str | Path, rows: Rows) -> tuple[list[int], list[dict[str, Any]], list[tuple[int, int]]]:
-    """Return (numbers of the rows to keep, exact duplicates, pairs of rows with the same prompt).
+@dataclass
+class Pass:
+    """What one pass over the rows finds, as row numbers; of two exact duplicates, the first is kept."""
 
-    Two rows are exact duplicates if prompt and response differ only in whitespace; the first is kept.
-    """
-    kept: list[int] = []
-    left_out: list[dict[str, Any]] = []
-    same_prompt: list[tuple[int, int]] = []
+    kept: list[int] = field(default_factory=list)
+    own: set[int] = field(default_factory=set)  # kept rows of eval-own
+    augmented: set[int] = field(default_factory=set)  # kept rows
+    left_out: list[dict[str, Any]] = field(default_factory=list)  # the exact duplicates
+    same_prompt: list[tuple[int, int]] = field(default_factory=list)  # pairs of rows
+
+
+def first_pass(records: str | Path) -> Pass:
+    """Find exact duplicates, whose prompt and response differ only in whitespace, and rows with the same prompt."""
+    found = Pass()
     seen: set[int] = set()
     asked: dict[int, int] = {}
     for number, record in enumerate(tqdm(read_records(records), desc="duplicates", unit="row", mininterval=1)):
         if (own := int(record.id, 16)) in seen:
-            left_out.append(left(record.to_json(), "exact duplicate"))
+            found.left_out.append(left(record.to_json(), "exact duplicate"))
             continue
         seen.add(own)
         first = asked.setdefault(key(normal(record.asked)), number)
         if first != number:
-            same_prompt.append((first, number))
-        kept.append(number)
-    return kept, left_out, same_prompt
+            found.same_prompt.append((first, number))
+        found.kept.append(number)
+        if record.split == OWN:
+            found.own.add(number)
+        if record.augmented:
+            found.augmented.add(number)
+    return found
 
 
-def find_asked(rows: Rows, own: list[int], others: list[int], threshold: float) -> list[tuple[int, int]]:
+def find_asked(
+    rows: Rows, own: list[int], others: list[int], threshold: float, processes: int
+) -> list[tuple[int, int]]:
     """Return the pairs of a row of eval-own and another row whose prompts are near-copies, each as (earlier, later)."""
     order = [*own, *others]  # own rows first, so that every row of a bucket is compared with some of them
     found = near_copies(
@@ -67,6 +81,7 @@ def find_asked(rows: Rows, own: list[int], others: list[int], threshold: float) 
         threshold,
         anchors=4,
         wanted=lambda first, second: first < len(own) <= second,
+        processes=processes,
     )
     return [(min(pair), max(pair)) for pair in ((order[a], order[b]) for a, b, _ in found)]
 
@@ -87,30 +102,28 @@ def contradiction(first: Record, second: Record) -> dict[str, Any]:
 
 
 def deduplicate(
-    records: str | Path, output: str | Path, by: str, threshold: float, near: str
+    records: str | Path, output: str | Path, by: str, threshold: float, near: str, processes: int = 1
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Write the records to keep; return (left out, contradictions, counts).
 
     `near`: `together` keeps near-copies and links them, `thin` keeps only the first, and augmented rows.
     Links point to earlier rows, so that rows added at the end do not change earlier records.
     """
-    rows = Rows(records)
-    kept, left_out, same_prompt = first_pass(records, rows)
+    rows, found = Rows(records), first_pass(records)
+    left_out, same_prompt = found.left_out, found.same_prompt
+    kept = [number for number in found.kept if number not in found.own]
 
     def text(position: int) -> str:
         return text_of(Record(**rows[kept[position]]), by)
 
-    own = {number for number in kept if rows[number]["split"] == OWN}
-    kept = [number for number in kept if number not in own]
-    pairs = [(kept[a], kept[b]) for a, b, _ in near_copies(len(kept), text, threshold)]
+    pairs = [(kept[a], kept[b]) for a, b, _ in near_copies(len(kept), text, threshold, processes=processes)]
     copies = {second for _, second in pairs}
-    kept = sorted([*own, *kept])
-    pairs += find_asked(rows, sorted(own), [number for number in kept if number not in own], threshold)
+    pairs += find_asked(rows, sorted(found.own), kept, threshold, processes)
     links: dict[int, list[int]] = {}
     for first, second in sorted({*pairs, *same_prompt}):
         links.setdefault(second, []).append(first)
     # clusters are of rows that no rule made; augmented rows come last, so no edge leads over them
-    plain = [number for number in kept if not rows[number].get("augmented")]
+    plain = [number for number in found.kept if number not in found.augmented]
     given = set(plain)
     edges = np.array([(a, b) for b, firsts in links.items() if b in given for a in firsts], np.int64).reshape(-1, 2)
     graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(rows), len(rows)))
@@ -119,15 +132,17 @@ def deduplicate(
     reasons = Counter(item["reason"] for item in left_out)
     written = 0
     with atomic_open(output) as handle:
-        for number in kept:
-            row = rows[number]
+        for number in found.kept:
+            line = rows.line(number)
             if number in links:
+                row = json.loads(line)
                 row["near"] = [rows[first]["id"] for first in links[number]]
                 if near == "thin" and number in copies and not row.get("augmented"):
                     left_out.append(left(row, COPY + row["near"][0]))
                     reasons["near-copy"] += 1
                     continue
-            handle.write(dump_line(row))
+                line = dump_line(row)
+            handle.write(line)
             written += 1
     contradictions = [contradiction(Record(**rows[a]), Record(**rows[b])) for a, b in same_prompt]
     counts = {
@@ -146,7 +161,9 @@ def deduplicate(
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        dropped, contradictory, summary = deduplicate(job.input.records, job.output.records, **job.params.deduplicate)
+        dropped, contradictory, summary = deduplicate(
+            job.input.records, job.output.records, **job.params.deduplicate, processes=job.threads
+        )
         write_jsonl(job.output.left_out, dropped)
         write_jsonl(job.output.contradictions, contradictory)
         write_json(job.output.counts, summary)

@@ -10,11 +10,9 @@ detect-secrets' detectors of known key formats.
 import itertools
 import json
 import logging
-import multiprocessing
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,18 +25,41 @@ from scripts.common.hidden import hidden
 from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.parallel import in_order
 from scripts.common.records import Record
 
-# entity: (Presidio's recognizer, a pattern that a text must match before the slow recognizer is called)
+DIGITS = re.compile(r"\d(?:[\s()./-]{0,3}\d){6}")
+# entity: (Presidio's recognizer, patterns of which a text must match one before the slow recognizer is called). It is
+# fast to search for a pattern that begins with a character which few texts have; hence what comes before looks behind
 KINDS = {
-    "EMAIL_ADDRESS": ("EmailRecognizer", re.compile("@")),
-    "PHONE_NUMBER": ("PhoneRecognizer", re.compile(r"\d(?:[\s()./-]{0,3}\d){6}")),
-    "CREDIT_CARD": ("CreditCardRecognizer", re.compile(r"\d(?:[ -]?\d){11}")),
-    "IBAN_CODE": ("IbanRecognizer", re.compile(r"[A-Z]{2}\d\d ?[A-Z\d]{4}")),
-    "IP_ADDRESS": ("IpRecognizer", re.compile(r"\d\.\d{1,3}\.\d|[\da-fA-F]:[\da-fA-F:]*:|::[\da-fA-F]")),
-    "US_SSN": ("UsSsnRecognizer", re.compile(r"\d{3}[- .]\d{2}[- .]\d{4}")),
-    "CRYPTO": ("CryptoRecognizer", re.compile(r"\b(?:[13]|bc1)[A-Za-z0-9]{25}")),
+    "EMAIL_ADDRESS": ("EmailRecognizer", (re.compile("@"),)),
+    "PHONE_NUMBER": ("PhoneRecognizer", (DIGITS,)),
+    "CREDIT_CARD": ("CreditCardRecognizer", (re.compile(r"\d(?:[ -]?\d){11}"),)),
+    "IBAN_CODE": ("IbanRecognizer", (re.compile(r"[A-Z]{2}\d\d ?[A-Z\d]{4}"),)),
+    "IP_ADDRESS": (
+        "IpRecognizer",
+        (
+            re.compile(r"\.(?<=\d\.)\d{1,3}\.\d"),
+            re.compile(r":(?:(?<=[\da-fA-F]:)[\da-fA-F:]*:|:[\da-fA-F])"),
+        ),
+    ),
+    "US_SSN": ("UsSsnRecognizer", (re.compile(r"\d{3}[- .]\d{2}[- .]\d{4}"),)),
+    "CRYPTO": ("CryptoRecognizer", (re.compile(r"\b(?:[13]|bc1)[A-Za-z0-9]{25}"),)),
 }
+NUMBERS = ("PHONE_NUMBER", "CREDIT_CARD", "US_SSN")  # where their patterns match, DIGITS does
+# of kinds whose patterns are slow to search for: every match holds so many characters in a row without whitespace
+LONG = {
+    "CLOUDANT_CREDENTIALS": 24,
+    "CRYPTO": 25,
+    "DISCORD_BOT_TOKEN": 27,
+    "IBM_CLOUD_IAM_KEY": 44,
+    "IBM_COS_HMAC_CREDENTIALS": 48,
+    "MAILCHIMP_ACCESS_KEY": 32,
+    "SOFTLAYER_CREDENTIALS": 64,
+    "STRIPE_ACCESS_KEY": 24,
+    "TELEGRAM_BOT_TOKEN": 35,
+}
+ARTIFACTORY = re.compile("A(?:KC|P)")  # in all matches of Artifactory's patterns, which are slow to search for
 MIN_SCORE = 0.4  # Presidio's confidence; lower scores are mostly arbitrary numbers
 # the match is part of a longer dotted number, such as a section number
 NUMBER_BEFORE, NUMBER_AFTER = re.compile(r"\d\.$"), re.compile(r"\.\d")
@@ -87,7 +108,11 @@ class Masker:
     def find(self, text: str) -> list[tuple[str, str]]:
         """Return (kind, value) of each value found in a text and not allowed, ordered by kind, without duplicates."""
         found: list[tuple[str, str]] = []
+        longest = max(map(len, text.split()), default=0)
+        digits, artifactory = DIGITS.search(text), ARTIFACTORY.search(text)
         for kind, pattern in self.patterns:
+            if longest < LONG.get(kind, 0) or (kind == "ARTIFACTORY_CREDENTIALS" and not artifactory):
+                continue
             for match in pattern.finditer(text):
                 # a group is the secret itself (a password in a URL), or only the prefix that identifies the kind of key
                 inner = max((group for group in match.groups() if group), key=len, default="")
@@ -98,7 +123,9 @@ class Masker:
                     value = text[max(start, 0) : end.end() if end else None].split(BETWEEN)[0]
                 found.append((kind, value))
         for kind, recognizer in self.detectors:
-            if KINDS[kind][1].search(text):
+            if longest < LONG.get(kind, 0) or (kind in NUMBERS and not digits):
+                continue
+            if any(pattern.search(text) for pattern in KINDS[kind][1]):
                 for result in recognizer.analyze(text, [kind], None):
                     part_of_number = kind == "IP_ADDRESS" and (
                         NUMBER_BEFORE.search(text[: result.start]) or NUMBER_AFTER.match(text, result.end)
@@ -199,13 +226,6 @@ def mask_lines(masker: Masker, lines: Sequence[str]) -> tuple[list[str], list[di
     return done, touched
 
 
-_masker: Masker | None = None  # inherited by worker processes: recognizers are slow to create
-
-
-def _work(lines: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    return mask_lines(_masker, lines) if _masker else (list(lines), [])
-
-
 def batches(path: str | Path, size: int = 1000) -> Iterator[list[str]]:
     """Yield the lines of a file, `size` at a time."""
     with open(path, encoding="utf-8", newline="\n") as handle:
@@ -213,32 +233,19 @@ def batches(path: str | Path, size: int = 1000) -> Iterator[list[str]]:
             yield lines
 
 
-def in_order(processes: int, items: Iterable[list[str]]) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
-    """Yield the results for all items in order; several processes work on a few items each."""
-    if processes == 1:
-        yield from map(_work, items)
-        return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
-        waiting: deque[Any] = deque()
-        for item in items:
-            waiting.append(pool.submit(_work, item))
-            if len(waiting) > 2 * processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def mask_file(
     records: str | Path, output: str | Path, masker: Masker | None, processes: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Write the masked records; return the changed rows and counts by kind. Without a masker, records are unchanged."""
-    global _masker
-    _masker = masker
+
+    def work(lines: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+        return mask_lines(masker, lines) if masker else (list(lines), [])
+
     touched: list[dict[str, Any]] = []
     rows = 0
     kinds: Counter[str] = Counter()
     with atomic_open(output) as handle, tqdm(desc="masking", unit="row", mininterval=1) as bar:
-        for done, found in in_order(processes if masker else 1, batches(records)):
+        for done, found in in_order(work, batches(records), processes if masker else 1):
             handle.writelines(done)
             touched += found
             for item in found:

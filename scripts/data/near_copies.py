@@ -6,9 +6,9 @@ Memory: 8 bytes per row and band, about 150 bytes per row; texts stay on disk.
 """
 
 import json
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +16,47 @@ import numpy as np
 from rensa import RMinHash
 from tqdm import tqdm
 
+from scripts.common.parallel import chunks, in_order
+
+# a process that has used rensa with several threads of its own cannot be forked: the copy would wait for them for ever
+os.environ.setdefault("RAYON_NUM_THREADS", "1")
+
 PIECE = 4  # characters
 PERMUTATIONS = 128
 
 
 class Rows:
-    """Random access to the rows of a JSONL file by number; rows are read on demand."""
+    """Random access to the rows of a JSONL file by number; rows are read on demand, also by forked processes."""
 
     def __init__(self, path: str | Path) -> None:
         """Index the offset of each line."""
         self.handle = open(path, "rb")  # noqa: SIM115
-        offsets, position = [], 0
+        offsets = [0]
         for line in self.handle:
-            offsets.append(position)
-            position += len(line)
+            offsets.append(offsets[-1] + len(line))
         self.offsets = np.array(offsets, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return len(self.offsets) - 1
+
+    def line(self, number: int) -> str:
+        """Return a row as it is in the file."""
+        start, end = self.offsets[number : number + 2].tolist()
+        return os.pread(self.handle.fileno(), end - start, start).decode()
 
     def __getitem__(self, number: int) -> Any:
-        self.handle.seek(int(self.offsets[number]))
-        return json.loads(self.handle.readline())
+        return json.loads(self.line(number))
 
 
-def shingles(text: str, size: int = PIECE) -> frozenset[str]:
-    """Return the set of character n-grams (n = `size`) of a lowercased text with whitespace collapsed."""
+def pieces(text: str, size: int = PIECE) -> list[str]:
+    """Return the character n-grams (n = `size`) of a lowercased text with whitespace collapsed."""
     text = " ".join(text.lower().split())
-    return frozenset([text[i : i + size] for i in range(max(1, len(text) - size + 1))])
+    return [text[i : i + size] for i in range(max(1, len(text) - size + 1))]
+
+
+def shingles(text: str) -> frozenset[str]:
+    """Return the set of a text's `pieces`."""
+    return frozenset(pieces(text))
 
 
 def bands(threshold: float) -> tuple[int, int]:
@@ -55,18 +68,24 @@ def bands(threshold: float) -> tuple[int, int]:
     return PERMUTATIONS, 1
 
 
-def band_keys(texts: Iterable[str], threshold: float) -> np.ndarray:
+def band_keys(count: int, text: Callable[[int], str], threshold: float, processes: int = 1) -> np.ndarray:
     """Return an array (texts, bands) of 64-bit keys; near-copies share the key of at least one band."""
     number, rows = bands(threshold)
     mix = np.random.default_rng(1).integers(1, 2**63, size=rows, dtype=np.uint64) | np.uint64(1)
-    parts = []
-    stream = iter(tqdm(texts, desc="near-copies", unit="row", mininterval=1))
-    while batch := list(islice(stream, 2000)):
-        signatures = RMinHash.digest_matrix_from_token_sets([list(shingles(text)) for text in batch], PERMUTATIONS, 1)
-        table = np.array(signatures.to_rows(), dtype=np.uint64)[:, : number * rows].reshape(len(batch), number, rows)
+
+    def keys(numbers: range) -> np.ndarray:
+        # lists, not sets: a piece that occurs twice does not change the minimum
+        signatures = RMinHash.digest_matrix_from_token_sets([pieces(text(i)) for i in numbers], PERMUTATIONS, 1)
+        table = np.array(signatures.to_rows(), dtype=np.uint64)[:, : number * rows].reshape(-1, number, rows)
         with np.errstate(over="ignore"):
-            parts.append(((table + np.uint64(1)) * mix).sum(axis=2) * np.uint64(0x9E3779B97F4A7C15))
-    return np.concatenate(parts) if parts else np.zeros((0, number), dtype=np.uint64)
+            return ((table + np.uint64(1)) * mix).sum(axis=2) * np.uint64(0x9E3779B97F4A7C15)  # type: ignore[no-any-return]
+
+    parts = [np.zeros((0, number), dtype=np.uint64)]
+    with tqdm(desc="near-copies", unit="row", mininterval=1) as bar:
+        for part in in_order(keys, chunks(range(count), 2000), processes):
+            parts.append(part)
+            bar.update(len(part))
+    return np.concatenate(parts)
 
 
 def candidates(keys: np.ndarray, anchors: int) -> np.ndarray:
@@ -76,18 +95,18 @@ def candidates(keys: np.ndarray, anchors: int) -> np.ndarray:
     """
     count = len(keys)
     found = np.zeros(0, dtype=np.int64)
-    for band in range(keys.shape[1]):
+    for band in range(keys.shape[1]) if count else ():
         order = np.argsort(keys[:, band], kind="stable")
         ordered = keys[order, band]
-        begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        bucket = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]])
-        sizes = np.diff(np.r_[begins, count])
-        member = sizes[bucket] > 1
+        begins = np.r_[True, ordered[1:] != ordered[:-1]]  # a bucket
+        later = np.flatnonzero(~begins)
+        first = np.maximum.accumulate(np.where(begins, np.arange(count), 0))[later]  # of the bucket
+        pairs = []
         for anchor in range(anchors):
-            here = member & (np.arange(count) - begins[bucket] > anchor)
-            first = order[begins[bucket[here]] + anchor]
-            found = np.union1d(found, first.astype(np.int64) * count + order[here])
-    return np.stack([found // count, found % count], axis=1) if count else np.zeros((0, 2), dtype=np.int64)
+            here = later - first > anchor
+            pairs.append(order[first[here] + anchor] * count + order[later[here]])
+        found = np.union1d(found, np.concatenate(pairs))
+    return np.stack([found // max(1, count), found % max(1, count)], axis=1)
 
 
 def near_copies(
@@ -96,24 +115,30 @@ def near_copies(
     threshold: float,
     anchors: int = 1,
     wanted: Callable[[int, int], bool] = lambda first, second: True,
+    processes: int = 1,
 ) -> list[tuple[int, int, float]]:
     """Return (earlier row, later row, similarity) of near-copies among `count` rows, sorted.
 
     `text` returns a row's text by number; `wanted` selects the pairs to compare. Not every pair of a large bucket is
     compared, see `candidates`.
     """
-    pairs = candidates(band_keys((text(i) for i in range(count)), threshold), anchors)
+    pairs = candidates(band_keys(count, text, threshold, processes), anchors)
 
     @lru_cache(4096)
-    def pieces(number: int) -> frozenset[str]:
+    def shingles_of(number: int) -> frozenset[str]:
         return shingles(text(number))
 
-    found = []
-    for first, second in tqdm(pairs.tolist(), desc="comparing", unit="pair", mininterval=1):
-        if wanted(first, second):
-            left, right = pieces(first), pieces(second)
-            common = len(left & right)
-            similarity = common / (len(left) + len(right) - common)
-            if similarity >= threshold:
-                found.append((first, second, round(similarity, 3)))
-    return found
+    def compare(some: range) -> list[tuple[int, int, float]]:
+        found = []
+        for first, second in pairs[some.start : some.stop].tolist():
+            if wanted(first, second):
+                left, right = shingles_of(first), shingles_of(second)
+                common = len(left & right)
+                similarity = common / (len(left) + len(right) - common)
+                if similarity >= threshold:
+                    found.append((first, second, round(similarity, 3)))
+        return found
+
+    parts = in_order(compare, chunks(range(len(pairs)), 5000), processes)
+    steps = tqdm(parts, desc="comparing", total=-(-len(pairs) // 5000), unit="5000 pairs", mininterval=1)
+    return [pair for part in steps for pair in part]

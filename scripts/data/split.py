@@ -172,6 +172,6 @@ if job := find_job(globals()):
         decided = Splitter(job.params.seed, **job.params.split, sources=sources)
         summary = split(read_records(job.input.records), decided, job.params.allow_few)
         write_jsonl(job.output.records, divided(read_records(job.input.records), decided))
-        write_jsonl(job.output.left_out, left_out(job.input.records, decided))
+        write_jsonl(job.output.left_out, left_out(job.input.records, decided) if decided.dropped else ())
         write_json(job.output.given, sorted(decided.given))
         write_json(job.output.counts, summary)

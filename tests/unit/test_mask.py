@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import socket
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from scripts.common.errors import GradusError
 from scripts.common.io import write_jsonl
 from scripts.common.records import Record
-from scripts.data.mask import KINDS, Masker, mask_file
+from scripts.data.mask import KINDS, LONG, Masker, mask_file
 
 AWS_KEY = "AKIA" + "Q7ZXCVBNMASDFGHJ"
 TOKEN = "ghp_" + "a1B2" * 9
@@ -130,6 +131,13 @@ def test_no_value_is_written_or_logged_and_two_processes_do_what_one_does(masker
         if kind != "BASIC_AUTH_CREDENTIALS":  # alone, without its URL, that is any word
             assert value not in told, kind
     assert found[0][1]["values"]["EMAIL_ADDRESS"] == 300
+
+
+def test_what_is_searched_only_among_long_words_is_long(masker):
+    patterns = [(kind, pattern.pattern) for kind, pattern in masker.patterns if kind in LONG]
+    assert {"CRYPTO", *(kind for kind, _ in patterns)} == set(LONG)
+    for kind, pattern in patterns:
+        assert max(map(int, re.findall(r"\]\{(\d+)", pattern))) >= LONG[kind], pattern
 
 
 def test_masking_asks_no_network(monkeypatch):

@@ -9,9 +9,9 @@ from scripts.common.errors import GradusError
 from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.ngrams import grams
 from scripts.common.records import Record, read_records
-from scripts.data.decontaminate import find_augmented, find_pairs, gate
+from scripts.data.decontaminate import Sides, find_augmented, find_pairs, gate, sides_of
 from scripts.data.deduplicate import deduplicate
-from scripts.data.near_copies import bands, near_copies, shingles
+from scripts.data.near_copies import Rows, bands, near_copies, shingles
 from scripts.data.split import Splitter, divided, find_copies, split
 
 SHARES = {"by": "group", "valid_share": 0.1, "test_share": 0.2, "unseen_share": 0.2}
@@ -223,7 +223,12 @@ def test_all_rows_in_one_group_are_refused_in_words(tmp_path):
 
 def found_pairs(tmp_path, rows):
     write_jsonl(tmp_path / "split.jsonl", (r.to_json() for r in rows))
-    return find_pairs(tmp_path / "split.jsonl", 0.8, 8, 0.7)
+    sides = sides_of(tmp_path / "split.jsonl")
+    return find_pairs(Rows(tmp_path / "split.jsonl"), sides, 0.8, 8, 0.7), sides
+
+
+def found_augmented(tmp_path):
+    return find_augmented(Rows(tmp_path / "split.jsonl"), sides_of(tmp_path / "split.jsonl"), 0.8, 8, 0.7)
 
 
 def test_copied_and_embedded_prompts_are_found_with_their_training_row(tmp_path):
@@ -234,7 +239,7 @@ def test_copied_and_embedded_prompts_are_found_with_their_training_row(tmp_path)
     rows.append(Record(long, "a", "qa", split="train", source="page"))
     rows.append(Record(words("intro", 60).upper(), "b", "qa", split="eval-hard", source="quoted"))
     pairs, sides = found_pairs(tmp_path, rows)
-    assert sides == {"train": 201, "held_out": 102}
+    assert (len(sides.train), len(sides.held_out)) == (201, 102)
     assert [(p["sources"], p["check"]) for p in pairs] == [
         (["copy", "train:17"], "near-copy"),
         (["quoted", "page"], "n-grams"),
@@ -242,13 +247,29 @@ def test_copied_and_embedded_prompts_are_found_with_their_training_row(tmp_path)
     assert pairs[1]["value"] == 1.0
 
 
+def test_two_processes_find_what_one_finds(tmp_path):
+    rows = [
+        Record(near(words(n % 1100, 12), n), f"answer {n}", "qa", split="test" if n % 3 else "train")
+        for n in range(2200)
+    ]
+    write_jsonl(tmp_path / "in.jsonl", (r.to_json() for r in rows))
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.jsonl"
+        found.append(deduplicate(tmp_path / "in.jsonl", out, "prompt", 0.8, "together", processes))
+        found.append(find_pairs(Rows(out), sides_of(out), 0.8, 8, 0.7, processes))
+        found.append(out.read_bytes())
+    assert found[:3] == found[3:]
+    assert found[0][2]["rows_with_near_copies"] > 1500 and found[1]
+
+
 def test_the_gate_lists_pairs_and_says_what_to_do(tmp_path):
     rows = [*records(50, split="train"), *[Record(near(words(n), 1), "b", "qa", split="test") for n in range(7)]]
     pairs, sides = found_pairs(tmp_path, rows)
     assert len(pairs) == 7
     with pytest.raises(GradusError, match=r"7 of 7 held-out rows ask what training rows ask .*\n.*~ train.*near-copy"):
-        gate(pairs, sides["held_out"], 0.5)
-    gate(pairs, sides["held_out"], 1)
+        gate(pairs, len(sides.held_out), 0.5)
+    gate(pairs, len(sides.held_out), 1)
 
 
 def test_short_prompts_have_no_n_grams_and_cases_are_one():
@@ -257,7 +278,7 @@ def test_short_prompts_have_no_n_grams_and_cases_are_one():
 
 
 def test_no_held_out_rows_are_no_fault(tmp_path):
-    assert found_pairs(tmp_path, records(20, split="train")) == ([], {"train": 20, "held_out": 0})
+    assert found_pairs(tmp_path, records(20, split="train")) == ([], Sides(train=[*range(20)]))
     assert list(read_jsonl(tmp_path / "split.jsonl"))
 
 
@@ -369,13 +390,14 @@ def test_an_augmented_row_goes_before_a_held_out_one(tmp_path):
         Record(" ".join(words("h2", 40).split() + quoted.split()[6:]), "b", "qa", split="train", augmented=True),
         Record(words("far"), "b", "qa", split="train", augmented=True),
     ]
-    assert found_pairs(tmp_path, [*rows, *more]) == ([], {"train": 20, "held_out": 3})
-    gone = find_augmented(tmp_path / "split.jsonl", 0.8, 8, 0.7)
+    pairs, sides = found_pairs(tmp_path, [*rows, *more])
+    assert (pairs, len(sides.train), len(sides.held_out)) == ([], 20, 3)
+    gone = found_augmented(tmp_path)
     assert gone == {more[0].id, more[1].id, more[3].id}
     pairs, _ = found_pairs(tmp_path, [*rows, Record(quoted, "d", "qa", split="train"), *more[2:]])
     assert len(pairs) == 1
     # what training rows have already is not the fault of augmented rows
-    assert find_augmented(tmp_path / "split.jsonl", 0.8, 8, 0.7) == set()
+    assert found_augmented(tmp_path) == set()
 
 
 def test_the_users_own_rows_win_over_a_split_that_a_row_brings(tmp_path):
