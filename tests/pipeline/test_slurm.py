@@ -1,6 +1,7 @@
 """The small pipeline on a real SLURM of one node: memory, drained nodes, canceled jobs, a killed run; the same bytes."""
 
 import os
+import shutil
 import signal
 import subprocess
 
@@ -92,8 +93,10 @@ def test_through_faults_to_the_same_bytes(on_slurm, slurm, reference):
     assert not slurm.jobs()
 
 
-def test_it_is_planned_where_no_slurm_is(fresh):
+def test_it_is_planned_where_no_slurm_is(fresh, tmp_path):
+    for name in ("bash", "which"):  # what Snakemake itself needs
+        (tmp_path / name).symlink_to(shutil.which(name))
     command = [PYTHON, "-m", "snakemake", "--workflow-profile", "profiles/slurm", "--configfile", "tiny.yaml", "-n"]
-    environment = {**os.environ, "PATH": str(PYTHON.parent), "SLURM_CONF": "/nowhere"}
+    environment = {**os.environ, "PATH": str(tmp_path), "SLURM_CONF": "/nowhere"}
     done = subprocess.run(command, cwd=fresh.folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "train_phase" in done.stdout, done.stdout + done.stderr
