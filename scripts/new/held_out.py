@@ -10,8 +10,9 @@ from typing import Any
 
 from scripts.common.io import write_jsonl
 from scripts.common.records import Record, read_records
-from scripts.data.decontaminate import find_pairs
+from scripts.data.decontaminate import find_pairs, sides_of
 from scripts.data.deduplicate import deduplicate
+from scripts.data.near_copies import Rows
 from scripts.data.split import Splitter, divided, split
 from scripts.new.defaults import default
 
@@ -46,8 +47,9 @@ def hold_out(records: Sequence[Record], section: Mapping[str, Any]) -> HeldOut:
         split(read_records(distinct), splitter, few=True)
         write_jsonl(placed, divided(read_records(distinct), splitter))
         there = {record.id: record.split for record in read_records(placed)}
-        pairs, sides = find_pairs(placed, **gate)
-    found = HeldOut([there.get(record.id, "") for record in records], len(pairs), sides["held_out"])
+        sides = sides_of(placed)
+        pairs = find_pairs(Rows(placed), sides, **gate)
+    found = HeldOut([there.get(record.id, "") for record in records], len(pairs), len(sides.held_out))
     if found.too_many:  # the config will leave them out
         gone = {pair["id"] for pair in pairs}
         found.places = ["" if record.id in gone else place for record, place in zip(records, found.places, strict=True)]
