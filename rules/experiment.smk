@@ -59,7 +59,7 @@ rule train_arm:
     threads: config["train"]["threads"]
     resources:
         mem_mb=training_memory,
-        runtime=minutes(60, 0.1, "base", "train"),
+        runtime=minutes(60, SLOWNESS * len(PHASES), "base", "train"),
         training=1,
         gpu=TRAINING_GPU,
     params:

@@ -33,7 +33,7 @@ from scripts.common.endpoints import find_key
 from scripts.common.energy import start_measuring
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_file
-from scripts.common.machine import memory_mb
+from scripts.common.machine import ON_CLUSTER, memory_mb
 from scripts.common.snakemake_internals import (
     RUN_LOCK,
     all_cores,
@@ -97,7 +97,7 @@ def take_folder():
     try:
         guard.require_writable(f"results/{config['run']}", "data/raw", ".work/train")
         left, warnings = guard.hold(RUN_LOCK)
-        if left is not None and executor_name(workflow) == "slurm":
+        if left is not None:  # else the last run may still be alive
             left += slurm.cancel_left(Path.cwd())
         forget(config["run"])
     except GradusError as error:
@@ -124,14 +124,21 @@ def require_cluster():
     """Stop the run if the cluster has not what its jobs will ask for."""
     if executor_name(workflow) != "slurm":
         return
+    os.environ[ON_CLUSTER] = "slurm"  # jobs inherit it
+    settings = workflow.executor_settings
     try:
-        slurm.require_partitions(
+        # partitions that the executor chooses from a file, or sbatch from its environment, are theirs to check
+        chosen = settings.partition_config or {"SNAKEMAKE_SLURM_PARTITIONS", "SBATCH_PARTITION"} & set(
+            os.environ
+        )
+        wanted = (
             (resources.get("slurm_partition"), bool(resources.get("gpu")))
             for resources in job_resources(workflow)
         )
-        if warning := slurm.accounting_warning():
+        slurm.require_partitions(one for one in wanted if one[0] or not chosen)
+        if warning := slurm.accounting_warning(settings.init_seconds_before_status_checks):
             print(f"Gradus: {warning}.", file=sys.stderr)
-            workflow.executor_settings.status_command = "squeue"  # it would wait forever for what sacct says
+            settings.status_command = "squeue"  # it would wait forever for what sacct says
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")
 
@@ -139,7 +146,10 @@ def require_cluster():
 def measure_energy():
     """Measure the machine's energy beside the run, if the config asks for it."""
     try:
-        if country := config["report"]["energy_country"]:
+        country = config["report"]["energy_country"]
+        if country and executor_name(workflow) != "local":
+            print("Gradus: energy is not measured, because jobs run on other machines.", file=sys.stderr)
+        elif country:
             start_measuring(country, OURS / "energy.jsonl")
     except GradusError as error:
         raise WorkflowError(f"Gradus: {error}")

@@ -202,7 +202,7 @@ rule train_phase:
     threads: config["train"]["threads"] * PROCESSES
     resources:
         mem_mb=training_memory,
-        runtime=minutes(60, 0.1, "base", "rows"),
+        runtime=minutes(60, SLOWNESS, "base", "rows"),
         training=1,
         gpu=TRAINING_GPUS,
     params:

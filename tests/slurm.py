@@ -93,10 +93,18 @@ class Slurm:
         self._start([self.programs["slurmctld"], "-D", "-c"])
         self._start([self.programs["slurmd"], "-D"])
         began = time.monotonic()
+        try:
+            self._wait_until_idle(began)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _wait_until_idle(self, began):
+        place = self.folder
         while "idle" not in self.ask("sinfo", "-h", "-o", "%t", check=False):
             assert time.monotonic() - began < 60, (place / "slurmctld.log").read_text()[-2000:]
             time.sleep(0.5)
-        return self
 
     def _start(self, command):
         with open(self.folder / "daemons.out", "a") as output:
@@ -114,7 +122,11 @@ class Slurm:
         self.ask("scancel", "--me", check=False)
         for process in reversed(self.started):
             process.terminate()
-            process.wait(timeout=30)
+        for process in self.started:
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
     def ask(self, *command, check=True):
         """Return what one of SLURM's commands prints."""
@@ -127,14 +139,15 @@ class Slurm:
         rows = (line.split("|") for line in self.ask("squeue", "-h", "-o", "%A|%k|%T").splitlines())
         return {job: (comment, state) for job, comment, state in rows}
 
-    def wait_for(self, rule, state="RUNNING", seconds=240):
-        """Wait until a job of a rule is in a state; return its number."""
+    def wait_for(self, rule, state="RUNNING", seconds=240, job=None, other_than=None):
+        """Wait until a job of a rule, or this job, is in a state; return its number."""
         began = time.monotonic()
         while time.monotonic() - began < seconds:
-            for job, (comment, now) in self.jobs().items():
-                if comment.startswith(f"rule_{rule}_") and now == state:
-                    return job
-            time.sleep(0.3)
+            for number, (comment, now) in self.jobs().items():
+                wanted = number == job if job else number != other_than
+                if wanted and comment.startswith(f"rule_{rule}_") and now == state:
+                    return number
+            time.sleep(0.2)
         raise AssertionError(f"no job of {rule} was {state} within {seconds} s: {self.jobs()}")
 
 

@@ -12,7 +12,8 @@ TRAINING_GPU = int(GPUS > 0 and config["train"]["device"] == "auto")
 TRAINING_GPUS = TRAINING_GPU * config["train"]["processes"]
 if workflow.is_main_process and TRAINING_GPUS > GPUS:
     raise WorkflowError(
-        f"Gradus: train.processes is {TRAINING_GPUS}, but there are {GPUS} GPUs, one for each process. Lower it, or "
-        "say how many there are where the run trains: --resources gpu=…"
+        f"{where(['train', 'processes'], CONFIG_FILES)}: train.processes is {TRAINING_GPUS}, but there "
+        f"{'is 1 GPU' if GPUS == 1 else f'are {GPUS} GPUs'}, one for each process. Lower it, or say how many there are "
+        "where the run trains: --resources gpu=…"
     )
 ANSWERING_GPU = int(offloads(config["evaluate"]["gpu_layers"], GPUS))

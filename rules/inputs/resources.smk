@@ -2,9 +2,11 @@
 ends a job that takes more than it declared. A job that is tried again declares as many times as much. No rules.
 """
 
-from pathlib import Path
+from math import prod
 
 from scripts.common.weights import weights_mb
+
+LONGEST = 3 * 24 * 60  # minutes
 
 
 def sizes_mb(input, names):
@@ -28,13 +30,12 @@ def memory(fixed, times=0.0, *names):
 def minutes(fixed, times=0.0, *names):
     """The `runtime` in minutes, `fixed`, and `times` the product of the sizes in MB of the inputs `names`.
 
-    Several times what two slow cores take. Nothing waits for it on one machine.
+    Several times what two slow cores take; a job with a GPU gets a tenth of what grows. Three days at most: a cluster
+    refuses a job that asks for more than its partition allows. Nothing waits for it on one machine.
     """
 
     def runtime(wildcards, input, attempt):
-        product = times if names else 0.0
-        for size in sizes_mb(input, names):
-            product *= size
-        return attempt * (fixed + int(product))
+        needed = times * prod(sizes_mb(input, names)) if names else 0
+        return min(attempt * (fixed + int(needed)), LONGEST)
 
     return runtime

@@ -1,10 +1,12 @@
 """Input functions of training, for ../train.smk. No rules."""
 
 import json
+from pathlib import Path
 
 from scripts.train.shaping import shaping
 
 PROCESSES = config["train"]["processes"]  # of each training
+SLOWNESS = 0.01 if TRAINING_GPU else 0.1  # minutes for each MB of the base and MB of rows
 
 
 def training_base(wildcards):

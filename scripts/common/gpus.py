@@ -110,6 +110,13 @@ def gpu_name(layers: int) -> str | None:
     return names.get(taken, next(iter(names.values()), "GPU")) if layers else None
 
 
+def lock_name(gpu: str) -> str:
+    """Return the name of a GPU's lock. On a cluster the folder is that of all machines, and SLURM gives a job GPUs of
+    its own, which can have the numbers of another job's.
+    """
+    return "-".join([socket.gethostname(), os.environ.get("SLURM_JOB_ID", ""), gpu.replace("/", "-")])
+
+
 def take_one_gpu(names: list[str]) -> None:
     """Of several GPUs, leave one visible to this process, before CUDA starts: the first that no other job of Gradus has
     taken. The locks are those of scripts/train/device.py, which asks torch; answering does without it.
@@ -118,15 +125,16 @@ def take_one_gpu(names: list[str]) -> None:
         return
     LOCKS.mkdir(parents=True, exist_ok=True)
     for name in names:
-        # with the machine's name: on a cluster, the folder is that of all
-        handle = open(LOCKS / f"{socket.gethostname()}-{name.replace('/', '-')}", "w", encoding="utf-8")  # noqa: SIM115 (held until the end)
+        handle = open(LOCKS / lock_name(name), "w", encoding="utf-8")  # noqa: SIM115 (held until the end)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.close()
-        else:
-            TAKEN.append(handle)
-            break
+            continue
+        except OSError:  # a file system without locks
+            pass
+        TAKEN.append(handle)
+        break
     else:
         name = names[0]
         logging.warning("all %d GPUs are taken by other jobs; this one shares GPU %s", len(names), name)

@@ -9,6 +9,7 @@ from typing import Any
 from scripts.common.hashing import sha256_file
 from scripts.common.packages import LOCK, differing_from_lock, installed_packages
 
+ON_CLUSTER = "GRADUS_CLUSTER"  # in the environment of jobs whose memory a cluster gives out
 # environment variables that influence which kernels libraries choose
 DISPATCH = (
     "ONEDNN_",

@@ -27,6 +27,7 @@ from scripts.common.errors import GradusError
 from scripts.common.io import write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.machine import ON_CLUSTER
 from scripts.common.models import resolve, trainings
 from scripts.common.records import read_records
 from scripts.train.device import choose_device
@@ -207,7 +208,7 @@ def free_memory(device: str) -> int:
     """
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
-    if "SLURM_JOB_ID" in os.environ:
+    if ON_CLUSTER in os.environ:
         return psutil.virtual_memory().total * 9 // 10
     free = psutil.virtual_memory().available
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")

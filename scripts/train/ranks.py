@@ -179,6 +179,7 @@ def run_rank(train: Callable[[Mapping[str, Any], Ranks], None]) -> None:
     try:
         train(given, join(rank, count, choose_device(given["params"]["device"]), folder / "meeting"))
     except LostRank as error:
+        get_error_handler().record_exception(error)
         logging.warning("another process is lost: %s", error)
         os._exit(LOST)
     except Exception as error:
@@ -236,6 +237,11 @@ def _failure(failures: Mapping[int, Any], count: int) -> Exception:
     kind, _, message = text.partition(": ")
     if kind == GradusError.__name__:
         return GradusError(message)
+    if kind == LostRank.__name__:
+        return GradusError(
+            f"the {count} processes of this training could not exchange their gradients: {message}. If that happens "
+            "again, train with train.processes: 1."
+        )
     if text:
         return RuntimeError(f"{text}, in process {rank + 1} of {count}\n{trace}")
     why = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended ({code})"

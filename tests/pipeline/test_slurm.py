@@ -44,7 +44,7 @@ class OnSlurm:
             )
 
     def run(self, *arguments):
-        code = self.start(*arguments).wait()
+        code = self.start(*arguments).wait(timeout=900)
         return code, self.log.read_text()
 
 
@@ -73,22 +73,22 @@ def test_through_faults_to_the_same_bytes(on_slurm, slurm, reference):
     slurm.ask("scontrol", "update", f"nodename={slurm.host}", "state=drain", "reason=test")
     job = slurm.wait_for("train_phase", "PENDING")
     assert process.poll() is None
+
+    # the run is killed, its job stays in SLURM's queue, without a process; the next run cancels it
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert job in slurm.jobs()
+    process = on_slurm.start("--", GGUF)
+    own = slurm.wait_for("train_phase", "PENDING", other_than=job)
+    assert job not in slurm.jobs()
+    assert "Gradus: 1 processes of a killed run were still active and have been stopped" in on_slurm.log.read_text()
     slurm.ask("scontrol", "update", f"nodename={slurm.host}", "state=resume")
 
     # a job that somebody cancels is tried again
-    before = on_slurm.log.read_text().count(RESTARTED)
-    assert slurm.wait_for("train_phase") == job
-    slurm.ask("scancel", job)
-    again = slurm.wait_for("train_phase")
-    assert again != job and on_slurm.log.read_text().count(RESTARTED) == before + 1
-
-    # the run is killed, its job goes on; the next run ends it before it starts its own
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert again in slurm.jobs()
-    code, text = on_slurm.run("--", GGUF)
-    assert code == 0, text
-    assert "of a killed run were still active and have been stopped" in text
+    slurm.wait_for("train_phase", job=own)
+    slurm.ask("scancel", own)
+    assert process.wait(timeout=900) == 0, on_slurm.log.read_text()
+    assert on_slurm.log.read_text().count(RESTARTED) == 1
     assert sha256_file(on_slurm.project.folder / GGUF) == sha256_file(reference.folder / GGUF)
     assert not slurm.jobs()
 

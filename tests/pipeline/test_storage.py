@@ -47,8 +47,9 @@ def storage(fresh, monkeypatch):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen([PYTHON, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
+    began = time.monotonic()
     while socket.socket().connect_ex(("127.0.0.1", port)):
-        assert server.poll() is None
+        assert server.poll() is None and time.monotonic() - began < 60
         time.sleep(0.2)
     endpoint = f"http://127.0.0.1:{port}"
     client = get_session().create_client("s3", endpoint_url=endpoint, region_name="us-east-1")

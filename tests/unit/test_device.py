@@ -3,7 +3,6 @@
 import dataclasses
 import fcntl
 import os
-import socket
 import stat
 
 import pytest
@@ -78,7 +77,7 @@ def test_gpus_that_the_user_names_are_the_ones_to_choose_from(gpus, monkeypatch,
     gpus(2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-abc")
     (tmp_path / "gpus").mkdir()
-    with open(tmp_path / "gpus" / f"{socket.gethostname()}-2", "w") as other:
+    with open(tmp_path / "gpus" / gpus_module.lock_name("2"), "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert module.choose_device() == "cuda"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-abc"

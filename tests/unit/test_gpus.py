@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -77,7 +76,7 @@ def test_a_build_for_cuda_computes_all_layers_on_one_gpu(card, built_for_cuda):
 def open_lock(name):
     """Return the lock of a GPU, held as another job does."""
     module.LOCKS.mkdir()
-    other = open(module.LOCKS / f"{socket.gethostname()}-{name}", "w")  # noqa: SIM115 (the caller's)
+    other = open(module.LOCKS / module.lock_name(name), "w")  # noqa: SIM115 (the caller's)
     fcntl.flock(other, fcntl.LOCK_EX)
     return other
 
