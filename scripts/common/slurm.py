@@ -79,8 +79,8 @@ def accounting_warning(seconds: int) -> str:
     if age < 3 * seconds:
         raise GradusError(
             "this cluster has no accounting (sacct does not answer), and squeue forgets jobs after "
-            f"{age} s (MinJobAge): set slurm-init-seconds-before-status-checks in profiles/slurm/config.yaml to {age // 3} or less, or have "
-            "MinJobAge raised"
+            f"{age} s (MinJobAge): set slurm-init-seconds-before-status-checks in profiles/slurm/config.yaml to "
+            f"{age // 3} or less, or have MinJobAge raised"
         )
     return (
         "this cluster has no accounting (sacct does not answer), so squeue is asked how jobs end. It forgets them "
