@@ -36,7 +36,7 @@ class OnSlurm:
         command = [PYTHON, "-m", "snakemake", "--workflow-profile", "profiles/slurm", "--configfile", "tiny.yaml"]
         with open(self.log, "w") as log:
             return subprocess.Popen(
-                [*command, "--slurm-init-seconds-before-status-checks", "6", *arguments],
+                [*command, *arguments],
                 cwd=self.project.folder,
                 env=self.slurm.environment,
                 stdout=log,
