@@ -377,8 +377,10 @@ def test_every_rule_of_the_project_has_a_stage_in_the_order_of_the_pipeline():
 
 def test_each_rule_that_may_take_an_hour_is_in_the_table_of_times():
     text = "".join(file.read_text() for file in ROOT.glob("rules/*.smk"))
-    names = [re.match(r"\w+", part)[0] for part in re.split(r"\brule ", text)[1:] if re.search(r"runtime=[\d]", part)]
-    minutes = [int(found) for found in re.findall(r"runtime=(\d+)", text)]
+    names = [
+        re.match(r"\w+", part)[0] for part in re.split(r"\brule ", text)[1:] if re.search(r"runtime=minutes", part)
+    ]
+    minutes = [int(found) for found in re.findall(r"runtime=minutes\((\d+)", text)]
     long = {name for name, limit in zip(names, minutes, strict=True) if limit >= 60}
     assert "train_phase" in long
     assert long <= set(TYPICAL)
