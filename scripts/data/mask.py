@@ -83,6 +83,7 @@ class Masker:
             raise GradusError(
                 f"mask.allow: {error.pattern!r} is not a valid regular expression ({error}); correct it"
             ) from None
+        self.sources: dict[str, bool] = {}  # whether a file's name holds something to mask
         if self.kinds:
             import tldextract
 
@@ -142,7 +143,12 @@ class Masker:
         """Return the record with placeholders, and the number of different values of each kind."""
         texts = [record.prompt, record.response, *record.accepted, *record.checks]
         texts += [turn["content"] for turn in record.context]
-        found = self.find(BETWEEN.join([*texts, record.group, record.source]))
+        # a file's name is searched once, not in each of its rows: the date in rows-20261126.jsonl looks like a number
+        file = re.sub(r":\d+$", "", record.source)
+        if file not in self.sources:
+            self.sources[file] = bool(self.find(file))
+        source = [record.source] if self.sources[file] else []
+        found = self.find(BETWEEN.join([*texts, record.group, *source]))
         if not found:
             return record, Counter()
         counts: Counter[str] = Counter()

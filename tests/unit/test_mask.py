@@ -166,3 +166,15 @@ def test_no_text_of_a_record_is_forgotten(masker):
         if field.name not in no_text:
             given.setdefault(field.name, f"write to {mail} now")
     assert mail not in json.dumps(masker.mask(Record(**given))[0].to_json())
+
+
+def test_a_files_name_and_line_cost_nothing_and_are_masked_only_where_the_name_holds_something(masker, monkeypatch):
+    searched = []
+    find = masker.find
+    monkeypatch.setattr(masker, "find", lambda text: searched.append(text) or find(text))
+    sources = [f"rows-20261126.jsonl:{line}" for line in (1, 2025550123)]
+    records = [masker.mask(Record("a b", "c", "qa", source=source))[0] for source in sources]
+    assert [record.source for record in records] == sources
+    assert len([text for text in searched if "20261126" in text]) == 1
+    named, _ = masker.mask(Record("a b", "c", "qa", source="ann.lee@some-company.org.csv:1"))
+    assert "some-company" not in named.source
