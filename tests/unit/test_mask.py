@@ -176,5 +176,5 @@ def test_a_files_name_and_line_cost_nothing_and_are_masked_only_where_the_name_h
     records = [masker.mask(Record("a b", "c", "qa", source=source))[0] for source in sources]
     assert [record.source for record in records] == sources
     assert len([text for text in searched if "20261126" in text]) == 1
-    named, _ = masker.mask(Record("a b", "c", "qa", source="ann.lee@some-company.org.csv:1"))
+    named, _ = masker.mask(Record("a b", "c", "qa", source="ann.lee@some-company.org/rows.csv:1"))
     assert "some-company" not in named.source
