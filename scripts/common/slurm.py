@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scripts.common.errors import GradusError
+from scripts.common.snakemake_internals import SLURM_LOGS
 
-LOGS = Path(".snakemake/slurm_logs")  # where the executor has what jobs print
 PATIENCE = 60.0  # seconds that canceled jobs may take to end
 
 
@@ -94,7 +94,7 @@ def cancel_left(folder: Path) -> int:
     `folder`: where the runs are; no other run is active there, and none was ever on SLURM if it has no logs of its
     jobs. Raises GradusError if jobs go on for PATIENCE seconds.
     """
-    if not (folder / LOGS).is_dir() or not shutil.which("squeue"):
+    if not (folder / SLURM_LOGS).is_dir() or not shutil.which("squeue"):
         return 0
     left = _left(folder)
     if left:  # whether it worked is seen below; of jobs that end meanwhile it complains

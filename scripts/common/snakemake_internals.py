@@ -22,6 +22,7 @@ FOLDER = Path(".snakemake")
 STORE = FOLDER / "metadata"
 INCOMPLETE = FOLDER / "incomplete"  # one file, named likewise, per output that is being made or whose job was killed
 OURS = FOLDER / "gradus"  # Gradus's own records
+SLURM_LOGS = Path(".snakemake/slurm_logs")  # where the SLURM executor has what jobs print
 OUTPUT = OURS / "output"  # what jobs print, a file for each; see scripts/progress
 RUN_LOCK = FOLDER / "gradus.lock"  # see scripts/common/guard.py
 TIMESTAMP = ".snakemake_timestamp"  # in a folder that a job made: its mtime counts as the folder's

@@ -57,7 +57,7 @@ def test_only_jobs_of_this_folder_are_canceled_and_only_if_runs_were_on_slurm(cl
     squeue = cluster("squeue", queue)
     scancel = cluster("scancel", "")
     assert slurm.cancel_left(here) == 0 and not Path(f"{squeue}.calls").exists()
-    (here / slurm.LOGS).mkdir(parents=True)
+    (here / slurm.SLURM_LOGS).mkdir(parents=True)
     scancel.write_text(f'#!/bin/sh\necho "$@" >{scancel}.calls\nprintf "#!/bin/sh\\n" >{squeue}\n')  # then none is left
     assert slurm.cancel_left(here) == 2
     assert Path(f"{scancel}.calls").read_text().split() == ["--quiet", "1", "3"]
@@ -65,7 +65,7 @@ def test_only_jobs_of_this_folder_are_canceled_and_only_if_runs_were_on_slurm(cl
 
 def test_a_job_that_does_not_end_stops_the_run_unless_its_node_is_dead(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(slurm, "PATIENCE", 0.5)
-    (tmp_path / slurm.LOGS).mkdir(parents=True)
+    (tmp_path / slurm.SLURM_LOGS).mkdir(parents=True)
     cluster("scancel", "")
     cluster("squeue", f"7|RUNNING|rule_mask_x|{tmp_path}")
     with pytest.raises(GradusError, match="jobs of a killed run do not end: 7"):

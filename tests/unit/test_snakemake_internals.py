@@ -187,7 +187,7 @@ rule twice:
     input: gguf="size.gguf"
     output: "twice.end"
     retries: 1
-    resources: mem_mb=memory(50, 0.5, "gguf"), runtime=minutes(10, 0.01, "gguf", "gguf")
+    resources: mem_mb=memory(50, 0.5, "gguf"), runtime=minutes(10, 0.001, "gguf", "gguf")
     shell: "echo {{resources.mem_mb}} {{resources.runtime}} >>tries; [ $(wc -l <tries) = 2 ] && touch {{output}}"
 """
 
@@ -207,4 +207,4 @@ def test_jobs_that_do_not_fit_into_memory_together_run_one_after_the_other(tmp_p
 def test_a_job_that_is_tried_again_declares_twice_as_much(tmp_path):
     (tmp_path / "Snakefile").write_text(MEMORY)
     run(tmp_path, "--cores", "1", "--quiet", "all", "--resources", "mem_mb=5000", "--", "twice.end")
-    assert (tmp_path / "tries").read_text() == "350 3610\n700 7220\n"
+    assert (tmp_path / "tries").read_text() == "350 370\n700 740\n"
