@@ -139,7 +139,7 @@ class Slurm:
         rows = (line.split("|") for line in self.ask("squeue", "-h", "-o", "%A|%k|%T").splitlines())
         return {job: (comment, state) for job, comment, state in rows}
 
-    def wait_for(self, rule, state="RUNNING", seconds=240, job=None, other_than=None):
+    def wait_for(self, rule, state="RUNNING", seconds=900, job=None, other_than=None):
         """Wait until a job of a rule, or this job, is in a state; return its number."""
         began = time.monotonic()
         while time.monotonic() - began < seconds:
