@@ -21,8 +21,13 @@ RESTARTED = "Trying to restart job"
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    with Slurm(tmp_path_factory.mktemp("slurm")) as slurm:
-        yield slurm
+    slurm = Slurm(tmp_path_factory.mktemp("slurm"))
+    try:
+        slurm.__enter__()
+    except AssertionError as error:  # in some containers
+        pytest.skip(f"SLURM's daemons do not start here: {error}")
+    yield slurm
+    slurm.__exit__()
 
 
 class OnSlurm:
