@@ -88,7 +88,7 @@ $(VENV)/tools/.ready: envs/tools.in envs/tools.lock
 	@touch $@
 
 # Snakemake's plugins for SLURM, S3, Kubernetes and AWS Batch, and an S3 server for the tests, in an environment that sees the
-# pipeline's packages: Snakemake loads all plugins whenever it starts, which takes a second (docs/clusters.md)
+# pipeline's packages: Snakemake loads all plugins whenever it starts, which takes half a second (docs/clusters.md)
 clusters: setup $(VENV)/clusters/.ready
 
 $(VENV)/clusters/.ready: envs/clusters.in envs/clusters.lock $(VENV)/.ready
@@ -160,7 +160,7 @@ bench: setup
 	$(BIN)/snakemake --cores $(CORES) --forcerun bench_training bench_levers bench_answering -- results/bench/training.json results/bench/levers.json results/bench/answering.json
 	$(BIN)/python -m scripts.bench.show
 
-# a million rows from ingest to audit: about ten minutes
+# a million rows from ingest to audit: about seven minutes
 scale: setup
 	$(BIN)/python -m scripts.bench.scale
 

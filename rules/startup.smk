@@ -105,7 +105,9 @@ def take_folder():
     for warning in warnings:
         print(f"Gradus: {warning}.", file=sys.stderr)
     if left:
-        message = f"Gradus: {left} processes of a killed run were still active and have been stopped."
+        told = "1 process" if left == 1 else f"{left} processes"
+        were, have = ("was", "has") if left == 1 else ("were", "have")
+        message = f"Gradus: {told} of a killed run {were} still active and {have} been stopped."
         print(message, file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""GPUs that jobs declare, for all rules: one each, so that no two jobs share one. No rules."""
+"""GPUs that jobs declare, for all rules: one each, or one for each process of a training, so that no two jobs share one. No rules."""
 
 from scripts.common.gpus import layer_fault, offloads, visible_gpus
 from scripts.config.reading import where

@@ -19,7 +19,7 @@ def sizes_mb(input, names):
 
 
 def memory(fixed, times=0.0, *names):
-    """The `mem_mb`, `fixed`, and `times` the size of the largest weights in the inputs `names`."""
+    """A function for `mem_mb`: `fixed`, and `times` the size of the largest weights in the inputs `names`."""
 
     def mem_mb(wildcards, input, attempt):
         return attempt * (fixed + int(times * max(sizes_mb(input, names), default=0)))
@@ -28,10 +28,10 @@ def memory(fixed, times=0.0, *names):
 
 
 def minutes(fixed, times=0.0, *names):
-    """The `runtime` in minutes, `fixed`, and `times` the product of the sizes in MB of the inputs `names`.
+    """A function for `runtime`, in minutes: `fixed`, and `times` the product of the sizes in MB of the inputs `names`.
 
-    Several times what two slow cores take; a job with a GPU gets a tenth of what grows. Three days at most: a cluster
-    refuses a job that asks for more than its partition allows. Nothing waits for it on one machine.
+    Several times what two slow cores take, and three days at most: a cluster refuses a job that asks for more than its
+    partition allows. On one machine nothing comes of it.
     """
 
     def runtime(wildcards, input, attempt):

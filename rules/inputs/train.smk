@@ -6,7 +6,7 @@ from pathlib import Path
 from scripts.train.shaping import shaping
 
 PROCESSES = config["train"]["processes"]  # of each training
-SLOWNESS = 0.01 if TRAINING_GPU else 0.1  # minutes for each MB of the base and MB of rows
+SLOWNESS = 0.01 if TRAINING_GPU else 0.1  # minutes for each MB of the base times MB of rows; a tenth on a GPU
 
 
 def training_base(wildcards):

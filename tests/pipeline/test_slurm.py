@@ -86,7 +86,7 @@ def test_through_faults_to_the_same_bytes(on_slurm, slurm, reference):
     process = on_slurm.start("--", GGUF)
     own = slurm.wait_for("train_phase", "PENDING", other_than=job)
     assert job not in slurm.jobs()
-    assert "Gradus: 1 processes of a killed run were still active and have been stopped" in on_slurm.log.read_text()
+    assert "Gradus: 1 process of a killed run was still active and has been stopped" in on_slurm.log.read_text()
     slurm.ask("scontrol", "update", f"nodename={slurm.host}", "state=resume")
 
     # a job that somebody cancels is tried again

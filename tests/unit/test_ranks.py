@@ -195,6 +195,11 @@ LOST = failed(code=module.LOST)
         # of several, what went wrong first; the others only noticed, or were stopped
         ({0: LOST, 1: failed(code=-9)}, GradusError, "process 2 of the 2 of this training was killed (SIGKILL); the"),
         ({0: failed(code=-11), 1: failed(code=-15)}, GradusError, "process 1 of the 2 of this training was killed"),
+        (
+            {0: failed("LostRank: no /dev/shm", LOST.exitcode), 1: LOST},
+            GradusError,
+            "not exchange their gradients: no /dev",
+        ),
         ({0: LOST, 1: failed("GradusError: the disk is full")}, GradusError, "the disk is full"),
         ({0: failed(code=-15), 1: failed("ValueError: no")}, RuntimeError, "ValueError: no, in process 2 of 2\n"),
         ({0: LOST, 1: failed(code=-15)}, GradusError, "process 1 of the 2 of this training ended (3). The others"),
