@@ -219,7 +219,7 @@ class Progress(logging.Handler):
         rule = str(getattr(record, "rule_name", ""))
         logs = [str(log) for log in getattr(record, "log", None) or []]
         elsewhere = [log for log in logs if "slurm_logs" in log]  # what a job on a cluster's node printed
-        if self.outputs and elsewhere:
+        if self.outputs and elsewhere and Path(elsewhere[0]).is_file():
             self.outputs.of_job[job] = Path(elsewhere[0])
         messages, reason = self.outputs.reason(job) if self.outputs else ([], "")
         for message in messages:

@@ -84,9 +84,7 @@ class Outputs:
             others = set(self.of_job.values())
             files = [file for file in self.folder.iterdir() if file not in others and not _runs(file)]
         text = ""
-        for file in sorted(
-            (file for file in files if file.is_file()), key=lambda file: (file.stat().st_mtime_ns, file)
-        ):
+        for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file)):
             with file.open("rb") as handle:
                 handle.seek(max(self.read.get(file, 0), handle.seek(0, 2) - MOST))
                 text += "\n\n" + handle.read().decode(errors="replace")

@@ -198,7 +198,7 @@ LOST = failed(code=module.LOST)
         (
             {0: failed("LostRank: no /dev/shm", LOST.exitcode), 1: LOST},
             GradusError,
-            "not exchange their gradients: no /dev",
+            "the 2 processes of this training could not exchange their gradients: no /dev/shm.",
         ),
         ({0: LOST, 1: failed("GradusError: the disk is full")}, GradusError, "the disk is full"),
         ({0: failed(code=-15), 1: failed("ValueError: no")}, RuntimeError, "ValueError: no, in process 2 of 2\n"),
