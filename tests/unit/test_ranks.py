@@ -122,8 +122,10 @@ def killing(bench, name, rank, step):
     def kill():
         ranks = {}
         while len(ranks) < 2:  # found beforehand: ten steps are soon done
-            children = psutil.Process().children()
-            ranks = {process.cmdline()[4]: process for process in children if RANK in process.cmdline()}
+            for process in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):  # the run that all tests share may have ended: a zombie
+                    if RANK in (command := process.cmdline()):
+                        ranks[command[4]] = process
             time.sleep(0.1)
         while not any(int(p.name[5:]) >= step for p in bench.folder.glob(f"work-{name}/*/step-*")):
             time.sleep(0.001)
