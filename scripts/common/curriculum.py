@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
+from scripts.common.preference import complete_preference, is_preference
+
 PLACES = ("first", "last")  # an arm may refer to a phase by position
 RESERVED = (*PLACES, "all")  # `all` is the total in the ledger
 Path = list[Any]
@@ -16,7 +18,7 @@ Path = list[Any]
 
 @dataclass
 class Phase:
-    """One phase; the fields are those of `curriculum.phases` in config/schema.yaml."""
+    """One supervised phase; the fields are those of `curriculum.phases` in config/schema.yaml."""
 
     name: str
     levels: Sequence[str]
@@ -27,7 +29,7 @@ class Phase:
 
 @dataclass
 class Curriculum:
-    """The difficulty levels, easiest first, and the phases in training order."""
+    """The difficulty levels, easiest first, and the supervised phases in training order."""
 
     levels: Sequence[str]
     phases: Sequence[Phase]
@@ -52,7 +54,7 @@ class Curriculum:
 
 def read_curriculum(section: Mapping[str, Any]) -> Curriculum:
     """Return the curriculum of the config's section `curriculum`, or of its keys `levels` and `phases`."""
-    return Curriculum(section["levels"], [Phase(**phase) for phase in section["phases"]])
+    return Curriculum(section["levels"], [Phase(**phase) for phase in section["phases"] if not is_preference(phase)])
 
 
 def wanted_shares(count: int) -> list[float]:
@@ -70,7 +72,8 @@ def complete_curriculum(config: dict[str, Any]) -> None:
     section, score = config["curriculum"], config["score"]
     levels = section["levels"]
     phases = section["phases"] or [{"name": name, "levels": levels[:n]} for n, name in enumerate(levels, 1)]
-    section["phases"] = [asdict(Phase(**phase)) for phase in phases]
+    section["phases"] = [phase if is_preference(phase) else asdict(Phase(**phase)) for phase in phases]
+    complete_preference(section)
     if score["thresholds"] is None and score["quantiles"] is None:
         score["quantiles"] = wanted_quantiles(len(levels))
 
@@ -86,11 +89,14 @@ def check_curriculum(config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
             yield path, f"two phases are named {phase['name']!r}; phase names must be unique"
         if phase["name"] in RESERVED:
             yield path, f"{phase['name']!r} is a reserved name ({', '.join(RESERVED)}); use another name"
+        if is_preference(phase):
+            continue
         if phase["rows"] is not None and phase["epochs"] != Phase.epochs:
             yield [*path, "epochs"], "has no effect if `rows` is set; remove one of them"
         yield from _check_levels([*path, "levels"], phase["levels"], levels)
+    supervised = [phase["name"] for phase in phases if not is_preference(phase)]
     for name, arm in section["definitions"].items():
-        yield from _check_arm(name, arm, names, levels)
+        yield from _check_arm(name, arm, supervised, levels)
     if config["score"]["thresholds"] is not None and config["score"]["quantiles"] is not None:
         yield ["score", "thresholds"], "has no effect if `quantiles` are set; set one of them to null"
     for key in ("thresholds", "quantiles"):

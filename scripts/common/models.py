@@ -53,15 +53,25 @@ CONTENDERS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Training:
-    """One training run: an arm with a seed."""
+    """One training run: an arm with a seed, and the phase after which its adapter is taken."""
 
     arm: str
     seed: int
+    phase: str = ""  # the last supervised one if empty
 
     @property
     def folder(self) -> str:
         """Return its folder below `results/<run>/train` and `results/<run>/curriculum`."""
         return f"{self.arm}/seed{self.seed}"
+
+    @property
+    def whole(self) -> "Training":
+        """Return the training without a phase: all supervised phases of its arm and seed."""
+        return Training(self.arm, self.seed)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the training as a mapping, for scripts."""
+        return {"arm": self.arm, "seed": self.seed, **({"phase": self.phase} if self.phase else {})}
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,7 @@ class Model:
             "group": self.group,
             "weights": self.weights,
             "options": dict(self.options),
-            **({"training": vars(self.training)} if self.training else {}),
+            **({"training": self.training.describe()} if self.training else {}),
         }
 
 
@@ -169,12 +179,13 @@ def _expand(entry: str, settings: Mapping[str, Any]) -> Iterator[Model]:
         return
     trained = settings["trained"]
     merged_into = settings.get("merged_into", "bf16")
+    phase = trained.get("phase", "")
     if "arm" in trained:
-        yield Model(entry, kind, Training(trained["arm"], trained["seed"]), merged_into, options=options)
+        yield Model(entry, kind, Training(trained["arm"], trained["seed"], phase), merged_into, options=options)
         return
     for arm in trained["arms"]:
         for seed in trained["seeds"]:
-            yield Model(f"{entry}-{arm}-{seed}", kind, Training(arm, seed), merged_into, entry, options=options)
+            yield Model(f"{entry}-{arm}-{seed}", kind, Training(arm, seed, phase), merged_into, entry, options=options)
 
 
 def every(value: Any) -> list[Any]:
@@ -231,8 +242,8 @@ def served(config: Config, models: Mapping[str, Model]) -> Model:
 
 
 def trainings(models: Mapping[str, Model]) -> list[Training]:
-    """Return every training that the models need, without duplicates, in the order of the models."""
-    return list(dict.fromkeys(model.training for model in models.values() if model.training))
+    """Return every arm and seed that the models need, without duplicates, in the order of the models."""
+    return list(dict.fromkeys(model.training.whole for model in models.values() if model.training))
 
 
 def seeds_of(model: Model, models: Mapping[str, Model]) -> int:

@@ -13,7 +13,7 @@ from scripts.common.io import read_jsonl
 OWN = "eval-own"  # the split of the rows of data.own
 SPLITS = ("train", "valid", "test", "eval-hard", "eval-unseen", OWN)
 AND = " + "  # between the sources of a row that was made from several
-RARE = ("accepted", "augmented")  # fields that most rows have no use for; their files do without
+RARE = ("accepted", "augmented", "rejected")  # fields that most rows have no use for; their files do without
 
 
 def normal(text: str) -> str:
@@ -50,6 +50,7 @@ class Record:
     near: list[str] = field(default_factory=list)  # ids of earlier near-copies; empty once split has run
     source: str = ""  # file and line, or page, where the row comes from
     accepted: list[str] = field(default_factory=list)  # other responses that are as right
+    rejected: list[str] = field(default_factory=list)  # wrong responses, for preference tuning
     augmented: bool = False  # made by rules from other rows or a vocabulary: never held out; stands last
     id: str = ""
 

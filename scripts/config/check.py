@@ -18,6 +18,7 @@ from scripts.common.experiment import check_experiment
 from scripts.common.gpus import layer_fault
 from scripts.common.hashing import ROOT
 from scripts.common.models import add_contenders, check_models, given_files
+from scripts.common.preference import check_preference
 from scripts.common.records import OWN
 from scripts.common.sources import check_sources, fault, local_path, named_sources, scheme_of
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
@@ -311,6 +312,7 @@ CHECKS: list[Check] = [
     check_code,
     _check_score,
     check_curriculum,
+    check_preference,
     _check_train,
     _check_processes,
     _check_evaluate,

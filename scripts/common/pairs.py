@@ -1,0 +1,57 @@
+"""Pairs for preference tuning: a prompt with an answer that is right and one that is not. One JSON object per line."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from scripts.common.io import read_jsonl
+from scripts.common.records import Record
+
+OWN = ("step", "rejected", "origin", "reference", "difficulty")  # fields of a line that are not the record's
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair. A line of its file is the record's with these fields."""
+
+    record: Record  # the training row; its response is the right answer, which need not be the row's own
+    rejected: str  # the wrong answer
+    # where the answers come from: {"made": "own"}, or {"made": "sampled", "gguf_sha256", "chosen", "rejected"}, where each
+    # answer is {"sample": its number, "value": its grade}
+    origin: dict[str, Any] = field(default_factory=dict)
+    # log-probabilities of the right and the wrong answer under the reference, in nats, sums over their tokens
+    reference: tuple[float, float] | None = None
+    difficulty: float | None = None  # how much better the reference likes the wrong answer, in nats per token
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the pair as a JSON object."""
+        more = {"rejected": self.rejected, "origin": self.origin}
+        if self.reference is not None:
+            more |= {"reference": list(self.reference), "difficulty": self.difficulty}
+        return {**replace(self.record, rejected=[], accepted=[]).to_json(), **more}
+
+
+def read_pair(row: dict[str, Any]) -> Pair:
+    """Return the pair of a line."""
+    record = Record(**{name: value for name, value in row.items() if name not in OWN})
+    reference = (float(row["reference"][0]), float(row["reference"][1])) if "reference" in row else None
+    return Pair(record, row["rejected"], row["origin"], reference, row.get("difficulty"))
+
+
+def read_pairs(path: str | Path) -> Iterator[Pair]:
+    """Yield the pairs of a file."""
+    yield from map(read_pair, read_jsonl(path))
+
+
+def read_pair_steps(path: str | Path) -> list[list[Pair]]:
+    """Return the pairs of a phase's file, one list per optimizer step, in training order."""
+    return [list(map(read_pair, rows)) for _, rows in groupby(read_jsonl(path), key=lambda row: row["step"])]
+
+
+def write_pair_steps(steps: Iterable[Sequence[Pair]]) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a phase's file: each pair with the number, from 1, of its optimizer step."""
+    for number, pairs in enumerate(steps, 1):
+        for pair in pairs:
+            yield {"step": number, **pair.to_json()}
