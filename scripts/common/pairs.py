@@ -18,8 +18,8 @@ class Pair:
 
     record: Record  # the training row; its response is the right answer, which need not be the row's own
     rejected: str  # the wrong answer
-    # where the answers come from: {"made": "own"}, or {"made": "sampled", "gguf_sha256", "chosen", "rejected"}, where each
-    # answer is {"sample": its number, "value": its grade}
+    # where the answers come from: {"made": "own"}, or {"made": "sampled", "gguf_sha256", "chosen", "rejected"}, where
+    # each answer is {"sample": its number, "value": its grade}
     origin: dict[str, Any] = field(default_factory=dict)
     # log-probabilities of the right and the wrong answer under the reference, in nats, sums over their tokens
     reference: tuple[float, float] | None = None

@@ -1,8 +1,8 @@
 """Phases of preference tuning (DPO, ORPO, KTO), which follow the supervised ones: completes and checks their settings.
 
-A preference phase goes on from the adapter of a supervised phase, its `after`, and learns from pairs: a row's prompt with
-an answer that is right and one that is not. The model after that phase is evaluated, too: it makes the pairs, it is the
-reference of DPO and KTO, and without it nobody could say what the phase was good for.
+A preference phase goes on from the adapter of a supervised phase, its `after`, and learns from pairs: a row's prompt
+with an answer that is right and one that is not. The model after that phase is evaluated, too: it makes the pairs, it
+is the reference of DPO and KTO, and without it nobody could say what the phase was good for.
 """
 
 from collections.abc import Iterator, Mapping
@@ -78,8 +78,8 @@ def check_preference(config: Mapping[str, Any]) -> Iterator[Fault]:
                 entry = f"supervised: {{trained: {{arm: {arm}, seed: {seed}, phase: {phase['after']}}}}}"
                 yield (
                     path,
-                    f"the model before it is not in models (arm {arm}, seed {seed}, phase {phase['after']}). Its answers "
-                    f"to training rows make the pairs, and only it shows whether this phase helps; add {entry}",
+                    f"the model before it is not in models (arm {arm}, seed {seed}, phase {phase['after']}). Its "
+                    f"answers to training rows make the pairs, and only it shows whether this phase helps; add {entry}",
                 )
     known = [phase["name"] for phase in phases]
     for entry, settings in config["models"].items():
