@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,21 @@ class PhaseCallback(TrainerCallback):
         keep_best: bool,
         seed: int,
         ranks: Ranks = ALONE,
+        told: Mapping[str, float] | None = None,
     ) -> None:
         """`tokens_per_step`: the tokens of each step of the phase, without padding.
 
         New lines are appended to `history`. `keep_best`: whether the adapter of the lowest held-out loss counts,
         instead of the last one. `progress` is updated in place; its step is where this attempt starts.
         `evaluate` returns the held-out loss; it is called at the end and every `evaluate_every` steps. Of several
-        `ranks`, the first saves checkpoints.
+        `ranks`, the first saves checkpoints. `told`: what else to write of each step, kept up to date by the trainer.
         """
         self.history, self.tokens_per_step = history, tokens_per_step
         self.progress, self.checkpoints = progress, checkpoints
         self.evaluate, self.evaluate_every, self.patience = evaluate, evaluate_every, patience
         self.checkpoint_steps, self.checkpoint_minutes = checkpoint_steps, checkpoint_minutes
         self.keep_best, self.ranks = keep_best, ranks
+        self.told = {} if told is None else told
         self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
         self.start = self.saved = time.monotonic()
         self.losses: list[float] = []
@@ -81,6 +83,7 @@ class PhaseCallback(TrainerCallback):
             "gradient_norm": float(logs.get("grad_norm", 0.0)),
             "tokens": sum(self.tokens_per_step[:step]),
             "seconds": round(self.progress.seconds, 2),
+            **{name: round(value, 6) for name, value in self.told.items()},
         }
         self.losses.append(line["loss"])
         check_loss(self.losses)
