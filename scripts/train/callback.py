@@ -85,11 +85,12 @@ class PhaseCallback(TrainerCallback):
             "seconds": round(self.progress.seconds, 2),
             **{name: round(value, 6) for name, value in self.told.items()},
         }
+        logs.update(self.told)  # for trackers, which read the logs after this
         self.losses.append(line["loss"])
         check_loss(self.losses)
         last = step == len(self.tokens_per_step)
         if self.evaluate and (last or (self.evaluate_every and step % self.evaluate_every == 0)):
-            line["heldout_loss"] = logs["eval_loss"] = self._judge(self.evaluate())  # trackers read the logs after this
+            line["heldout_loss"] = logs["eval_loss"] = self._judge(self.evaluate())
         with open(self.history, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
         minutes = (time.monotonic() - self.saved) / 60

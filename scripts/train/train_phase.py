@@ -350,6 +350,8 @@ if job := find_job(globals()):
             "schedule": {name: steps_of[name] for name in job.params.phases},
             "phase": job.wildcards.phase,
             "method": job.params.method,
+            "options": dict(job.params.options),
+            "reference": job.input.get("reference"),
             "previous": job.input.previous or None,
             "seed": int(job.wildcards.seed),
             "work": job.params.work,
