@@ -1,9 +1,9 @@
 """`python -m scripts.bench.families`: check that popular architectures survive the path to llama.cpp.
 
-A tiny checkpoint of each, with random weights, goes through LoRA steps, merge, conversion and llama.cpp. The
-predictions there are compared with those of transformers on the merged checkpoint. Out: a Markdown table. Tokenizers
-are the families' own if a package ships the vocabulary (it is fetched once), and otherwise created here. The rows are
-random token ids, because the test is of the architecture.
+A tiny checkpoint of each, with random weights, goes through LoRA steps, one of them on pairs of answers (DPO), merge,
+conversion and llama.cpp. The predictions there are compared with those of transformers on the merged checkpoint. Out: a
+Markdown table. Tokenizers are the families' own if a package ships the vocabulary (it is fetched once), and otherwise
+created here. The rows are random token ids, because the test is of the architecture.
 """
 
 import base64
@@ -96,6 +96,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "Mistral": ("MistralConfig", {"sliding_window": None}, "mistral"),
 }
 TOLERANCE = 1e-3  # mean KL in nats; both have bf16 weights, transformers computes in fp32 and llama.cpp partly in bf16
+ROUNDING = 0.02  # relative, of the log-probability of an answer in bf16, in a pack or alone
 
 
 def write_sentencepiece(folder: Path, gemma: bool) -> None:
@@ -166,8 +167,10 @@ def write_checkpoint(family: str, folder: Path) -> None:
     write_json(folder / "base.json", {"source": family})
 
 
-def train_adapter(base: Path, trained: Path, rows: list[list[int]]) -> bool:
-    """Take three LoRA steps on `rows` with the pipeline's own code; return whether rows could be packed together."""
+def train_adapter(base: Path, trained: Path, rows: list[list[int]]) -> tuple[bool, float]:
+    """Take three LoRA steps on `rows` with the pipeline's own code, and one on pairs of answers; return whether rows
+    could be packed together, and how far packed pairs are from single answers (see `try_pairs`).
+    """
     from scripts.train.loss import check_isolation, completion_loss, shares_beginnings
     from scripts.train.model import LoraParams, attach_adapter, choose_attention, load_base
     from scripts.train.packing import collate, packs
@@ -186,9 +189,32 @@ def train_adapter(base: Path, trained: Path, rows: list[list[int]]) -> bool:
             (completion_loss(adapted, pack) / sum(map(len, rows))).backward()
         optimizer.step()
         optimizer.zero_grad()
+    far = try_pairs(adapted, rows, 10**9 if packed else 1)
+    optimizer.step()
     adapted.save_pretrained(trained / "adapter")
     shutil.copyfile(base / "base.json", trained / "base.json")
-    return packed
+    return packed, far
+
+
+def try_pairs(model: Any, rows: list[list[int]], token_budget: int) -> float:
+    """Compute the gradient of DPO on pairs of answers to the prompts of `rows`; return the largest relative difference
+    between an answer's log-probability in its pack and that of the answer alone.
+    """
+    from scripts.train.packing import collate
+    from scripts.train.preference import Step, dpo, grouped, log_probabilities
+
+    answers = [(row, [*row[:20], *reversed(row[20:])]) for row in rows[:3]]
+    data = [{"input_ids": row, "labels": [-100] * 8 + row[8:]} for pair in answers for row in pair]
+    groups = grouped(collate(data), 2)
+    with torch.no_grad():
+        alone = torch.cat([s.flatten() for s, _, _ in log_probabilities(model, grouped(collate(data), 1), 1)]).view(
+            -1, 2
+        )
+    found = []
+    for sums, counts, which in log_probabilities(model, groups, token_budget):
+        found.append(sums.detach())
+        dpo(sums, counts, alone[which], 0.1, Step(1.0))[0].sum().backward()
+    return ((torch.cat(found) - alone).abs() / alone.abs()).max().item()
 
 
 def prove(family: str, folder: Path) -> dict[str, Any]:
@@ -199,7 +225,7 @@ def prove(family: str, folder: Path) -> dict[str, Any]:
     write_checkpoint(family, base)
     numbers = torch.Generator().manual_seed(1)
     rows = torch.randint(4, 260, (6, 48), generator=numbers).tolist()
-    packed = train_adapter(base, trained, rows)
+    packed, far = train_adapter(base, trained, rows)
     merge(base, trained, merged)
     for file in base.glob("tokenizer*"):
         shutil.copyfile(file, merged / file.name)
@@ -212,20 +238,23 @@ def prove(family: str, folder: Path) -> dict[str, Any]:
     theirs = run_isolated(f"asking {gguf}", llama_logits, str(gguf), asked, 1)
     for ours, other, row in zip(answer_logits(merged, None, asked), theirs, rows, strict=True):
         gathered.add(ours.numpy(), other, row[8:])
-    return {**gathered.summary(), "packed": packed, "tensors": tensors}
+    return {**gathered.summary(), "packed": packed, "pairs": far, "tensors": tensors}
 
 
 def table(found: dict[str, dict[str, Any]]) -> list[str]:
     """Return the Markdown table."""
-    lines = ["| family | mean KL | largest | same first choice | rows packed | |", "|---|--:|--:|--:|---|---|"]
+    head = ["family", "mean KL", "largest", "same first choice", "rows packed", "pairs packed differ by", ""]
+    lines = [f"| {' | '.join(head)} |".replace("|  |", "| |"), "|---|--:|--:|--:|---|--:|---|"]
     for family, facts in found.items():
         if "error" in facts:
-            lines.append(f"| {family} | – | – | – | – | not proved: {facts['error']} |")
+            lines.append(f"| {family} | – | – | – | – | – | not proved: {facts['error']} |")
             continue
-        verdict = "proved" if facts["mean_kl"] <= TOLERANCE else "**differs**"
+        proved = facts["mean_kl"] <= TOLERANCE and facts["pairs"] <= ROUNDING
+        verdict = "proved" if proved else "**differs**"
+        rows = "yes" if facts["packed"] else "no: train.micro_batch_tokens: 1"
         lines.append(
             f"| {family} | {facts['mean_kl']:.6f} | {facts['max_kl']:.5f} | {100 * facts['top1_agreement']:.1f}% | "
-            f"{'yes' if facts['packed'] else 'no: train.micro_batch_tokens: 1'} | {verdict} |"
+            f"{rows} | {100 * facts['pairs']:.2f}% | {verdict} |"
         )
     return lines
 

@@ -7,6 +7,7 @@ is rounding.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from scripts.train.device import choose_device, secure_repeatability
 from scripts.train.loss import completion_loss, shares_beginnings
 from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, choose_attention, load_base
 from scripts.train.packing import collate, label, on, packs
+from scripts.train.preference import Step, dpo, grouped, log_probabilities
 
 LORA = LoraParams(rank=16, alpha=32, dropout=0.0, target_modules="all-linear")
 LIMIT = 0.05  # of the gradient's norm
 
 
-def gradient(base: Path, device: str, attention: str, packed: bool, checkpointing: bool, whole: bool) -> torch.Tensor:
-    """Return the adapter's gradient for a pack of four rows, as one fp32 vector on the CPU.
+def gradient(
+    base: Path, device: str, attention: str, packed: bool, checkpointing: bool, whole: bool, pairs: bool = False
+) -> torch.Tensor:
+    """Return the adapter's gradient for a pack of four rows, as one fp32 vector on the CPU; with `pairs` that of DPO.
 
     `whole`: whether the model computes in fp32. The adapter's second matrices are random, as after some steps: with the
     zeros that they start from, the first ones would have no gradient.
@@ -41,8 +45,17 @@ def gradient(base: Path, device: str, attention: str, packed: bool, checkpointin
         if "lora_B" in name:
             value.data = (0.02 * torch.randn(value.shape, generator=numbers)).to(value.device)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    rows = label(make_records(base, 4, 96), tokenizer, contract(), 96)
+    records = make_records(base, 4, 96)
+    rows = label(records, tokenizer, contract(), 96)
     model.train()
+    if pairs:  # the answer of the next row is the wrong one
+        wrong = [replace(one, response=records[n - 1].response) for n, one in enumerate(records)]
+        both = zip(rows, label(wrong, tokenizer, contract(), 256), strict=True)
+        groups = grouped(on(model.device, collate([row for pair in both for row in pair])), 2)
+        for sums, counts, _ in log_probabilities(model, groups, 10**9):
+            reference = torch.full_like(sums, -100.0)
+            dpo(sums, counts, reference, 0.01, Step(1.0))[0].mean().backward()
+        return torch.cat([value.grad.flatten().float().cpu() for _, value in trained if value.grad is not None])
     for pack in packs(on(model.device, collate(rows)), 10**9, shares_beginnings(model)):
         (completion_loss(model, pack) / len(rows)).backward()
     return torch.cat([value.grad.flatten().float().cpu() for _, value in trained if value.grad is not None])
@@ -92,9 +105,21 @@ def check(job: dict[str, Any], findings: Findings) -> None:
                     findings.add(name, far <= LIMIT, text, distance=far, cpu_bf16=usual)
                 if not checkpointing and attention == fastest:
                     plain = found
+                    _compare_pairs(source, folder, device, attention, packed, kind, findings)
                     again = gradient(folder, device, attention, packed, checkpointing, False)
                     same = torch.equal(again, found)
                     findings.add(f"{name}, again", same, f"{'the same' if same else 'NOT the same'} bits a second time")
+
+
+def _compare_pairs(
+    source: Path, folder: Path, device: str, attention: str, packed: bool, kind: str, findings: Findings
+) -> None:
+    """Compare the gradient of DPO, which has two answers to each prompt in a pack."""
+    name = f"gradients of pairs {kind}, {attention}"
+    with findings.trying(name):
+        exact = gradient(source, "cpu", "rows", False, False, True, pairs=True)
+        far = distance(gradient(folder, device, attention, packed, False, False, pairs=True), exact)
+        findings.add(name, far <= LIMIT, f"{far:.2%} from fp32 on the CPU (limit {LIMIT:.0%})", distance=far)
 
 
 def _compare_rounding(one: Path, other: Path, findings: Findings) -> None:

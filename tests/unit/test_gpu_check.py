@@ -33,6 +33,7 @@ def test_everything_that_it_promises_is_checked(checked):
     expected = [
         "NF4 as on the CPU",
         *(f"{kind}{what}" for kind in kinds for what in ("", ", again", ", checkpointing")),
+        *(kind.replace("gradients", "gradients of pairs") for kind in kinds),
         "answers with offload",
         "answers with offload, again",
         "training nf4-packed, 20 steps",
@@ -169,14 +170,14 @@ def test_wrong_gradients_fail(tmp_path, monkeypatch, wrong):
 
     from scripts.gpu_check import gradients
 
-    def computed(base, device, attention, packed, checkpointing, whole):
+    def computed(base, device, attention, packed, checkpointing, whole, pairs=False):
         return torch.ones(9) if whole else torch.full((9,), wrong)
 
     monkeypatch.setattr(gradients, "gradient", computed)
     found = Findings(tmp_path / "found.jsonl")
     gradients.check({"device": "cpu", "base": str(tmp_path / "base"), "packages": [], "threads": 1}, found)
     by_name = {finding.name: finding.status for finding in found.read()}
-    assert by_name["gradients bf16, rows"] == "FAILED"
+    assert by_name["gradients bf16, rows"] == by_name["gradients of pairs bf16, rows"] == "FAILED"
 
 
 def test_other_bytes_after_a_kill_fail(tmp_path, monkeypatch):
