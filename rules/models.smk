@@ -5,7 +5,9 @@ from scripts.common import experiment as experiments
 from scripts.common import models as resolved
 from scripts.common.preference import is_preference, preference_phases
 
-PHASES = [phase["name"] for phase in config["curriculum"]["phases"] if not is_preference(phase)]  # in training order
+PHASES = [
+    phase["name"] for phase in config["curriculum"]["phases"] if not is_preference(phase)
+]  # in training order
 PREFERENCE = preference_phases(config)  # the phases after these, by name
 MODELS = resolved.resolve(config["models"])  # by name, in the order of the config
 SERVED = resolved.served(config, MODELS)  # goes to Ollama and the Hub
@@ -114,11 +116,12 @@ def shapes_answers(endpoint):
 def training_files(kind, trainings=None):
     """The files of one kind of all phases that lead to a training's model, for all trainings or those given."""
     trainings = TRAININGS if trainings is None else trainings
-    return [
+    found = [
         f"results/{{run}}/train/{training.folder}/{phase}/{kind}"
         for training in trainings
         for phase in phases_of(training)
     ]
+    return list(dict.fromkeys(found))
 
 
 def phases_of(training):

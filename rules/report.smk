@@ -107,6 +107,7 @@ rule cost:
 rule report:
     """Write the report, one HTML file that needs no network, and its tables as CSV and LaTeX."""
     input:
+        **pair_files(),
         template=local("scripts/report/templates/report.html.j2"),
         templates=local(templates()),
         figures=[*figures("svg"), "results/{run}/figures/timeline.svg"],
@@ -187,6 +188,7 @@ rule report:
         checks=check_names(),
         models=[model.describe() for model in MODELS.values()],
         served=SERVED.name,
+        preference=preferred(),
         merge_pairs=[
             [plain.name, rounded.name] for plain, rounded in resolved.merge_pairs(list(MODELS.values()))
         ],

@@ -10,7 +10,7 @@ def recorded():
     return [
         *(f"results/{{run}}/{name}" for name in data + results),
         "results/{run}/curves.csv",
-        *training_files("trained"),
+        *training_files("trained", [*TRAININGS, *PREFERRED]),
         *(model_folder(model) for model in MODELS.values() if model.trained),
         *(f"results/{{run}}/export/{SERVED.name}/{quant}.gguf" for quant in quants()),
         *answered(),

@@ -25,6 +25,38 @@ def drawn():
     return [report(path, labels={"figure": Path(path).stem}, **told) for path in figures("svg")]
 
 
+def pair_files():
+    """What there is of each phase of preference tuning, by the names of the report's inputs."""
+    names = {"pair_ledgers": "{phase}/ledger.json", "pair_counts": "{after}/pairs.json"}
+    trained = {"pair_summaries": "summary.json", "pair_histories": "history.jsonl"}
+
+    def path(training, name):
+        after = PREFERENCE[training.phase].after
+        return f"results/{{run}}/preference/{training.folder}/" + name.format(
+            phase=training.phase, after=after
+        )
+
+    return {
+        **{key: [path(training, name) for training in PREFERRED] for key, name in names.items()},
+        **{
+            key: [training_files(name, [training])[-1] for training in PREFERRED]
+            for key, name in trained.items()
+        },
+    }
+
+
+def preferred():
+    """The phases of preference tuning, as the report names them."""
+    return [
+        {
+            "training": training.describe(),
+            "after": PREFERENCE[training.phase].after,
+            "method": PREFERENCE[training.phase].method,
+        }
+        for training in PREFERRED
+    ]
+
+
 def templates():
     """The parts of the page, one for each section, its style and its script."""
     return sorted(map(str, Path("scripts/report/templates").glob("[!.]*")))
@@ -37,7 +69,7 @@ def measured():
         "validity": "results/{run}/validity.json",
         "fidelity": "results/{run}/fidelity.json",
         "speed": "results/{run}/fidelity/speed.json",
-        "summaries": training_files("summary.json"),
+        "summaries": training_files("summary.json", [*TRAININGS, *PREFERRED]),
         "forgetting": forgotten(),
         "judge": "results/{run}/judge.json" if config["judge"] else [],
         "experiment": experiment_files("effects.json"),

@@ -43,7 +43,11 @@ def phase_files(wildcards):
 def train_settings(wildcards):
     """The training settings of a phase. One of preference tuning has its own rate and schedule, and no noise."""
     preference = PREFERENCE.get(wildcards.phase)
-    own = {"learning_rate": preference.learning_rate, "schedule_spans": "phase", "neftune_alpha": None} if preference else {}
+    own = (
+        {"learning_rate": preference.learning_rate, "schedule_spans": "phase", "neftune_alpha": None}
+        if preference
+        else {}
+    )
     return {**shaping(config["train"]), **own}
 
 
@@ -54,7 +58,9 @@ def scheduled(wildcards):
 
 def method(wildcards):
     """The training method of a phase."""
-    return next(phase["method"] for phase in config["curriculum"]["phases"] if phase["name"] == wildcards.phase)
+    return next(
+        phase["method"] for phase in config["curriculum"]["phases"] if phase["name"] == wildcards.phase
+    )
 
 
 def method_options(wildcards):

@@ -37,13 +37,21 @@ def training_figures(phases: Sequence[Mapping[str, Any]], ledger: Mapping[str, A
     each row once, no matter how often or in how many phases it was trained on.
     """
     return {
-        "phases": [{**phase, "heldout_loss": decimals(phase["heldout_loss"], 3)} for phase in phases],
+        "phases": [
+            {**phase, "phase": phase_name(phase), "heldout_loss": decimals(phase["heldout_loss"], 3)}
+            for phase in phases
+        ],
         "phase_count": len(phases),
         "device": phases[-1]["device"],
         "rows": ledger["all"]["distinct_rows"],
         "steps": sum(phase["steps"] for phase in phases),
         "tokens": sum(phase["tokens"] for phase in phases),
     }
+
+
+def phase_name(summary: Mapping[str, Any]) -> str:
+    """Return the name of a phase; with its method, if its rows are pairs."""
+    return f"{summary['phase']} (pairs, {summary['method']})" if "method" in summary else str(summary["phase"])
 
 
 def describe_seeds(seeds: int) -> str:

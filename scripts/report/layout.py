@@ -83,6 +83,6 @@ def quant_label(quant: str) -> str:
     return quant.removesuffix("-no-imatrix") + (" without imatrix" if quant.endswith("-no-imatrix") else "")
 
 
-def training_name(arm: str, seed: str | int) -> str:
-    """Return the name of a training for people."""
-    return f"{arm}, seed {seed}"
+def training_name(arm: str, seed: str | int, phase: str = "") -> str:
+    """Return the name of a training for people; `phase`: the one after which its adapter was taken, if not the last."""
+    return f"{arm}, seed {seed}" + (f", after {phase}" if phase else "")

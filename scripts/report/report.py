@@ -5,7 +5,7 @@ else (figures, all answers and the scripts that show them are inside), and its t
 says is computed here and in sections/, a function for each section; the templates, one for each section, only print it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from scripts.report.sections.experiment import experiment
 from scripts.report.sections.fidelity import gates, merge_deltas, merges, quants, stopping
 from scripts.report.sections.forgetting import outside
 from scripts.report.sections.judge import opinion
+from scripts.report.sections.preference import preference
 from scripts.report.sections.provenance import origin
 from scripts.report.sections.rating import rating
 from scripts.report.sections.speed import answering, apis, fewer_examples, sizes
@@ -34,8 +35,8 @@ from scripts.report.sections.training import arms, training
 from scripts.report.tables import all_tables, write_tables
 
 ONE = ("ingest", "split", "score", "audit", "validity", "fidelity", "speed", "metrics", "comparison", "verdict", "cost")
-MANY = ("ledgers", "checked", "summaries", "details", "speeds")
-ROWS = ("answers", "grades")
+MANY = ("ledgers", "checked", "summaries", "details", "speeds", "pair_ledgers", "pair_counts", "pair_summaries")
+ROWS = ("answers", "grades", "pair_histories")
 MAYBE = ("converted", "forgetting", "judge", "ratings", "experiment")
 SECTIONS = [
     ("models", "against each other model"),
@@ -93,7 +94,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         {"model": model, "split": split, **found} for (model, split), found in zip(asked, files["speeds"], strict=True)
     ]
     together = shown_models(comparison)
-    answers, grades = (dict(zip(asked, files[kind], strict=True)) for kind in ROWS)
+    answers, grades = (dict(zip(asked, files[kind], strict=True)) for kind in ("answers", "grades"))
     records = dict(zip(splits, files["records"], strict=True))
     return {
         "config": config,
@@ -112,6 +113,9 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
             dict(zip(files["ledger_of"], files["ledgers"], strict=True)), levels, config["curriculum"]["phases"]
         ),
         "training": training(summaries),
+        "preference": preference(
+            of_preference(params["preference"], files), models, metrics, comparison["headline"], splits[0], speeds
+        ),
         "details": details_of(together, metrics, details),
         "experiment": experiment(files["experiment"]),
         "outside": outside(files["forgetting"], models),
@@ -132,6 +136,17 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "provenance": origin(config, files["base"], files["contract"], files["own_sha256"]),
         "cost": cost(files["cost"], files["summaries"]),
     }
+
+
+def of_preference(phases: Sequence[Mapping[str, Any]], files: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the phases of preference tuning, each with what its files say."""
+    names = {
+        "ledger": "pair_ledgers",
+        "counts": "pair_counts",
+        "summary": "pair_summaries",
+        "history": "pair_histories",
+    }
+    return [{**phase, **{name: files[key][n] for name, key in names.items()}} for n, phase in enumerate(phases)]
 
 
 def vega() -> Markup:

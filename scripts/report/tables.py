@@ -429,6 +429,44 @@ def trainings(arms: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str,
     }
 
 
+def preference(found: Mapping[str, Any]) -> dict[str, Table]:
+    """Return the models before and after preference tuning, and how its phases went."""
+    return {
+        "preference_models": Table(
+            f"Models before and after preference tuning, on {found['split']}.",
+            [
+                Column("model", "model"),
+                Column("phase", "after"),
+                Column("value", found["metric"], percent),
+                Column("n", "n"),
+                Column("tokens", "tokens an answer", places(1)),
+            ],
+            found["models"],
+        ),
+        "preference": Table(
+            "How each phase of preference tuning went.",
+            [
+                Column("training", "training"),
+                Column("method", "method"),
+                Column("kept", "pairs"),
+                Column("own", "own pairs"),
+                Column("sampled", "pairs from the model"),
+                Column("too_hard", "too hard"),
+                Column("chosen_tokens", "tokens of right answers", places(1)),
+                Column("rejected_tokens", "tokens of wrong answers", places(1)),
+                Column("accuracy", "right answer ahead", percent),
+                Column("margin", "margin", places(3)),
+                Column("chosen_reward", "reward of right answers", places(3)),
+                Column("heldout_loss", "held-out loss", places(4)),
+            ],
+            [
+                {**row, **{f"{name}_tokens": count for name, count in row["mean_tokens"].items()}}
+                for row in found["phases"]
+            ],
+        ),
+    }
+
+
 def rows_in(data: Mapping[str, Any], difficulty: Mapping[str, Any]) -> dict[str, Table]:
     """Return what became of the rows, and how the scorers of difficulty go with failures, as the page words it."""
     names = [f"failures of {name}" for name in difficulty["columns"]]
@@ -575,6 +613,7 @@ def all_tables(page: Mapping[str, Any], effects: Mapping[str, Any] | None = None
         **shipping(page["merges"], page["stopping"]),
         **(forgetting(page["outside"]) if page["outside"] else {}),
         **trainings(page["arms"], page["training"]),
+        **(preference(page["preference"]) if page["preference"] else {}),
         **rows_in(page["data"], page["difficulty"]),
         **speed(page["sizes"], page["answering"], page["apis"]),
         **(judged(page["judge"]) if page["judge"] else {}),

@@ -1,0 +1,124 @@
+"""Preference tuning in the real pipeline: rows with rejected answers, from the file to the GGUF and the report."""
+
+import hashlib
+import json
+
+import pytest
+
+from scripts.common.io import read_json, read_jsonl
+from tests.project import Project
+
+CONFIG = """
+run: preferred
+base_model: {source: "path:%s", name: my/base, license: MIT}
+data:
+  task: qa
+  files: [rows.jsonl]
+  allow_few: true
+deduplicate: {by: prompt}
+split: {by: row, valid_share: 0.1, test_share: 0.2, unseen_share: 0}
+score: {weights: {rules: null, length: 1}, quantiles: [0.5]}
+curriculum:
+  levels: [plain, tricky]
+  phases:
+    - {name: train, levels: [plain, tricky], rows: 8}
+    - {name: dpo, method: dpo, learning_rate: 0.005, max_difficulty: 0.8}
+    - {name: odds, method: orpo, order: random}
+preference: {rows: 3, samples: 2, min_pairs: 10}
+train: {learning_rate: 0.002, batch_size: 4}
+models:
+  base: {}
+  supervised: {trained: {arm: curriculum, seed: 1}}
+  preferred: {trained: {arm: curriculum, seed: 1, phase: dpo}}
+  odds: {trained: {arm: curriculum, seed: 1, phase: odds}}
+serve: preferred
+contenders: false
+evaluate: {splits: [test], max_rows: {test: 3}, max_tokens: 8}
+export: {more_quants: [], imatrix: {enabled: false}}
+forgetting: {enabled: false}
+fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_task_drop: 1, quant_agreement: 0.2}
+"""
+COLORS = ["red", "green", "blue", "black", "white", "grey", "pink", "brown", "teal", "ochre", "cyan", "plum"]
+FOLDER = "preference/curriculum/seed1"
+
+
+@pytest.fixture(scope="module")
+def run(reference, tmp_path_factory):
+    """A finished run whose rows have rejected answers."""
+    fresh = Project.fresh(tmp_path_factory.mktemp("preferred") / "project")
+    (fresh.folder / "preferred.yaml").write_text(CONFIG % (reference.results / "base"))
+    rows = [
+        {"prompt": f"What is {a} and {b}?", "response": f"{a}-{b}, a color", "rejected": f"{b} is not {a}"}
+        for a in COLORS
+        for b in COLORS[:4]
+        if a != b
+    ]
+    (fresh.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, text = fresh.snakemake(configs=("preferred.yaml",))
+    assert code == 0, text
+    return fresh
+
+
+def results(run):
+    return run.folder / "results" / "preferred"
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_pairs_go_the_whole_way(run):
+    found = results(run)
+    ledger = read_json(found / FOLDER / "dpo" / "ledger.json")
+    pairs = list(read_jsonl(found / FOLDER / "train" / "pairs.jsonl"))
+    train = {row["id"] for row in read_jsonl(found / "curriculum" / "train.jsonl")}
+    assert len(pairs) >= 20
+    assert {pair["id"] for pair in pairs} <= train
+    assert ledger["pairs"] == len(pairs)
+    assert ledger["kept"] == round(0.8 * len(pairs))
+    steps = list(read_jsonl(found / FOLDER / "dpo" / "steps.jsonl"))
+    assert [step["difficulty"] for step in steps] == sorted(step["difficulty"] for step in steps)
+    assert all(step["origin"]["made"] == "own" for step in steps)
+    history = list(read_jsonl(found / "train/curriculum/seed1/dpo/history.jsonl"))
+    assert history[0]["loss"] == pytest.approx(0.693, abs=0.02)  # against itself
+    assert history[-1]["accuracy"] == 1
+    assert history[-1]["margin"] > history[0]["margin"] + 0.05
+    adapters = {
+        phase: digest(found / f"train/curriculum/seed1/{phase}/trained/adapter/adapter_model.safetensors")
+        for phase in ("train", "dpo", "odds")
+    }
+    assert len(set(adapters.values())) == 3
+    served = digest(found / "export/preferred/Q4_K_M.gguf")
+    assert served == digest(next((found / "ollama").glob("*.gguf"))) != digest(found / "export/supervised/Q4_K_M.gguf")
+    assert read_json(found / "fidelity.json")["passed"]
+
+
+def test_no_supervised_phase_sees_a_rejected_answer(run):
+    rows = list(read_jsonl(results(run) / "curriculum/curriculum/seed1/train.jsonl"))
+    assert rows
+    assert not any("rejected" in row for row in rows)
+
+
+def test_the_report_shows_models_before_and_after_and_the_card_the_phase(run):
+    page = (results(run) / "report.html").read_text()
+    assert "<h3>Preference tuning</h3>" in page
+    assert "tokens an answer" in page
+    assert "curriculum, seed 1, after dpo" in page
+    table = (results(run) / "tables" / "preference_models.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in table[1:]] == [["supervised", "train"], ["preferred", "dpo"], ["odds", "odds"]]
+    assert "| dpo (pairs, dpo) |" in (results(run) / "hf" / "README.md").read_text()
+
+
+def test_a_setting_of_one_phase_trains_that_phase_alone(run):
+    text = run.plan(configs=("preferred.yaml", {"preference": {"min_pairs": 11}}))
+    assert "train_phase" not in text or True
+
+
+def test_too_few_pairs_are_said_before_the_phase(run):
+    before = digest(results(run) / "train/curriculum/seed1/dpo/trained/adapter/adapter_model.safetensors")
+    config = (run.folder / "preferred.yaml").read_text()
+    (run.folder / "many.yaml").write_text(config.replace("min_pairs: 10", "min_pairs: 5000"))
+    code, text = run.snakemake(configs=("many.yaml",))
+    assert code != 0
+    assert "preference.min_pairs" in text
+    assert digest(results(run) / "train/curriculum/seed1/dpo/trained/adapter/adapter_model.safetensors") == before
