@@ -3,8 +3,11 @@ scripts/common/models.py and scripts/common/experiment.py. No rules."""
 
 from scripts.common import experiment as experiments
 from scripts.common import models as resolved
+from scripts.common.preference import is_preference, preference_phases
 
-PHASES = [phase["name"] for phase in config["curriculum"]["phases"]]  # in training order
+# the supervised phases, in training order
+PHASES = [phase["name"] for phase in config["curriculum"]["phases"] if not is_preference(phase)]
+PREFERENCE = preference_phases(config)  # by name, in training order
 MODELS = resolved.resolve(config["models"])  # by name, in the order of the config
 SERVED = resolved.served(config, MODELS)  # goes to Ollama and the Hub
 COMPARED_WITH = resolved.compared_with(config, MODELS)

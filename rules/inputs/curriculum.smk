@@ -33,9 +33,11 @@ def heeded(wildcards):
 
 
 def curriculum(*keys):
-    """The levels, and the given keys of every phase."""
+    """The levels, and the given keys of every supervised phase."""
     section = config["curriculum"]
     return {
         "levels": section["levels"],
-        "phases": [{key: phase[key] for key in keys} for phase in section["phases"]],
+        "phases": [
+            {key: phase[key] for key in keys} for phase in section["phases"] if not is_preference(phase)
+        ],
     }
