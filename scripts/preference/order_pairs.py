@@ -60,7 +60,7 @@ def lot(measured: Measured, *what: object) -> float:
 def keep_easiest(pairs: Sequence[Measured], share: float) -> list[Measured]:
     """Return the easiest share of the pairs, at least one, the easiest first.
 
-    Pairs that are too hard for a model make it worse (Gao et al. 2025, arXiv 2502.09650).
+    Pairs that are too hard for a model can make it worse (Gao et al. 2025, arXiv 2502.09650).
     """
     ranked = sorted(pairs, key=lambda one: (one.difficulty, lot(one)))
     return ranked[: max(1, round(share * len(ranked)))]
@@ -88,15 +88,14 @@ def lay_out(
 def ledger(pairs: int, kept: Sequence[Measured], steps: int, share: float) -> dict[str, Any]:
     """Return what the phase learns from: counts of the pairs that are kept, and their mean lengths in tokens.
 
-    `hardest`: of the pairs that are kept, in nats per token; if some are too hard, it is the limit.
+    `limit`: the difficulty of the hardest of them, in nats per token; None if `share` leaves none out.
     """
     made = Counter(one.pair.origin["made"] for one in kept)
-    hardest = max(one.difficulty for one in kept)
     return {
         "pairs": pairs,
         "kept": len(kept),
         "too_hard": pairs - len(kept),
-        "limit": hardest if share < 1 else None,
+        "limit": max(one.difficulty for one in kept) if share < 1 else None,
         "own": made["own"],
         "sampled": made["sampled"],
         "steps": steps,
