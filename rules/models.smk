@@ -5,13 +5,13 @@ from scripts.common import experiment as experiments
 from scripts.common import models as resolved
 from scripts.common.preference import is_preference, preference_phases
 
-# the supervised phases, in training order
-PHASES = [phase["name"] for phase in config["curriculum"]["phases"] if not is_preference(phase)]
-PREFERENCE = preference_phases(config)  # by name, in training order
+PHASES = [phase["name"] for phase in config["curriculum"]["phases"] if not is_preference(phase)]  # in training order
+PREFERENCE = preference_phases(config)  # the phases after these, by name
 MODELS = resolved.resolve(config["models"])  # by name, in the order of the config
 SERVED = resolved.served(config, MODELS)  # goes to Ollama and the Hub
 COMPARED_WITH = resolved.compared_with(config, MODELS)
-TRAININGS = resolved.trainings(MODELS)
+TRAININGS = resolved.trainings(MODELS)  # without preference phases
+PREFERRED = resolved.preferred(MODELS, PREFERENCE)  # the preference phases of each that some model needs
 EXPERIMENT = config["experiment"]  # null if there is none
 VARIANTS = experiments.variants(EXPERIMENT) if EXPERIMENT else {}
 EXPERIMENT_TRAININGS = experiments.trainings(EXPERIMENT)
@@ -112,13 +112,20 @@ def shapes_answers(endpoint):
 
 
 def training_files(kind, trainings=None):
-    """The files of one kind of all phases, for all trainings or those given."""
+    """The files of one kind of all phases that lead to a training's model, for all trainings or those given."""
     trainings = TRAININGS if trainings is None else trainings
     return [
         f"results/{{run}}/train/{training.folder}/{phase}/{kind}"
         for training in trainings
-        for phase in PHASES
+        for phase in phases_of(training)
     ]
+
+
+def phases_of(training):
+    """The phases of a training, in order: the supervised ones up to its own, then its preference phase, if it has one."""
+    if training.phase in PREFERENCE:
+        return [*PHASES[: PHASES.index(PREFERENCE[training.phase].after) + 1], training.phase]
+    return PHASES[: PHASES.index(training.phase) + 1] if training.phase else PHASES
 
 
 def ledger(training):

@@ -1,4 +1,4 @@
-"""sample_answers → make_pairs → order_pairs: the pairs of answers that phases of preference tuning learn from.
+"""sample_answers → make_pairs → reference_losses (train.smk) → order_pairs: the pairs that preference tuning learns from.
 
 What only the supervised phase before it decides is in its folder, for all preference phases after it.
 """
@@ -20,8 +20,6 @@ rule sample_answers:
         "results/{run}/logs/sample_answers/{arm}-{seed}-{after}.log",
     benchmark:
         "results/{run}/benchmarks/sample_answers-{arm}-{seed}-{after}.tsv"
-    wildcard_constraints:
-        after=AFTER,
     conda:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
@@ -59,8 +57,6 @@ rule make_pairs:
         "results/{run}/logs/make_pairs/{arm}-{seed}-{after}.log",
     benchmark:
         "results/{run}/benchmarks/make_pairs-{arm}-{seed}-{after}.tsv"
-    wildcard_constraints:
-        after=AFTER,
     conda:
         "../envs/gradus.yaml"
     resources:

@@ -1,4 +1,4 @@
-"""prepare_tokenizer, prepare_base, base_loss → round_base → check_labels, estimate → train_phase.
+"""prepare_tokenizer, prepare_base, base_loss → round_base → check_labels, estimate → train_phase, reference_losses.
 
 train_phase makes one adapter per arm, seed and phase.
 """
@@ -181,8 +181,7 @@ rule check_labels:
 rule train_phase:
     """Fine-tune one phase, starting from the previous phase's adapter."""
     input:
-        rows="results/{run}/curriculum/{arm}/seed{seed}/{phase}.jsonl",
-        schedule="results/{run}/curriculum/{arm}/seed{seed}/schedule.json",
+        unpack(phase_files),
         valid="results/{run}/curriculum/valid.jsonl",
         base=training_base,
         contract="results/{run}/data/chat_contract.json",
@@ -206,9 +205,10 @@ rule train_phase:
         training=1,
         gpu=TRAINING_GPUS,
     params:
-        train=lambda w: shaping(config["train"]),
-        phases=PHASES,
+        train=train_settings,
+        phases=scheduled,
         method=method,
+        options=method_options,
         # checkpoints; not an output, because Snakemake deletes outputs of failed jobs
         work=".work/train/{run}/{arm}-{seed}-{phase}",
         code=code_fingerprint("train/train_phase"),
@@ -216,3 +216,33 @@ rule train_phase:
         "Training {wildcards.arm}, seed {wildcards.seed}: {wildcards.phase}"
     script:
         "../scripts/train/train_phase.py"
+
+
+rule reference_losses:
+    """Compute the log-probabilities of pairs of answers under the model after a supervised phase."""
+    input:
+        pairs="results/{run}/preference/{arm}/seed{seed}/{after}/pairs.jsonl",
+        base=training_base,
+        contract="results/{run}/data/chat_contract.json",
+        previous="results/{run}/train/{arm}/seed{seed}/{after}/trained",
+    output:
+        losses="results/{run}/preference/{arm}/seed{seed}/{after}/reference.jsonl",
+        reference="results/{run}/preference/{arm}/seed{seed}/{after}/reference.json",
+    log:
+        "results/{run}/logs/reference_losses/{arm}-{seed}-{after}.log",
+    benchmark:
+        "results/{run}/benchmarks/reference_losses-{arm}-{seed}-{after}.tsv"
+    conda:
+        "../envs/gradus.yaml"
+    threads: config["train"]["threads"]
+    resources:
+        mem_mb=memory(3500, 1.5, "base"),
+        training=1,
+        gpu=TRAINING_GPU,
+    params:
+        train=lambda w: shaping(config["train"]),
+        code=code_fingerprint("train/reference_losses"),
+    message:
+        "Measuring pairs under their reference: {wildcards.arm}, seed {wildcards.seed}"
+    script:
+        "../scripts/train/reference_losses.py"

@@ -37,7 +37,5 @@ def curriculum(*keys):
     section = config["curriculum"]
     return {
         "levels": section["levels"],
-        "phases": [
-            {key: phase[key] for key in keys} for phase in section["phases"] if not is_preference(phase)
-        ],
+        "phases": [{key: phase[key] for key in keys} for phase in section["phases"] if not is_preference(phase)],
     }

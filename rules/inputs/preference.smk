@@ -1,8 +1,6 @@
 """Input functions of pairs for preference tuning, for ../preference.smk. No rules."""
 
-# the supervised phases that a preference phase goes on from; a wildcard must match something
-AFTER = "|".join(sorted({re.escape(phase.after) for phase in PREFERENCE.values()})) or "none"
-PREFERENCE_NAMES = "|".join(map(re.escape, PREFERENCE)) or "none"
+PREFERENCE_NAMES = "|".join(map(re.escape, PREFERENCE)) or "none"  # a wildcard must match something
 
 
 def asked_model(wildcards):

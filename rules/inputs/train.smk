@@ -16,16 +16,51 @@ def training_base(wildcards):
 
 
 def previous_phase(wildcards):
-    """The folder of the previous phase; nothing for the first."""
-    before = PHASES[: PHASES.index(wildcards.phase)]
+    """The folder of the phase that a phase goes on from; nothing for the first."""
+    if preference := PREFERENCE.get(wildcards.phase):
+        before = [preference.after]
+    else:
+        before = PHASES[: PHASES.index(wildcards.phase)]
     if not before:
         return []
     return f"results/{wildcards.run}/train/{wildcards.arm}/seed{wildcards.seed}/{before[-1]}/trained"
 
 
+def phase_files(wildcards):
+    """The rows of a phase in steps, or its pairs, and the schedule; with pairs, what their reference was."""
+    of_arm = f"{wildcards.arm}/seed{wildcards.seed}"
+    if preference := PREFERENCE.get(wildcards.phase):
+        folder = f"results/{wildcards.run}/preference/{of_arm}"
+        return {
+            "rows": f"{folder}/{wildcards.phase}/steps.jsonl",
+            "schedule": f"{folder}/{wildcards.phase}/schedule.json",
+            "reference": f"{folder}/{preference.after}/reference.json",
+        }
+    folder = f"results/{wildcards.run}/curriculum/{of_arm}"
+    return {"rows": f"{folder}/{wildcards.phase}.jsonl", "schedule": f"{folder}/schedule.json"}
+
+
+def train_settings(wildcards):
+    """The training settings of a phase. One of preference tuning has its own rate and schedule, and no noise."""
+    preference = PREFERENCE.get(wildcards.phase)
+    own = {"learning_rate": preference.learning_rate, "schedule_spans": "phase", "neftune_alpha": None} if preference else {}
+    return {**shaping(config["train"]), **own}
+
+
+def scheduled(wildcards):
+    """The phases that share a phase's schedule, in order."""
+    return [wildcards.phase] if wildcards.phase in PREFERENCE else PHASES
+
+
 def method(wildcards):
     """The training method of a phase."""
-    return config["curriculum"]["phases"][PHASES.index(wildcards.phase)]["method"]
+    return next(phase["method"] for phase in config["curriculum"]["phases"] if phase["name"] == wildcards.phase)
+
+
+def method_options(wildcards):
+    """The settings of the method of preference tuning."""
+    preference = PREFERENCE.get(wildcards.phase)
+    return {"beta": preference.beta} if preference else {}
 
 
 def training_memory(wildcards, input, attempt):

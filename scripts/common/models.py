@@ -246,6 +246,13 @@ def trainings(models: Mapping[str, Model]) -> list[Training]:
     return list(dict.fromkeys(model.training.whole for model in models.values() if model.training))
 
 
+def preferred(models: Mapping[str, Model], phases: Iterable[str]) -> list[Training]:
+    """Return the trainings of preference phases, those named in `phases`, that the models need, in their order."""
+    known = set(phases)
+    wanted = [model.training for model in models.values() if model.training and model.training.phase in known]
+    return list(dict.fromkeys(wanted))
+
+
 def seeds_of(model: Model, models: Mapping[str, Model]) -> int:
     """Return the number of seeds that the model's arm was trained with, within its group; 1 without a group."""
     if not (model.training and model.group):

@@ -9,7 +9,7 @@ from typing import Any
 from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.records import Record
 
-OWN = ("step", "rejected", "origin", "reference", "difficulty")  # fields of a line that are not the record's
+OWN = ("step", "rejected", "origin", "other", "reference", "difficulty")  # fields of a line that are not the record's
 
 
 @dataclass(frozen=True)
@@ -21,23 +21,24 @@ class Pair:
     # where the answers come from: {"made": "own"}, or {"made": "sampled", "gguf_sha256", "chosen", "rejected"}, where
     # each answer is {"sample": its number, "value": its grade}
     origin: dict[str, Any] = field(default_factory=dict)
-    # log-probabilities of the right and the wrong answer under the reference, in nats, sums over their tokens
-    reference: tuple[float, float] | None = None
+    other: str | None = None  # an answer to another prompt, by which KTO measures how far the model went
+    # log-probabilities of the right, the wrong and the other answer under the reference, in nats: sums over tokens
+    reference: tuple[float, ...] | None = None
     difficulty: float | None = None  # how much better the reference likes the wrong answer, in nats per token
 
     def to_json(self) -> dict[str, Any]:
         """Return the pair as a JSON object; its `difficulty` is the pair's, not the level of the record."""
         more: dict[str, Any] = {"rejected": self.rejected, "origin": self.origin}
         if self.reference is not None:
-            more |= {"reference": list(self.reference), "difficulty": self.difficulty}
+            more |= {"other": self.other, "reference": list(self.reference), "difficulty": self.difficulty}
         return {**replace(self.record, rejected=[], accepted=[], difficulty=None).to_json(), **more}
 
 
 def read_pair(row: dict[str, Any]) -> Pair:
     """Return the pair of a line."""
     record = Record(**{name: value for name, value in row.items() if name not in OWN})
-    reference = (float(row["reference"][0]), float(row["reference"][1])) if "reference" in row else None
-    return Pair(record, row["rejected"], row["origin"], reference, row.get("difficulty"))
+    reference = tuple(map(float, row["reference"])) if "reference" in row else None
+    return Pair(record, row["rejected"], row["origin"], row.get("other"), reference, row.get("difficulty"))
 
 
 def read_pairs(path: str | Path) -> Iterator[Pair]:

@@ -1,6 +1,6 @@
 """Order the pairs of one phase of preference tuning, by how hard they are for the reference, and cut them into steps.
 
-In: the pairs, and the log-probabilities of their answers under the reference (one line per pair, in the same order).
+In: the pairs, and what rule reference_losses measured of each under the reference.
 Out: the pairs step by step, the schedule (number of optimizer steps), and the ledger.
 """
 
@@ -32,21 +32,22 @@ class Measured:
         return self.pair.difficulty or 0.0
 
 
-def measure(pairs: Sequence[Pair], reference: Sequence[Mapping[str, Any]]) -> list[Measured]:
-    """Return the pairs with what the reference says of them; a line of it has log-probabilities in nats and tokens.
+def measure(pairs: Sequence[Pair], lines: Sequence[Mapping[str, Any]]) -> list[Measured]:
+    """Return the pairs with what the reference says of them: a line of rule reference_losses for each.
 
     The difficulty is by how many nats per token the reference prefers the wrong answer: log π(rejected) / its tokens
     minus log π(chosen) / its tokens. Raises GradusError if there is not one line for each pair.
     """
-    if len(pairs) != len(reference):
+    if len(pairs) != len(lines):
         raise GradusError(
-            f"{len(pairs)} pairs, but the reference has {len(reference)} lines; delete reference.jsonl and run again"
+            f"{len(pairs)} pairs, but the reference has {len(lines)} lines; delete reference.jsonl and run again"
         )
     found = []
-    for pair, line in zip(pairs, reference, strict=True):
+    for pair, line in zip(pairs, lines, strict=True):
         chosen, rejected = line["chosen_tokens"], line["rejected_tokens"]
         difficulty = round(line["rejected"] / rejected - line["chosen"] / chosen, 6)
-        measured = replace(pair, reference=(line["chosen"], line["rejected"]), difficulty=difficulty)
+        reference = (line["chosen"], line["rejected"], line["other"])
+        measured = replace(pair, other=line["other_answer"], reference=reference, difficulty=difficulty)
         found.append(Measured(measured, chosen, rejected))
     return found
 

@@ -2,12 +2,14 @@
 
 A pack is one sequence: the prefix that its rows share (system prompt and template, the same tokens at the same
 positions), then the rest of each row. A token attends to the shared prefix and to its own row up to itself: the same
-sums as for the row alone. It uses plain matrix products per row. On CPUs they are faster than a block-diagonal mask
-over the whole pack and than the fused kernel, whose backward pass is slow (docs/training.md). Registered with
-transformers as `rows`.
+sums as for the row alone. Rows that answer the same prompt, as in preference tuning, share more: a pack is then a tree,
+and a token attends to all segments that its own goes on from. It uses plain matrix products per row. On CPUs they are
+faster than a block-diagonal mask over the whole pack and than the fused kernel, whose backward pass is slow
+(docs/training.md). Registered with transformers as `rows`.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -62,14 +64,15 @@ def rows_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     bounds: Sequence[int] | None = None,
+    parents: Sequence[int] | None = None,
     softcap: float | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within packed rows. This is transformers' attention interface: tensors of (1, heads, tokens, width).
 
-    `bounds` (see `Pack`): where the shared prefix ends, then where each row's remainder ends. Raises GradusError if it
-    is missing: without it, rows would attend to each other.
+    `bounds` (see `Pack`): where the shared prefix ends, then where each segment ends; `parents`: which segment each
+    goes on from. Raises GradusError if `bounds` is missing: without it, rows would attend to each other.
     """
     if bounds is None or dropout or kwargs.get("s_aux") is not None:
         raise GradusError(
@@ -83,11 +86,15 @@ def rows_attention(
         parts.append(
             _attend(query[0, :, :shared], key[0, :, :shared], value[0, :, :shared], scale, softcap, sliding_window)
         )
-    for start, end in zip(bounds, bounds[1:], strict=False):
-        own_key, own_value = key[0, :, start:end], value[0, :, start:end]
-        if shared:
-            own_key = torch.cat([key[0, :, :shared], own_key], 1)
-            own_value = torch.cat([value[0, :, :shared], own_value], 1)
+    spans = [(0, shared), *pairwise(bounds)]
+    for number, (start, end) in enumerate(spans[1:], 1):
+        seen, segment = [(start, end)], number
+        while segment:  # back to the shared prefix
+            segment = parents[segment - 1] if parents else 0
+            seen.insert(0, spans[segment])
+        seen = [(first, last) for first, last in seen if last > first]
+        own_key = torch.cat([key[0, :, first:last] for first, last in seen], 1)
+        own_value = torch.cat([value[0, :, first:last] for first, last in seen], 1)
         parts.append(_attend(query[0, :, start:end], own_key, own_value, scale, softcap, sliding_window))
     return torch.cat(parts, 1).transpose(0, 1)[None], None
 

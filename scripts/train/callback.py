@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,21 @@ class PhaseCallback(TrainerCallback):
         keep_best: bool,
         seed: int,
         ranks: Ranks = ALONE,
+        told: Mapping[str, float] | None = None,
     ) -> None:
         """`tokens_per_step`: the tokens of each step of the phase, without padding.
 
         New lines are appended to `history`. `keep_best`: whether the adapter of the lowest held-out loss counts,
         instead of the last one. `progress` is updated in place; its step is where this attempt starts.
         `evaluate` returns the held-out loss; it is called at the end and every `evaluate_every` steps. Of several
-        `ranks`, the first saves checkpoints.
+        `ranks`, the first saves checkpoints. `told`: what else to write of each step, kept up to date by the trainer.
         """
         self.history, self.tokens_per_step = history, tokens_per_step
         self.progress, self.checkpoints = progress, checkpoints
         self.evaluate, self.evaluate_every, self.patience = evaluate, evaluate_every, patience
         self.checkpoint_steps, self.checkpoint_minutes = checkpoint_steps, checkpoint_minutes
         self.keep_best, self.ranks = keep_best, ranks
+        self.told = {} if told is None else told
         self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
         self.start = self.saved = time.monotonic()
         self.losses: list[float] = []
@@ -81,12 +83,14 @@ class PhaseCallback(TrainerCallback):
             "gradient_norm": float(logs.get("grad_norm", 0.0)),
             "tokens": sum(self.tokens_per_step[:step]),
             "seconds": round(self.progress.seconds, 2),
+            **{name: round(value, 6) for name, value in self.told.items()},
         }
+        logs.update(self.told)  # for trackers, which read the logs after this
         self.losses.append(line["loss"])
         check_loss(self.losses)
         last = step == len(self.tokens_per_step)
         if self.evaluate and (last or (self.evaluate_every and step % self.evaluate_every == 0)):
-            line["heldout_loss"] = logs["eval_loss"] = self._judge(self.evaluate())  # trackers read the logs after this
+            line["heldout_loss"] = logs["eval_loss"] = self._judge(self.evaluate())
         with open(self.history, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
         minutes = (time.monotonic() - self.saved) / 60

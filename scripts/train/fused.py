@@ -39,24 +39,36 @@ class AdaptedLinear(torch.autograd.Function):
         return of_x, None, None, of_a, of_b, None
 
 
-class HeadLoss(torch.autograd.Function):
-    """Summed cross-entropy of a frozen head, in nats. The gradient is computed in the forward pass, from the logits of
-    128 rows at a time, as in Liger's fused linear cross-entropy (arXiv 2410.10989).
+def head_losses(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Return the cross-entropy of each token, in nats, (128, 1) at a time, and its gradient by the hidden states.
+
+    The gradient is computed from the logits of 128 tokens at a time, as in Liger's fused linear cross-entropy (arXiv
+    2410.10989). Shapes: hidden and gradient (tokens, width), weight (vocabulary, width), targets (tokens,).
     """
+    gradient, losses = torch.empty_like(hidden), list[torch.Tensor]()
+    for start in range(0, len(hidden), 128):
+        rows, wanted = slice(start, start + 128), targets[start : start + 128, None]
+        logits = linear(hidden[rows], weight).float()
+        scale = logits.logsumexp(-1, keepdim=True)
+        losses.append(scale - logits.gather(1, wanted))
+        probabilities = logits.sub_(scale).exp_()
+        probabilities.scatter_add_(1, wanted, -torch.ones_like(wanted, dtype=probabilities.dtype))
+        gradient[rows] = probabilities.to(hidden.dtype) @ weight
+    return losses, gradient
+
+
+class HeadLoss(torch.autograd.Function):
+    """Summed cross-entropy of a frozen head, in nats; see `head_losses`."""
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Shapes: hidden (tokens, width), weight (vocabulary, width), targets (tokens,); returns a scalar in fp32."""
-        gradient = torch.empty_like(hidden)
+        losses, gradient = head_losses(hidden, weight, targets)
         total = hidden.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(hidden), 128):
-            rows, wanted = slice(start, start + 128), targets[start : start + 128, None]
-            logits = linear(hidden[rows], weight).float()
-            scale = logits.logsumexp(-1, keepdim=True)
-            total += (scale - logits.gather(1, wanted)).sum()
-            probabilities = logits.sub_(scale).exp_()
-            probabilities.scatter_add_(1, wanted, -torch.ones_like(wanted, dtype=probabilities.dtype))
-            gradient[rows] = probabilities.to(hidden.dtype) @ weight
+        for part in losses:
+            total += part.sum()
         ctx.save_for_backward(gradient)
         return total
 
@@ -65,6 +77,23 @@ class HeadLoss(torch.autograd.Function):
         """Return the gradient of the hidden states."""
         (gradient,) = ctx.saved_tensors
         return (gradient * gradients[0]).to(gradient.dtype), None, None
+
+
+class TokenLosses(torch.autograd.Function):
+    """Cross-entropy of each token by a frozen head, in nats; see `head_losses`."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Shapes: hidden (tokens, width), weight (vocabulary, width), targets (tokens,); returns (tokens,) in fp32."""
+        losses, gradient = head_losses(hidden, weight, targets)
+        ctx.save_for_backward(gradient)
+        return torch.cat(losses)[:, 0] if losses else hidden.new_zeros((0,), dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Return the gradient of the hidden states."""
+        (gradient,) = ctx.saved_tensors
+        return (gradient * gradients[0][:, None]).to(gradient.dtype), None, None
 
 
 def fuse_lora(model: torch.nn.Module) -> bool:

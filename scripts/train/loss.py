@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from scripts.common.errors import GradusError
-from scripts.train.fused import HeadLoss
+from scripts.train.fused import HeadLoss, TokenLosses
 from scripts.train.packing import IGNORED, Pack, collate, on, packs
 
 TOKENS = 2048  # per forward pass without gradients
@@ -25,6 +25,8 @@ def _arguments(causal: Any, packed: Pack) -> dict[str, Any]:
     arguments: dict[str, Any] = {"input_ids": packed.input_ids, "position_ids": packed.position_ids, "use_cache": False}
     if shares_beginnings(causal):
         arguments["bounds"] = packed.bounds
+        if packed.parents:
+            arguments["parents"] = packed.parents
     elif "flash" in causal.config._attn_implementation:  # else each layer waits for the GPU to look for them itself
         ends = torch.tensor(packed.bounds, dtype=torch.int32, device=packed.input_ids.device)
         longest = max(end - start for start, end in pairwise(packed.bounds))
@@ -88,6 +90,31 @@ def completion_loss(model: Any, packed: Pack) -> torch.Tensor:
         parts = zip(_hidden(causal, packed).split(rows), targets.split(rows), strict=True)
         losses = [cross_entropy(head(states).float(), wanted, reduction="sum") for states, wanted in parts]
     return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+
+def token_losses(model: Any, packed: Pack) -> torch.Tensor:
+    """Return the cross-entropy, in nats, of each completion token of a pack, (completion tokens,)."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = causal.get_output_embeddings()
+    if type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad and not _whole(causal):
+        with _autocast(model, causal):
+            targets = packed.targets[packed.targets != IGNORED]
+            return TokenLosses.apply(_hidden(causal, packed), head.weight, targets)  # type: ignore[no-any-return]
+    logits, targets = completion_logits(model, packed)
+    return cross_entropy(logits.float(), targets, reduction="none")
+
+
+def sums_by_row(
+    losses: torch.Tensor, packed: Pack, paths: Sequence[Sequence[int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (log-probability of each row's completion, in nats; its tokens), both (rows,).
+
+    `losses`: those of the completion tokens; `paths`: the segments that each row consists of, of `pack_groups`.
+    """
+    counts = torch.stack([(part != IGNORED).sum() for part in packed.targets.tensor_split(packed.bounds[:-1])])
+    parts = [part.sum() for part in losses.split(counts.tolist())]
+    sums = torch.stack([-sum((parts[number] for number in path), losses.new_zeros(())) for path in paths])
+    return sums, torch.stack([counts[list(path)].sum() for path in paths])
 
 
 def row_losses(model: Any, rows: list[tuple[list[int], list[int]]]) -> list[float]:

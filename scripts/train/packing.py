@@ -91,7 +91,21 @@ class Pack:
     input_ids: torch.Tensor  # (1, tokens)
     position_ids: torch.Tensor  # (1, tokens); counted within each row
     targets: torch.Tensor  # (tokens,); the next token if it is trained, else IGNORED
-    bounds: list[int]  # where the shared prefix ends, then where each row's remainder ends
+    bounds: list[int]  # where the shared prefix ends, then where each segment ends: the remainder of a row
+    # which segment each of these goes on from, counted from 1; 0 is the shared prefix, None stands for 0 everywhere
+    parents: list[int] | None = None
+
+
+def common_length(rows: Sequence[torch.Tensor], limit: int) -> int:
+    """Return the number of tokens with which all rows, tensors of shape (tokens,), begin; at most `limit`."""
+    prefixes = torch.stack([row[:limit] for row in rows])
+    differs = (prefixes != prefixes[0]).any(0)
+    return int(differs.int().argmax()) if differs.any() else limit
+
+
+def prompt_length(row: Mapping[str, torch.Tensor]) -> int:
+    """Return the number of tokens before the first one that is trained."""
+    return int((row["labels"] != IGNORED).int().argmax())
 
 
 def pack(rows: Sequence[Mapping[str, torch.Tensor]], share: bool) -> Pack:
@@ -103,10 +117,7 @@ def pack(rows: Sequence[Mapping[str, torch.Tensor]], share: bool) -> Pack:
     ids, labels = [row["input_ids"] for row in rows], [row["labels"] for row in rows]
     shared = 0
     if share and len(rows) > 1:
-        limit = max(0, min(int((row != IGNORED).int().argmax()) for row in labels) - 1)
-        prefixes = torch.stack([row[:limit] for row in ids])
-        differs = (prefixes != prefixes[0]).any(0)
-        shared = int(differs.int().argmax()) if differs.any() else limit
+        shared = common_length(ids, max(0, min(map(prompt_length, rows)) - 1))
     ignored = labels[0].new_full((1,), IGNORED)
     targets = [torch.cat([row[1:], ignored])[shared:] for row in labels]
     positions = [torch.arange(len(row), device=row.device)[shared:] for row in ids]
@@ -117,6 +128,59 @@ def pack(rows: Sequence[Mapping[str, torch.Tensor]], share: bool) -> Pack:
         torch.cat([ignored.expand(shared), *targets]),
         list(accumulate([shared, *map(len, rests)])),
     )
+
+
+def branch_length(group: Sequence[Mapping[str, torch.Tensor]]) -> int:
+    """Return how many tokens of the rows of a group are computed once: all that they begin with, but for the last one,
+    which predicts where they part.
+    """
+    ids = [row["input_ids"] for row in group]
+    return max(0, common_length(ids, min(map(len, ids))) - 1)
+
+
+def pack_groups(groups: Sequence[Sequence[Mapping[str, torch.Tensor]]], share: bool) -> tuple[Pack, list[list[int]]]:
+    """Return the pack of groups of rows that answer the same prompt, and the segments that each row consists of.
+
+    With `share`, what all groups have in common is stored once, then what the rows of each group begin with, prompt and
+    answer, then each row's own end.
+    """
+    rows = [row for group in groups for row in group]
+    if not share:
+        return pack(rows, False), [[number] for number in range(1, len(rows) + 1)]
+    branches = list(map(branch_length, groups))
+    limit = max(0, min([*branches, *(prompt_length(row) - 1 for row in rows)]))
+    shared = common_length([row["input_ids"] for row in rows], limit) if len(groups) > 1 else 0
+    device = rows[0]["input_ids"].device
+    ids, parents = [rows[0]["input_ids"][:shared]], list[int]()
+    targets, positions = [rows[0]["labels"].new_full((shared,), IGNORED)], [torch.arange(shared, device=device)]
+    paths: list[list[int]] = []
+
+    def add(row: Mapping[str, torch.Tensor], start: int, end: int, parent: int) -> int:
+        following = torch.cat([row["labels"][1:], row["labels"].new_full((1,), IGNORED)])
+        ids.append(row["input_ids"][start:end])
+        targets.append(following[start:end])
+        positions.append(torch.arange(start, end, device=device))
+        parents.append(parent)
+        return len(parents)
+
+    for group, branch in zip(groups, branches, strict=True):
+        stem = [add(group[0], shared, branch, 0)] if branch > shared else []
+        paths += [[*stem, add(row, branch, len(row["input_ids"]), (stem or [0])[0])] for row in group]
+    bounds = list(accumulate(map(len, ids)))
+    return Pack(torch.cat(ids)[None], torch.cat(positions)[None], torch.cat(targets), bounds, parents), paths
+
+
+def group_packs(
+    groups: Sequence[Sequence[Mapping[str, torch.Tensor]]], token_budget: int, share: bool
+) -> Iterator[tuple[Pack, list[list[int]], slice]]:
+    """Yield packs of whole groups, in order, with the segments of each row, and which groups they are."""
+    branches = list(map(branch_length, groups)) if share else [0] * len(groups)
+    lengths = [
+        branch + sum(len(row["input_ids"]) - branch for row in group)
+        for group, branch in zip(groups, branches, strict=True)
+    ]
+    for numbers in micro_batches(lengths, token_budget):
+        yield (*pack_groups([groups[n] for n in numbers], share), slice(numbers[0], numbers[-1] + 1))
 
 
 def packs(inputs: Mapping[str, torch.Tensor], token_budget: int, share: bool) -> Iterator[Pack]:

@@ -34,6 +34,7 @@ from scripts.train.device import choose_device
 from scripts.train.packing import IGNORED
 
 LOST = 3  # exit code of a rank that lost another one, which is never what went wrong first
+BY_TOKEN = ("input_ids", "labels")  # of a step: with a value for each token, not each row
 PATIENCE = timedelta(minutes=30)  # a rank that does not answer for so long is lost
 FORMAT = "%(levelname)s process {rank}, %(name)s: %(message)s"
 
@@ -66,27 +67,30 @@ class Ranks:
         """Return a seed for a position in training that no other rank has."""
         return position * self.count + self.rank
 
-    def share(self, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Return this rank's rows of a step that `collate` prepared: every n-th; maybe none, if there are few."""
+    def share(self, inputs: Mapping[str, torch.Tensor], together: int = 1) -> Mapping[str, torch.Tensor]:
+        """Return this rank's rows of a step that `collate` prepared: every n-th; maybe none, if there are few.
+
+        `together`: how many rows in succession belong together. Tensors with a value for each row are divided alike.
+        """
         if self.count == 1:
             return inputs
         lengths = inputs["lengths"]
-        rows = torch.arange(len(lengths), device=lengths.device) % self.count == self.rank
+        rows = torch.arange(len(lengths), device=lengths.device) // together % self.count == self.rank
         tokens = rows.repeat_interleave(lengths)
-        return {name: values[rows if name == "lengths" else tokens] for name, values in inputs.items()}
+        return {name: values[tokens if name in BY_TOKEN else rows] for name, values in inputs.items()}
 
-    def add_up(self, loss: torch.Tensor, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-        """Give the parameters the sum of all ranks' gradients; return the sum of their losses, a scalar as `loss`."""
+    def add_up(self, sums: torch.Tensor, parameters: Sequence[torch.nn.Parameter] = ()) -> torch.Tensor:
+        """Give the parameters the sum of all ranks' gradients; return the sums of what each has in `sums`, (n,)."""
         if self.count == 1:
-            return loss
+            return sums
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([loss.reshape(1), *(gradient.reshape(-1) for gradient in gradients)])
+        flat = torch.cat([sums, *(gradient.reshape(-1) for gradient in gradients)])
         with _together():
             dist.all_reduce(flat)
-        parts = flat[1:].split([p.numel() for p in parameters])
+        parts = flat[len(sums) :].split([p.numel() for p in parameters])
         for parameter, part in zip(parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
-        return flat[0]
+        return flat[: len(sums)]
 
     def mean(self, measure: Callable[[Any], float], rows: Any) -> float:
         """Return `measure` of a dataset of rows, their mean loss per completion token; each rank measures a share."""

@@ -26,6 +26,11 @@ def make_steps(rows: Dataset, sizes: Sequence[int]) -> Dataset:
     return Dataset.from_list([{"input_ids": [i for i, _ in step], "labels": [j for _, j in step]} for step in steps])
 
 
+def single_rows(rows: Dataset, count: int) -> list[dict[str, list[int]]]:
+    """Return the first `count` rows."""
+    return [rows[number] for number in range(min(count, len(rows)))]
+
+
 def heldout_loss(model: Any, rows: Dataset, token_budget: int) -> float:
     """Return the mean loss per completion token, in nats, computed without gradients."""
     model.eval()

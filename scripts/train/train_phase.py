@@ -1,8 +1,8 @@
 """Fine-tune one phase, starting from the previous phase's adapter.
 
-In: the phase's rows in order, the schedule of all phases, held-out rows, the base to train on, the chat contract,
-and the previous phase's folder (none for the first phase). Out: a folder with the adapter and the optimizer state
-(both safetensors), the loss history and a summary. While it runs, it writes checkpoints to a work folder.
+In: the phase's rows or pairs in order, the schedule of all phases, held-out rows, the base to train on, the chat
+contract, and the previous phase's folder (none for the first phase). Out: a folder with the adapter and the optimizer
+state (both safetensors), the loss history and a summary. While it runs, it writes checkpoints to a work folder.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.packages import installed_version
-from scripts.common.records import read_records, read_steps
+from scripts.common.records import read_records
 from scripts.common.weights import require_whole
 from scripts.train.callback import PhaseCallback
 from scripts.train.checkpoint import Checkpoints, Progress, load_optimizer, save_trained
@@ -37,6 +37,8 @@ from scripts.train.loss import check_isolation
 from scripts.train.methods import METHODS
 from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, choose_attention, load_base
 from scripts.train.ranks import ALONE, Ranks, launch, run_rank
+from scripts.train.reference import require_reference
+from scripts.train.sft import heldout_loss, make_dataset
 from scripts.train.shaping import not_shaping, shaping
 from scripts.train.tracking import Tracking
 from scripts.train.trainer import digest
@@ -154,13 +156,16 @@ def train_phase(
     summary: str | Path,
     tracked_as: str = "gradus/phase",
     ranks: Ranks = ALONE,
+    options: Mapping[str, Any] | None = None,
+    reference: str | Path | None = None,
 ) -> None:
     """Train one phase and write its folder (adapter, optimizer state), history and summary.
 
     `schedule`: steps of each phase, in training order; `method`: a name in METHODS; `base`: the checkpoint to train on
     (rounded to NF4, or not). `work` holds checkpoints while the phase runs; a killed phase resumes from the last one
     and ends with the same bytes. It is deleted when the phase is done. `tracked_as`: <run>/<phase>, for a tracker.
-    `ranks`: the processes that share this training; the first one writes.
+    `ranks`: the processes that share this training; the first one writes. `options`: those of the method; `reference`:
+    what a preference phase's reference was, which must be `previous`.
     """
     began = time.time()
     imported = began - psutil.Process().create_time()  # since the process started
@@ -172,17 +177,18 @@ def train_phase(
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     contract.require(str(base), tokenizer.chat_template, tokenizer.eos_token_id)
     functions = METHODS[method]
-    planned = read_steps(rows)
-    data = functions.make_dataset(
-        [record for step in planned for record in step], tokenizer, contract, params.max_length
-    )
+    if reference:
+        require_reference(reference, base, str(previous))
+    planned = functions.read(rows)
+    data = functions.make_dataset([item for step in planned for item in step], tokenizer, contract, params.max_length)
     steps = functions.make_steps(data, list(map(len, planned)))
     held_out = list(read_records(valid))
-    check = functions.make_dataset(held_out, tokenizer, contract, params.max_length) if held_out else None
+    check = make_dataset(held_out, tokenizer, contract, params.max_length) if held_out else None
     tokenized = time.time() - began
     files = {"rows": rows, "valid": valid, "base": base, "contract": contract_path, "previous": previous}
     order = list(schedule)
-    key = fingerprint(files, params, schedule=schedule, order=order, phase=phase, method=method, seed=seed)
+    more = {"options": dict(options)} if options else {}
+    key = fingerprint(files, params, schedule=schedule, order=order, phase=phase, method=method, seed=seed, **more)
     checkpoints = Checkpoints(Path(work) / key)
     progress = checkpoints.newest() or Progress()
     resumed = progress.step
@@ -191,7 +197,7 @@ def train_phase(
     before = checkpoints.path(resumed) if resumed else Path(previous) if previous else None
     model = load_model(base, before / "adapter" if before else None, seed, params, device)
     if params.micro_batch_tokens > 1:
-        check_isolation(model, [data[row] for row in range(min(3, len(data)))])
+        check_isolation(model, functions.single_rows(data, 3))
     ranks.require_same(
         "start differently: their GPUs or files are not the same. Let them have GPUs of one kind", key, resumed, model
     )
@@ -201,7 +207,9 @@ def train_phase(
     remaining = steps.select([*range(min(resumed, len(steps)), len(steps))])  # an empty range would be an error
 
     def evaluate() -> float:
-        return ranks.mean(lambda rows: functions.heldout_loss(model, rows, params.micro_batch_tokens), check)
+        return ranks.mean(lambda rows: heldout_loss(model, rows, params.micro_batch_tokens), check)
+
+    told: dict[str, float] = {}
 
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -222,6 +230,7 @@ def train_phase(
             params.keep == "best",
             seed=seed * 1_000 + order.index(phase),
             ranks=ranks,
+            told=told,
         )
         project, name = tracked_as.split("/", 1)
         before_this, _ = schedule_position(schedule, phase, "all")
@@ -268,6 +277,8 @@ def train_phase(
             digests=[digest(step) for step in remaining["input_ids"]],
             neftune_alpha=params.neftune_alpha,
             ranks=ranks,
+            told=told,
+            **(options or {}),
         )
         optimizer = trainer.create_optimizer()
         if before and (resumed or params.schedule_spans == "all"):
@@ -306,6 +317,7 @@ def train_phase(
             "steps": round(progress.seconds, 1),
         },
         "tokens_per_s": round(tokens / progress.seconds, 1),
+        **({"method": method} if method != "sft" else {}),
         "device": device,
         "contract": contract.hash,
         "fingerprint": key,
@@ -338,6 +350,8 @@ if job := find_job(globals()):
             "schedule": {name: steps_of[name] for name in job.params.phases},
             "phase": job.wildcards.phase,
             "method": job.params.method,
+            "options": dict(job.params.options),
+            "reference": job.input.get("reference"),
             "previous": job.input.previous or None,
             "seed": int(job.wildcards.seed),
             "work": job.params.work,

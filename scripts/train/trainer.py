@@ -6,7 +6,7 @@ and optimizer state continue across phases.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -47,6 +47,8 @@ def check_loss(losses: Sequence[float]) -> None:
 class PhaseTrainer(SFTTrainer):
     """One phase of training. The dataset's items are steps, in training order (see `collate_step`)."""
 
+    tallied: tuple[str, ...] = ()  # what each step is told of, besides its loss
+
     def __init__(
         self,
         *args: Any,
@@ -56,13 +58,16 @@ class PhaseTrainer(SFTTrainer):
         digests: Sequence[str],
         neftune_alpha: float | None = None,
         ranks: Ranks = ALONE,
+        told: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         """`first_step` of `total_steps` is where this phase starts in the learning-rate schedule.
 
         `digests`: the expected `digest` of each step's rows; training stops if a step gets other rows.
         `neftune_alpha`: strength of the noise on the embeddings, or None. `ranks`: the processes that share each step.
+        `told`: gets what else there is to say of the last step, by name.
         """
+        self.told = {} if told is None else told
         self.token_budget, self.first_step, self.total_steps = token_budget, first_step, total_steps
         self.digests, self.ranks = digests, ranks
         # one job, one device: Trainer would spread the model over all GPUs that it sees
@@ -91,25 +96,31 @@ class PhaseTrainer(SFTTrainer):
                 "something between the file and the model reorders rows. That would undo the curriculum. "
                 "Please report this as a bug in Gradus."
             )
-        starts = inputs["lengths"].cumsum(0) - inputs["lengths"]
-        wanted = inputs["labels"] != IGNORED
-        wanted[starts] = False  # nothing predicts a row's first token
-        count = wanted.sum()
-        total = torch.zeros((), device=count.device)
-        share = shares_beginnings(self.model) and not self.noise  # each row has noise of its own
-        for packed in packs(self.ranks.share(inputs), self.token_budget, share):
-            if self.noise:
-                self.noise.bounds = packed.bounds
-            loss = completion_loss(model, packed) / count
+        sums = torch.zeros(1 + len(self.tallied), device=inputs["lengths"].device)
+        for loss, *tallies in self.pack_losses(model, inputs):
             self.accelerator.backward(loss)
-            total += loss.detach()
-        total = self.ranks.add_up(total, [p for p in model.parameters() if p.requires_grad])
+            sums += torch.stack([loss.detach(), *tallies])
+        sums = self.ranks.add_up(sums, [p for p in model.parameters() if p.requires_grad])
+        total = sums[0]
+        self.told.update(zip(self.tallied, sums[1:].tolist(), strict=True))
         if not math.isfinite(total.item()):
             raise GradusError(
                 f"the loss is {total.item()}, {self.state.global_step + 1} steps after training started or resumed. "
                 + ADVICE
             )
         return total
+
+    def pack_losses(self, model: Any, inputs: Any) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yield each pack's share of the step's loss, then of each value in `tallied`."""
+        starts = inputs["lengths"].cumsum(0) - inputs["lengths"]
+        wanted = inputs["labels"] != IGNORED
+        wanted[starts] = False  # nothing predicts a row's first token
+        count = wanted.sum()
+        share = shares_beginnings(self.model) and not self.noise  # each row has noise of its own
+        for packed in packs(self.ranks.share(inputs), self.token_budget, share):
+            if self.noise:
+                self.noise.bounds = packed.bounds
+            yield (completion_loss(model, packed) / count,)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Return the schedule over all phases, set to where this phase starts."""

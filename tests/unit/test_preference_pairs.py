@@ -253,19 +253,23 @@ def pairs_of(number):
     return [Pair(Record(f"ask {n}", f"right {n}", "qa"), f"wrong {n}", {"made": "own"}) for n in range(number)]
 
 
+OTHER = {"other": -9.0, "other_answer": "right 3"}
+
+
 def lines_of(difficulties):
     """Return a reference in which the pairs have these difficulties: the right answer has -1 a token."""
     return [
-        {"chosen": -2.0, "chosen_tokens": 2, "rejected": 4 * (value - 1), "rejected_tokens": 4}
+        {"chosen": -2.0, "chosen_tokens": 2, "rejected": 4 * (value - 1.0), "rejected_tokens": 4, **OTHER}
         for value in difficulties
     ]
 
 
 def test_difficulty_is_how_much_the_reference_prefers_the_wrong_answer_per_token():
     line = {"chosen": math.log(0.5) * 3, "chosen_tokens": 3, "rejected": math.log(0.8) * 2, "rejected_tokens": 2}
+    line |= OTHER
     (one,) = measure(pairs_of(1), [line])
     assert one.difficulty == pytest.approx(math.log(0.8) - math.log(0.5), abs=1e-6) and one.difficulty > 0
-    assert one.pair.reference == (line["chosen"], line["rejected"])
+    assert one.pair.reference == (line["chosen"], line["rejected"], -9) and one.pair.other == "right 3"
     with pytest.raises(GradusError, match=r"2 pairs, but the reference has 1 lines; delete reference.jsonl"):
         measure(pairs_of(2), [line])
 
