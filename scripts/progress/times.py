@@ -16,7 +16,7 @@ TYPICAL = {
     "train_arm": 300,
     "choose_examples": 300,
     "train_phase": 240,
-    "sample_answers": 300,
+    "sample_answers": 120,
     "answer": 100,
     "answer_arm": 90,
     "probe": 75,

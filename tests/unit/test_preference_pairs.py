@@ -219,7 +219,8 @@ def test_a_pair_that_asks_what_a_held_out_row_asks_stops_the_run():
 
 
 def test_near_copies_of_an_earlier_pair_are_dropped_but_not_other_wrong_answers_to_the_row():
-    text = "delete the bucket with the name of the second customer in the list of the third region"
+    text = "delete the bucket with the name of the second customer in the list of the third region, " * 2
+    text += "which has been empty since the fourth of July, but keep whatever else he has in other regions or accounts"
     row = Record(text, "aws s3api delete-bucket --bucket two", "qa")
     near = Record(text + "s", "aws s3api delete-bucket --bucket two", "qa")
     pairs = [
