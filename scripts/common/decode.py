@@ -1,4 +1,4 @@
-"""llama.cpp inference: greedy answers to many prompts at a time, and logits of given tokens.
+"""llama.cpp inference: greedy or sampled answers to many prompts at a time, and logits of given tokens.
 
 llama-cpp-python's `Llama` class decodes only one sequence; this module uses its low-level functions.
 """
@@ -27,6 +27,7 @@ class _Running:
     prompt: int  # the prompt's index
     position: int  # of the next token: the tokens of prompt and answer that are in the cache
     grammar: Grammar | None
+    generator: np.random.Generator | None = None  # that draws its tokens; None if it is greedy
     ids: list[int] = field(default_factory=list)
     over: bool = False
     stopped: bool = False
@@ -37,6 +38,13 @@ def common_length(prompts: Sequence[Sequence[int]]) -> int:
     if len(prompts) < 2:
         return 0
     return min(len(os.path.commonprefix([list(prompt) for prompt in prompts])), min(map(len, prompts)) - 1)
+
+
+def draw_token(logits: np.ndarray, temperature: float, generator: np.random.Generator) -> int:
+    """Return a token drawn from softmax(logits / temperature), computed in float64; logits: shape (vocabulary,)."""
+    scaled = logits.astype(np.float64) / temperature
+    weights = np.exp(scaled - scaled.max())
+    return int(generator.choice(len(weights), p=weights / weights.sum()))
 
 
 class Decoder:
@@ -163,8 +171,11 @@ class Decoder:
         max_tokens: int,
         grammar: str | None = None,
         ended: Callable[[], object] = lambda: None,
+        temperature: float = 0,
+        seeds: Sequence[int] = (),
     ) -> list[tuple[list[int], bool]]:
-        """Return (answer ids, whether it ended with an end-of-turn token) of each prompt; greedy decoding.
+        """Return (answer ids, whether it ended with an end-of-turn token) of each prompt; greedy decoding, unless there
+        is a temperature.
 
         Continuous batching: each step decodes one token of every running answer. When an answer ends, the next prompt
         takes its place; the longest start first. So what is decoded together depends on the prompts and the model
@@ -172,15 +183,25 @@ class Decoder:
         would split a call with different numbers of tokens of its sequences.
 
         `grammar`: what answers must match, in GBNF. `ended` is called after each answer.
+        `temperature`: tokens are drawn (`draw_token`), each prompt's by a generator of its own, of `seeds`; a prompt
+        that is given several times in a row is read once. There can be no grammar then.
         """
+        if grammar and temperature:
+            raise ValueError("drawing tokens that match a grammar is not supported")
         template = Grammar(self.vocab, grammar) if grammar else None
         answers: list[tuple[list[int], bool]] = [([], False)] * len(prompts)
         waiting = deque(sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i)))
         places, running = min(self.sequences, len(prompts)), list[_Running]()
         shared = self._share(prompts, places)
+        # drawn answers to the same prompt: the prompt that was read last, its place, and the logits after it. The place
+        # still holds it when the next prompt starts, because only a start writes over an answer
+        read: tuple[Sequence[int], int, np.ndarray] | None = None
 
         def take(answer: _Running, logits: np.ndarray) -> None:
-            token = answer.grammar.choose(logits) if answer.grammar else int(logits.argmax())
+            if answer.generator:
+                token = draw_token(logits, temperature, answer.generator)
+            else:
+                token = answer.grammar.choose(logits) if answer.grammar else int(logits.argmax())
             answer.stopped = token >= 0 and llama_cpp.llama_vocab_is_eog(self.vocab, token)
             if token >= 0 and not answer.stopped:
                 answer.ids.append(token)
@@ -193,15 +214,34 @@ class Decoder:
                     answer.grammar.close()
                 ended()
 
+        def again(prompt: Sequence[int], place: int) -> np.ndarray | None:
+            """Copy the prompt from where it was read last; None if another one was, or if it cannot be copied."""
+            if not read or read[0] != prompt:
+                return None
+            if read[1] != place:
+                llama_cpp.llama_memory_seq_cp(self.memory, read[1], place, -1, -1)
+            # without the answer that followed
+            return read[2] if llama_cpp.llama_memory_seq_rm(self.memory, place, len(prompt), -1) else None
+
         def start(place: int) -> _Running:
+            nonlocal read
             i = waiting.popleft()
+            generator = np.random.default_rng(seeds[i]) if temperature else None
+            answer = _Running(i, len(prompts[i]), template.copy() if template else None, generator)
+            logits = again(prompts[i], place) if temperature else None
+            if logits is None:
+                logits = first_logits(i, place)
+            if temperature:
+                read = prompts[i], place, logits.copy()
+            take(answer, logits)
+            return answer
+
+        def first_logits(i: int, place: int) -> np.ndarray:
             # what comes after the shared tokens makes room; recurrent models can only forget everything
             known = shared if llama_cpp.llama_memory_seq_rm(self.memory, place, shared, -1) else 0
             if not known:
                 llama_cpp.llama_memory_seq_rm(self.memory, place, -1, -1)
-            answer = _Running(i, len(prompts[i]), template.copy() if template else None)
-            take(answer, self._read(prompts[i][known:], known, place))
-            return answer
+            return self._read(prompts[i][known:], known, place)
 
         while waiting or running:
             for place in range(places):

@@ -1,4 +1,4 @@
-"""Render conversations with the template in a GGUF, and generate greedy answers to them with llama.cpp."""
+"""Render conversations with the template in a GGUF, and generate answers to them with llama.cpp."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,8 +73,11 @@ def answer_all(
     grammar: str | None = None,
     names: Sequence[str] | None = None,
     gpu_layers: int = 0,
+    temperature: float = 0,
+    seeds: Sequence[int] = (),
 ) -> list[Answer]:
-    """Return the model's greedy answers to rendered prompts, in order, at most `max_tokens` tokens each.
+    """Return the model's answers to rendered prompts, in order, at most `max_tokens` tokens each; greedy without a
+    `temperature`, else with tokens drawn by a generator of one of `seeds` for each prompt.
 
     At most `sequences` are decoded together; fewer if their keys and values would take more than CACHE_BYTES. Their
     number and order can change the last bits of logits, so they depend on nothing but the arguments.
@@ -101,7 +104,7 @@ def answer_all(
     together = min(sequences, len(prompts), max(1, CACHE_BYTES // (token_bytes * length)))
     decoder = Decoder(path, threads, together, length, gpu_layers)
     with tqdm(total=len(prompts), desc="answers", unit="answer", mininterval=1) as progress:
-        answers = decoder.answer(encoded, max_tokens, grammar, progress.update)
+        answers = decoder.answer(encoded, max_tokens, grammar, progress.update, temperature, seeds)
     found = [
         Answer(decoder.detokenize(ids), stopped, len(asked), len(ids))
         for asked, (ids, stopped) in zip(encoded, answers, strict=True)

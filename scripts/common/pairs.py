@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from scripts.common.io import read_jsonl
+from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.records import Record
 
 OWN = ("step", "rejected", "origin", "other", "reference", "difficulty")  # fields of a line that are not the record's
@@ -27,11 +27,11 @@ class Pair:
     difficulty: float | None = None  # how much better the reference likes the wrong answer, in nats per token
 
     def to_json(self) -> dict[str, Any]:
-        """Return the pair as a JSON object."""
-        more = {"rejected": self.rejected, "origin": self.origin}
+        """Return the pair as a JSON object; its `difficulty` is the pair's, not the level of the record."""
+        more: dict[str, Any] = {"rejected": self.rejected, "origin": self.origin}
         if self.reference is not None:
             more |= {"other": self.other, "reference": list(self.reference), "difficulty": self.difficulty}
-        return {**replace(self.record, rejected=[], accepted=[]).to_json(), **more}
+        return {**replace(self.record, rejected=[], accepted=[], difficulty=None).to_json(), **more}
 
 
 def read_pair(row: dict[str, Any]) -> Pair:
@@ -44,6 +44,11 @@ def read_pair(row: dict[str, Any]) -> Pair:
 def read_pairs(path: str | Path) -> Iterator[Pair]:
     """Yield the pairs of a file."""
     yield from map(read_pair, read_jsonl(path))
+
+
+def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
+    """Write a file of pairs."""
+    write_jsonl(path, (pair.to_json() for pair in pairs))
 
 
 def read_pair_steps(path: str | Path) -> list[list[Pair]]:

@@ -24,10 +24,10 @@ from scripts.common.errors import GradusError
 from scripts.common.io import atomic_open, read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.near_copies import Rows, near_copies
 from scripts.common.ngrams import find_shared, grams
 from scripts.common.parallel import chunks, in_order
 from scripts.common.records import Record
-from scripts.data.near_copies import Rows, near_copies
 
 
 @dataclass

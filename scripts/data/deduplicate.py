@@ -22,8 +22,8 @@ from scripts.common.hashing import sha256_text
 from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
+from scripts.common.near_copies import Rows, near_copies
 from scripts.common.records import OWN, Record, normal, read_records
-from scripts.data.near_copies import Rows, near_copies
 
 COPY = "near-copy of "  # the reason of a row that is thinned out, before the id of the earlier row
 

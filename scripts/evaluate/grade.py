@@ -18,7 +18,7 @@ from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 from scripts.common.strict_json import read_schema
 from scripts.tasks.table import load_task
-from scripts.tasks.task import Metric, Task
+from scripts.tasks.task import Metric, Task, labels_of
 
 CONSTANTS = 5  # responses that are tried as an answer to every row
 Grades = list[dict[str, Any]]
@@ -79,11 +79,6 @@ def reference_points(
         }
         for name in ceiling
     }
-
-
-def labels_of(trained: Counter[str]) -> list[str]:
-    """Return the different training responses, sorted."""
-    return sorted({response.strip() for response in trained})
 
 
 def grade(

@@ -33,6 +33,11 @@ def best(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
+def labels_of(responses: Iterable[str]) -> list[str]:
+    """Return the different training responses, sorted: the labels that `label_metrics` and `chance` take."""
+    return sorted({response.strip() for response in responses})
+
+
 @dataclass(frozen=True)
 class Task:
     """One kind of answers. Tasks are listed in TASKS (table.py), their checks of rows in CHECKS (checks.py)."""
@@ -121,6 +126,25 @@ class Task:
         else:
             return float(value)
         raise GradusError(f"{self._place}: metric {name}{place}: {wrong}")
+
+    def grade(
+        self,
+        name: str,
+        records: Sequence[Record],
+        answers: Sequence[str],
+        ended: Sequence[bool],
+        schema: Mapping[str, Any] | None = None,
+        labels: Sequence[str] = (),
+    ) -> list[float | None]:
+        """Return a row metric's value for each answer; see `measure`. Raises GradusError if there is no such metric."""
+        if name in self.batch:
+            return self.measure_batch(name, self.batch[name], records, answers)
+        metrics = self.row_metrics(schema, labels)
+        if name not in metrics:
+            known = ", ".join(sorted({*metrics, *self.batch}))
+            raise GradusError(f"{self._place}: no metric {name!r} of a row; known metrics: {known}")
+        rows = zip(records, answers, ended, strict=True)
+        return [self.measure(name, metrics[name], *row) for row in rows]
 
     def average(self, name: str, answers: Iterable[tuple[Record, str, bool]]) -> dict[str, Any]:
         """Return {value, n} of a row metric: the mean over the rows that count. `answers`: record, text, stopped."""

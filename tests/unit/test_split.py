@@ -7,11 +7,11 @@ import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.io import read_jsonl, write_jsonl
+from scripts.common.near_copies import Rows, bands, near_copies, shingles
 from scripts.common.ngrams import grams
 from scripts.common.records import Record, read_records
 from scripts.data.decontaminate import Sides, find_augmented, find_pairs, gate, sides_of
 from scripts.data.deduplicate import deduplicate
-from scripts.data.near_copies import Rows, bands, near_copies, shingles
 from scripts.data.split import Splitter, divided, find_copies, split
 
 SHARES = {"by": "group", "valid_share": 0.1, "test_share": 0.2, "unseen_share": 0.2}

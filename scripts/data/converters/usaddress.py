@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_text
+from scripts.common.near_copies import near_copies
 from scripts.data.address_variants import MIXTURES, VARIANTS
-from scripts.data.near_copies import near_copies
 
 __all__ = ["MIXTURES", "VARIANTS", "Options", "convert"]
 

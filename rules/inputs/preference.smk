@@ -1,0 +1,32 @@
+"""Input functions of pairs for preference tuning, for ../preference.smk. No rules."""
+
+PREFERENCE_NAMES = "|".join(map(re.escape, PREFERENCE)) or "none"  # a wildcard must match something
+
+
+def asked_model(wildcards):
+    """The GGUF of the model after a supervised phase; of several, one that is asked plainly."""
+    wanted = (wildcards.arm, int(wildcards.seed), wildcards.after)
+    found = [
+        model
+        for model in MODELS.values()
+        if model.training
+        and (model.training.arm, model.training.seed, model.training.phase or PHASES[-1]) == wanted
+    ]
+    model = next((model for model in found if model.plain), found[0])
+    return f"results/{wildcards.run}/export/{model.weights}/{QUANT}.gguf"
+
+
+def samples(wildcards):
+    """The model's answers to training rows, unless all pairs are to be the user's own."""
+    folder = f"results/{wildcards.run}/preference/{wildcards.arm}/seed{wildcards.seed}/{wildcards.after}"
+    return {} if config["preference"]["rows"] == 0 else {"samples": f"{folder}/samples.jsonl"}
+
+
+def pairs_file(name):
+    """A function: the file `name` of the pairs that a preference phase learns from."""
+
+    def file(wildcards):
+        after = PREFERENCE[wildcards.phase].after
+        return f"results/{wildcards.run}/preference/{wildcards.arm}/seed{wildcards.seed}/{after}/{name}"
+
+    return file
