@@ -81,11 +81,11 @@ def check_preference(config: Mapping[str, Any]) -> Iterator[Fault]:
                     f"the model before it is not in models (arm {arm}, seed {seed}, phase {phase['after']}). Its "
                     f"answers to training rows make the pairs, and only it shows whether this phase helps; add {entry}",
                 )
-    known = [phase["name"] for phase in phases]
+    names = [phase["name"] for phase in phases]
     for entry, settings in config["models"].items():
         wanted = (settings.get("trained") or {}).get("phase")
-        if wanted and wanted not in known:
-            yield ["models", entry, "trained", "phase"], f"no phase {wanted!r}; known phases: {', '.join(known)}"
+        if wanted and wanted not in names:
+            yield ["models", entry, "trained", "phase"], f"no phase {wanted!r}; known phases: {', '.join(names)}"
 
 
 def _trainings(trained: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

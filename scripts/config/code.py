@@ -44,6 +44,9 @@ def check_code(config: Mapping[str, Any]) -> Iterator[Fault]:
         yield ["data", "task"], f"no task {task!r}; {_closest(task, TASKS)} (the name of your own file must end in .py)"
     elif headline and headline not in (known := TASKS[task].row_names):
         yield ["evaluate", "headline"], f"task {task} has no metric {headline!r} of a row; {_closest(headline, known)}"
+    metric = config["preference"]["metric"]
+    if metric and not is_own(task) and task in TASKS and metric not in (known := TASKS[task].row_names):
+        yield ["preference", "metric"], f"task {task} has no metric {metric!r} of a row; {_closest(metric, known)}"
     package = config["data"]["package"]
     if not config["data"]["files"] and package["source"]:
         yield from _check_converter(package["converter"], package["options"])

@@ -140,7 +140,8 @@ class PreferenceTrainer(PhaseTrainer):
 
     def __init__(self, *args: Any, objective: Objective, others: bool = False, beta: float, **kwargs: Any) -> None:
         """`others`: whether each pair has a third row, an answer to another prompt, which measures the drift."""
-        self.objective, self.beta, self.rows = objective, beta, ANSWERS + others
+        self.objective: Objective = objective
+        self.beta, self.rows = beta, ANSWERS + others
         super().__init__(*args, **kwargs)
 
     def pack_losses(self, model: Any, inputs: Any) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from scripts.common.chat import ChatContract, read_contract
+from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
@@ -33,8 +34,21 @@ BATCH = 64  # pairs that are tokenized at a time
 
 
 def others_of(pairs: Sequence[Pair]) -> list[str]:
-    """Return an answer to another prompt for each pair: by turns the right and the wrong one of the pair before it."""
-    return [pairs[n - 1].rejected if n % 2 else pairs[n - 1].record.response for n in range(len(pairs))]
+    """Return an answer to another prompt for each pair: by turns the right and the wrong one of the last pair before it
+    that has another prompt; before the first one stands the last.
+
+    Raises GradusError if all pairs have the same prompt.
+    """
+    found, last = list[str](), -1
+    if len({pair.record.asked for pair in pairs}) < 2:
+        raise GradusError("all pairs have the same prompt, so nothing can be said of others; add pairs of other rows")
+    for number, pair in enumerate(pairs):
+        if number and pairs[number - 1].record.asked != pair.record.asked:
+            last = number - 1
+        while pairs[last].record.asked == pair.record.asked:  # only the first prompt, if the last pair has it, too
+            last -= 1
+        found.append(pairs[last].rejected if number % 2 else pairs[last].record.response)
+    return found
 
 
 def reference_losses(

@@ -202,7 +202,32 @@ def test_phases_follow_from_the_levels(tmp_path):
         ),
         ("curriculum:\n  phases:\n  - {name: a, levels: [easy]}\n  - {name: a, levels: [easy]}\n", 9, "named 'a'"),
         ("curriculum:\n  phases:\n  - {name: all, levels: [easy]}\n", 8, "'all' is a reserved name"),
-        ("curriculum:\n  phases:\n  - {name: a, levels: [easy], method: dpo}\n", 8, "'dpo' is not one of ['sft']"),
+        (
+            "curriculum:\n  phases:\n  - {name: a, levels: [easy], method: rlhf}\n",
+            8,
+            "'rlhf' is not one of ['sft', 'dpo'",
+        ),
+        (
+            "curriculum:\n  phases:\n  - {name: a, levels: [easy], method: dpo}\n",
+            8,
+            "levels: no such key; known keys: after",
+        ),
+        ("curriculum:\n  phases:\n  - {name: a, method: dpo}\n", 8, "there is no supervised phase before it; add one"),
+        (f"curriculum:\n  phases:\n  - {EASY}\n  - {{name: b, method: kto}}\n", 9, "no model uses this phase"),
+        (f"curriculum:\n  phases:\n  - {{name: b, method: kto}}\n  - {EASY}\n", 9, "stands after a preference phase"),
+        (f"curriculum:\n  phases:\n  - {EASY}\n  - {{name: b, method: kto, after: c}}\n", 9, "no supervised phase 'c'"),
+        (
+            f"curriculum:\n  phases:\n  - {EASY}\n  - {{name: b, method: orpo}}\n"
+            "models: {base: {}, one: {trained: {arm: curriculum, seed: 1, phase: b}}}\n",
+            9,
+            "the model before it is not in models (arm curriculum, seed 1, phase a). Its answers to training rows make the",
+        ),
+        (
+            "models: {base: {}, one: {trained: {arm: curriculum, seed: 1, phase: b}}}\n",
+            6,
+            "no phase 'b'; known phases: easy",
+        ),
+        ("preference: {metric: eaxct}\n", 6, "task command has no metric 'eaxct' of a row; did you mean exact?"),
         (
             "curriculum:\n  definitions:\n    mine: {shares: {esay: 1}}\n",
             8,

@@ -3,6 +3,7 @@
 import pytest
 
 from scripts.common.plots import COLORS, level_colors
+from scripts.common.preference import METHODS as PREFERENCE_METHODS
 from scripts.config.check import load_schema
 from scripts.report.figures import draw_difficulty, draw_loss
 from scripts.train.shaping import NOT_SHAPING, not_shaping, shaping
@@ -45,8 +46,9 @@ def test_figures_draw_any_number_of_levels_and_phases(count):
 def test_methods_are_those_that_the_config_offers():
     from scripts.train.methods import METHODS
 
-    phase = load_schema()["properties"]["curriculum"]["properties"]["phases"]["items"]["properties"]
-    assert list(METHODS) == phase["method"]["enum"]
+    phase = load_schema()["properties"]["curriculum"]["properties"]["phases"]["items"]
+    assert list(METHODS) == phase["else"]["properties"]["method"]["enum"]
+    assert list(PREFERENCE_METHODS) == phase["then"]["properties"]["method"]["enum"] == list(METHODS)[1:]
 
 
 def test_disk_grows_with_the_phases():
