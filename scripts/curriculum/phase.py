@@ -4,6 +4,8 @@ In: scored training records, their scores, the tokenizer and the chat contract (
 phase, each row with its step number; the schedule (optimizer steps per phase); the exposure ledger.
 """
 
+from dataclasses import replace
+
 from scripts.common.chat import read_contract
 from scripts.common.curriculum import read_curriculum
 from scripts.common.io import read_jsonl, write_json, write_jsonl
@@ -15,7 +17,8 @@ from scripts.curriculum.arms import Arm, lay_out_phases, ledger
 
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        train = list(read_records(job.input.records))
+        # supervised phases do not learn from rejected answers, so an edit of one retrains none of them
+        train = [replace(record, rejected=[]) for record in read_records(job.input.records)]
         counted = TokenCounter(job.input.tokenizer, read_contract(job.input.contract)).count(train)
         lengths = {record.id: sum(both) for record, both in zip(train, counted, strict=True)}
         scores = {row["id"]: row["score"] for row in read_jsonl(job.input.scores) if row["split"] == "train"}
