@@ -22,7 +22,7 @@ from scripts.common.hashing import sha256_text
 from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import OWN, Record, normal, read_records
+from scripts.common.records import OWN, Record, distinct, normal, read_records
 from scripts.data.near_copies import Rows, near_copies
 
 COPY = "near-copy of "  # the reason of a row that is thinned out, before the id of the earlier row
@@ -97,9 +97,9 @@ def left(row: Mapping[str, Any], reason: str) -> dict[str, Any]:
 
 def add_rejected(row: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any]:
     """Return a row with further rejected answers: those that it has not, and that are not among its right ones."""
-    known = {normal(text) for text in (row["response"], *row.get("accepted", ()), *row.get("rejected", ()))}
-    new = {normal(text): text for text in reversed(more) if normal(text) not in known}
-    return {**row, "rejected": [*row.get("rejected", ()), *reversed(new.values())]} if new else dict(row)
+    own = row.get("rejected", [])
+    new = distinct(more, [row["response"], *row.get("accepted", ()), *own])
+    return {**row, "rejected": [*own, *new]} if new else dict(row)
 
 
 def contradiction(first: Record, second: Record) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.parallel import in_order
-from scripts.common.records import Record, normal
+from scripts.common.records import Record, distinct
 
 DIGITS = re.compile(r"\d(?:[\s()./-]{0,3}\d){6}")
 # entity: (Presidio's recognizer, patterns of which a text must match one before the slow recognizer is called). It is
@@ -192,9 +192,7 @@ def without_right(record: Record) -> Record:
     """Return a record without rejected answers that are the same as a right one, or as one another, now that they are
     masked.
     """
-    right = {normal(version.response) for version in record.versions()}
-    rejected = {normal(text): text for text in reversed(record.rejected) if normal(text) not in right}
-    return replace(record, rejected=list(reversed(rejected.values())))
+    return replace(record, rejected=distinct(record.rejected, [record.response, *record.accepted]))
 
 
 def replacer(found: Sequence[tuple[str, str]], placeholders: Mapping[str, str], whole: str) -> Callable[[str], str]:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from scripts.common.errors import GradusError
-from scripts.common.records import SPLITS, normal
+from scripts.common.records import SPLITS, distinct, normal
 from scripts.common.strict_json import check_schema, strict_json
 
 # fields that a row of any shape may have
@@ -111,7 +111,7 @@ def check_rejected(rejected: Sequence[str], response: str, accepted: Sequence[st
             raise Fault(name, "the same as the right answer; correct one of them, or leave the rejected one out")
         if (right := next((n for n, one in enumerate(accepted) if same_answer(text, one)), None)) is not None:
             raise Fault(name, f"the same as accepted[{right}], which is right; leave one of them out")
-    return list({normal(text): text for text in reversed(rejected)}.values())[::-1]
+    return distinct(rejected)
 
 
 def common_fields(row: Mapping[str, Any], levels: Sequence[str], write: Write | None = None) -> dict[str, Any]:

@@ -82,6 +82,36 @@ def test_augmented_rows_are_counted_and_do_not_make_few_rows_many(base, contract
     assert "augmented" not in look(base, contract, rows())
 
 
+def test_rejected_answers_are_counted_and_their_lengths_compared_with_the_right_ones(base, contract):
+    """Preference tuning learns that shorter is better where it nearly always is."""
+    assert "rejected" not in look(base, contract, rows())
+    records = rows()
+    for record in records[:100]:
+        record.rejected = ["no"] if record.id < "e" else ["x" * 600, "answer 9"]
+    facts = look(base, contract, records)
+    train = [record for record in records[:100] if record.split == "train"]
+    pairs = [(record.response, text) for record in train for text in record.rejected]
+    found = facts["rejected"]
+    assert found["rows"] == {"train": 80, "valid": 10, "test": 10}
+    assert found["pairs"] == len(pairs) > 80
+    assert found["right_is_longer"] == sum(len(right) > len(wrong) for right, wrong in pairs)
+    assert found["rejected_is_longer"] == found["too_long"] == sum(len(wrong) == 600 for _, wrong in pairs)
+    assert found["tokens"]["rejected"] == {"p50": 3, "p95": 601, "max": 601}
+    assert "note: 100 rows have rejected answers, 80 of them in training" in told(facts)
+    assert f"warning: {found['too_long']} rejected answers are longer with their prompt than train.max" in told(facts)
+    longer = f"the right answer is the longer one in {found['right_is_longer']} of {len(pairs)} pairs"
+    assert f"warning: {longer} of training rows (median 10 tokens if right, 3 if rejected)" in told(facts)
+    for record in records[:100]:
+        record.rejected = ["answer ??"]
+    facts = look(base, contract, records)
+    assert "longer one" not in told(facts)
+
+
+def test_rejected_answers_that_left_with_their_rows_are_told(base, contract):
+    facts = look(base, contract, rows(), duplicates={**QUIET["duplicates"], "rejected": {"left_out": 3}})
+    assert "note: 3 rejected answers were left out with their rows, which are near-copies" in told(facts)
+
+
 def test_the_mix_has_every_level_in_order_however_many(base, contract):
     levels = ["a", "b", "c", "d", "e"]
     given = [Record(f"q{n}", "r", "qa", split="train", difficulty=n % 5) for n in range(10)]
