@@ -243,7 +243,7 @@ def preference(row: Mapping[str, Any], schema: Mapping[str, Any] | None, layout:
     given = row.get("rejected")
     texts = given if isinstance(given, list) and all(isinstance(item, str) for item in given) else []
     talk, system = read("chosen", row)
-    wrong = [read("rejected", one) for one in ([{"rejected": text} for text in texts] or [row])]
+    wrong = [read("rejected", {"rejected": text}) for text in texts] or [read("rejected", row)]
     if any((other[:-1], its_system) != (talk[:-1], system) for other, its_system in wrong):
         raise Fault("rejected", "does not answer the turn that chosen answers: the turns before the answers differ")
     return [

@@ -5,6 +5,8 @@ import sys
 import pytest
 from tokenizers.normalizers import NFC
 
+from scripts.common.hashing import ROOT
+from scripts.common.html import write_page
 from scripts.common.records import Record
 from scripts.common.tokens import TokenCounter
 from scripts.data.audit import audit
@@ -107,6 +109,19 @@ def test_rejected_answers_are_counted_and_their_lengths_compared_with_the_right_
     assert "longer one" not in told(facts)
 
 
+def test_the_page_shows_rejected_answers_and_is_the_same_without(base, contract, tmp_path):
+    pages = []
+    records, duplicates = rows(), {**QUIET["duplicates"], "by": "prompt", "threshold": 0.8}
+    for rejected in ([], ["no"]):
+        records[0].rejected = records[8].rejected = rejected
+        facts = look(base, contract, records, duplicates=duplicates)
+        page = {"audit": facts, "run": "x", "splits": [], "mix": [], "figures": {"lengths": ""}}
+        write_page(ROOT / "scripts/data/audit.html.j2", page, tmp_path / "audit.html")
+        pages.append((tmp_path / "audit.html").read_text(encoding="utf-8"))
+    assert "ejected answer" not in pages[0]
+    assert "Rows with rejected answers: train 1, valid 1. In the 1 pairs of training rows,\nthe right" in pages[1]
+
+
 def test_rejected_answers_that_left_with_their_rows_are_told(base, contract):
     facts = look(base, contract, rows(), duplicates={**QUIET["duplicates"], "rejected": {"left_out": 3}})
     assert "note: 3 rejected answers were left out with their rows, which are near-copies" in told(facts)
@@ -193,8 +208,6 @@ def test_what_the_rules_before_found_is_told(base, contract):
 @pytest.mark.parametrize("script", ["data/audit", "data/ingest", "data/mask", "data/deduplicate", "curriculum/score"])
 def test_the_audit_and_all_before_it_need_no_torch(script):
     import subprocess
-
-    from scripts.common.hashing import ROOT
 
     code = f"import scripts.{script.replace('/', '.')}, sys; assert not set(sys.modules) & {{'torch', 'transformers'}}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
