@@ -21,6 +21,16 @@ def normal(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
+def distinct(texts: Iterable[str], known: Iterable[str] = ()) -> list[str]:
+    """Return the texts that are the same as no earlier one, and as none of `known`."""
+    seen = set(map(normal, known))
+    found: dict[str, str] = {}
+    for text in texts:
+        if (key := normal(text)) not in seen:
+            found.setdefault(key, text)
+    return list(found.values())
+
+
 def join_sources(sources: Iterable[str]) -> str:
     """Return the `source` of an augmented row that was made from rows of several sources."""
     return AND.join(dict.fromkeys(filter(None, sources)))

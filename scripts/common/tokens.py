@@ -29,6 +29,10 @@ class TokenCounter:
         )
         return asked, [*answer, self.contract.end_of_turn_id]
 
+    def count_answers(self, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of each answer, with end of turn."""
+        return [len(encoded) + 1 for encoded in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
     def count(self, records: Sequence[Record]) -> list[tuple[int, int]]:
         """Return (prompt tokens with template, response tokens with end of turn) of each record."""
         texts = [text for record in records for text in (self.render(record), record.response)]

@@ -58,9 +58,13 @@ class Tally:
     composes: bool = False  # the tokenizer
     not_nfc: int = 0  # rows that it therefore changes
     first_not_nfc: str = ""  # its source
+    rejected_rows: Counter[str] = field(default_factory=Counter)  # rows with rejected answers, by split
+    pairs: dict[str, "array[int]"] = field(default_factory=lambda: {n: array("i") for n in ("right", "rejected")})
+    pairs_too_long: int = 0
 
-    def add(self, records: Sequence[Record], counted: Sequence[tuple[int, int]]) -> None:
-        """Add records with their (prompt, response) token counts."""
+    def add(self, records: Sequence[Record], counted: Sequence[tuple[int, int]], rejected: Sequence[int] = ()) -> None:
+        """Add records with their (prompt, response) token counts; `rejected`: those of all their rejected answers."""
+        self._add_pairs(records, counted, rejected)
         for record, (prompt, response) in zip(records, counted, strict=True):
             both = prompt + response
             if both > self.most:
@@ -83,6 +87,19 @@ class Tally:
                 self.first_not_nfc = self.first_not_nfc or record.source
                 self.not_nfc += 1
 
+    def _add_pairs(
+        self, records: Sequence[Record], counted: Sequence[tuple[int, int]], rejected: Sequence[int]
+    ) -> None:
+        """Count the rows with rejected answers, and the lengths of the training rows' pairs."""
+        lengths = iter(rejected)
+        for record, (prompt, response) in zip(records, counted, strict=True):
+            self.rejected_rows[record.split] += bool(record.rejected)
+            for length in islice(lengths, len(record.rejected)):
+                if record.split == "train":
+                    self.pairs["right"].append(response)
+                    self.pairs["rejected"].append(length)
+                    self.pairs_too_long += prompt + length > self.max_length
+
     def _format(self, record: Record) -> None:
         """Count a response's format: a JSON object or list, or other text."""
         if record.response.lstrip()[:1] not in ("{", "["):
@@ -104,6 +121,26 @@ def lengths_of(values: "array[int]") -> dict[str, int]:
     return {"p50": int(np.percentile(lengths, 50)), "p95": int(np.percentile(lengths, 95)), "max": int(lengths.max())}
 
 
+def pairs_of(tally: Tally) -> dict[str, Any]:
+    """Return the facts on rejected answers: rows by split, and lengths in tokens of the training rows' pairs, each a
+    right and a rejected answer; empty if no row has any.
+    """
+    by_split = {name: tally.rejected_rows[name] for name in SPLITS if tally.rejected_rows[name]}
+    if not by_split:
+        return {}
+    right, rejected = (np.array(values) for values in tally.pairs.values())
+    return {
+        "rejected": {
+            "rows": by_split,
+            "pairs": len(right),
+            "tokens": {name: lengths_of(values) for name, values in tally.pairs.items()},
+            "right_is_longer": int((right > rejected).sum()),
+            "rejected_is_longer": int((right < rejected).sum()),
+            "too_long": tally.pairs_too_long,
+        }
+    }
+
+
 def audit(
     records: Iterable[Record],
     counter: TokenCounter,
@@ -122,8 +159,13 @@ def audit(
     stream = iter(tqdm(records, desc="audit", unit="row", mininterval=1))
     # the tokenizer is native code, beside which the other threads read and render the next rows
     batches = iter(lambda: list(islice(stream, 2000)), [])
-    for batch, counted in in_order(lambda batch: (batch, counter.count(batch)), batches, threads, in_threads=True):
-        tally.add(batch, counted)
+
+    def count(batch: list[Record]) -> tuple[list[Record], list[tuple[int, int]], list[int]]:
+        rejected = [text for record in batch for text in record.rejected]
+        return batch, counter.count(batch), counter.count_answers(rejected) if rejected else []
+
+    for batch, counted, rejected in in_order(count, batches, threads, in_threads=True):
+        tally.add(batch, counted, rejected)
     rows = sum(tally.splits.values())
     facts: dict[str, Any] = {
         "rows": rows,
@@ -137,6 +179,7 @@ def audit(
         "too_long": tally.too_long,
         "longest": tally.longest,
         **({"not_nfc": tally.not_nfc, "first_not_nfc": tally.first_not_nfc} if tally.not_nfc else {}),
+        **pairs_of(tally),
         "formats": dict(tally.formats),
         "labels": {name: dict(where) for name, where in sorted(tally.labels.items())},
         "fields": dict(tally.fields),

@@ -1,14 +1,14 @@
 """Remove exact duplicates; find near-copies and contradictions.
 
-In: masked records. Out: records, each with the ids of earlier near-copies (`near`; the split rule keeps them together);
-rows that were left out, with the reason; contradictory rows; counts.
+In: masked records. Out: records, each with the ids of earlier near-copies (`near`; the split rule keeps them together),
+and the rejected answers of its exact duplicates; rows that were left out, with the reason; contradictory rows; counts.
 
 Rows of eval-own are always compared by their prompts: they may have the response of a training row, not ask the same.
 """
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.near_copies import Rows, near_copies
-from scripts.common.records import OWN, Record, normal, read_records
+from scripts.common.records import OWN, Record, distinct, normal, read_records
 
 COPY = "near-copy of "  # the reason of a row that is thinned out, before the id of the earlier row
 
@@ -47,6 +47,7 @@ class Pass:
     augmented: set[int] = field(default_factory=set)  # kept rows
     left_out: list[dict[str, Any]] = field(default_factory=list)  # the exact duplicates
     same_prompt: list[tuple[int, int]] = field(default_factory=list)  # pairs of rows
+    rejected: dict[str, list[str]] = field(default_factory=dict)  # rejected answers of exact duplicates, by id
 
 
 def first_pass(records: str | Path) -> Pass:
@@ -57,6 +58,8 @@ def first_pass(records: str | Path) -> Pass:
     for number, record in enumerate(tqdm(read_records(records), desc="duplicates", unit="row", mininterval=1)):
         if (own := int(record.id, 16)) in seen:
             found.left_out.append(left(record.to_json(), "exact duplicate"))
+            if record.rejected:
+                found.rejected.setdefault(record.id, []).extend(record.rejected)
             continue
         seen.add(own)
         first = asked.setdefault(key(normal(record.asked)), number)
@@ -90,6 +93,13 @@ def left(row: Mapping[str, Any], reason: str) -> dict[str, Any]:
     """Return an entry for the list of rows that were left out."""
     marks = {"augmented": True} if row.get("augmented") else {}
     return {"id": row["id"], "source": row["source"], "reason": reason, **marks}
+
+
+def add_rejected(row: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any]:
+    """Return a row with further rejected answers: those that it has not, and that are not among its right ones."""
+    own = row.get("rejected", [])
+    new = distinct(more, [row["response"], *row.get("accepted", ()), *own])
+    return {**row, "rejected": [*own, *new]} if new else dict(row)
 
 
 def contradiction(first: Record, second: Record) -> dict[str, Any]:
@@ -131,15 +141,22 @@ def deduplicate(
     sizes = np.unique(labels, return_counts=True)[1]
     reasons = Counter(item["reason"] for item in left_out)
     written = 0
+    rejected: Counter[str] = Counter()  # rejected answers of rows that were left out
     with atomic_open(output) as handle:
         for number in found.kept:
             line = rows.line(number)
+            if found.rejected and (more := found.rejected.get(rows[number]["id"])):
+                row = json.loads(line)
+                whole = add_rejected(row, more)
+                rejected["kept"] += len(whole.get("rejected", ())) - len(row.get("rejected", ()))
+                line = dump_line(whole)
             if number in links:
                 row = json.loads(line)
                 row["near"] = [rows[first]["id"] for first in links[number]]
                 if near == "thin" and number in copies and not row.get("augmented"):
                     left_out.append(left(row, COPY + row["near"][0]))
                     reasons["near-copy"] += 1
+                    rejected["left_out"] += len(row.get("rejected", ()))
                     continue
                 line = dump_line(row)
             handle.write(line)
@@ -155,6 +172,7 @@ def deduplicate(
         "rows_with_near_copies": int(sizes[sizes > 1].sum()),
         "largest_cluster": int(sizes.max()) if len(sizes) else 0,
         "contradictions": len(contradictions),
+        **({"rejected": dict(+rejected)} if +rejected else {}),
     }
     return left_out, contradictions, counts
 

@@ -7,6 +7,7 @@ from typing import Any
 from scripts.common.curriculum import wanted_quantiles, wanted_shares
 
 FEW_ROWS = 500
+LOPSIDED, FEW_PAIRS = 0.7, 50  # the share of pairs in which the longer answer is the same; with fewer, it is chance
 MANY_LABELS = 200  # with more different answers, they are probably not labels
 
 
@@ -121,6 +122,7 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
                 "The model will mix the formats: convert all rows to one format, or use two runs.",
             )
         )
+    findings += find_rejected(facts)
     findings += find_labels(facts)
     findings += find_mix(facts["difficulty"]["mix"])
     order = ["warning", "note", "ok"]
@@ -141,6 +143,54 @@ def leaked(found: Mapping[str, int]) -> str:
         how = f" ({copies} near-copies, {shared} by shared word sequences)" if shared else ""
         parts.append(f"{copies + shared} in {split}{how}")
     return ", ".join(parts)
+
+
+def find_rejected(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the findings on rejected answers; none if no row has any.
+
+    Preference tuning learns length where it tells right from wrong (Park et al. 2024, arXiv 2403.19159).
+    """
+    findings = []
+    if pairs := facts.get("rejected"):
+        train, total = pairs["rows"].get("train", 0), sum(pairs["rows"].values())
+        findings.append(
+            finding(
+                "note",
+                f"{total} rows have rejected answers, {train} of them in training",
+                "Preference tuning learns from those in training (docs/preference.md); nothing else uses them.",
+            )
+        )
+        if pairs["too_long"]:
+            findings.append(
+                finding(
+                    "warning",
+                    f"{pairs['too_long']} rejected answers are longer with their prompt than train.max_length "
+                    f"({facts['max_length']} tokens)",
+                    "Preference tuning cannot use them: raise train.max_length, or remove them.",
+                )
+            )
+        longer = {"right": pairs["right_is_longer"], "rejected": pairs["rejected_is_longer"]}
+        name = max(longer, key=lambda one: longer[one])
+        if pairs["pairs"] >= FEW_PAIRS and longer[name] > LOPSIDED * pairs["pairs"]:
+            right, rejected = (pairs["tokens"][one]["p50"] for one in ("right", "rejected"))
+            findings.append(
+                finding(
+                    "warning",
+                    f"the {name} answer is the longer one in {longer[name]} of {pairs['pairs']} pairs of training rows "
+                    f"(median {right} tokens if right, {rejected} if rejected)",
+                    "Preference tuning would learn the length as well as what is right: add rejected answers that are "
+                    f"{'longer' if name == 'right' else 'shorter'}, and see how long the tuned model's answers are.",
+                )
+            )
+    if count := facts["duplicates"].get("rejected", {}).get("left_out", 0):
+        findings.append(
+            finding(
+                "note",
+                f"{count} rejected answers were left out with their rows, which are near-copies",
+                "deduplicate.near: together keeps them.",
+            )
+        )
+    return findings
 
 
 def find_mix(mix: Mapping[str, int]) -> list[dict[str, str]]:

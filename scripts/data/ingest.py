@@ -23,7 +23,7 @@ from scripts.common.records import OWN, Record
 from scripts.common.sources import fetched_file, require_sha256, scheme_of
 from scripts.common.strict_json import read_schema
 from scripts.data.readers import FIRST_ROWS, Lines, read_file
-from scripts.data.shapes import SHAPES, USUAL, Fault, Layout, detect, make_fields
+from scripts.data.shapes import SHAPES, USUAL, Fault, Layout, detect, make_fields, without
 from scripts.tasks.checks import LABELS, Check, base_of, load_check
 
 ROLES = {"eval": "test", "own": OWN}  # {role: its split}, where they differ
@@ -92,7 +92,7 @@ class Ingest:
         first = list(islice(lines, FIRST_ROWS))
         shape = self.shape
         if shape == "auto" and first:
-            good = [(line, row) for line, row, _ in first if row is not None]
+            good = [(line, without(row, self.ignore_fields)) for line, row, _ in first if row is not None]
             if not good:
                 self._reject(source, first)
                 self._gate()
@@ -116,8 +116,9 @@ class Ingest:
         for fields in turns:
             system = fields.pop("system", None)
             if system is not None and " ".join(system.split()) != " ".join(self.system_prompt.split()):
+                name = next(name for name in ("messages", "prompt", "chosen") if isinstance(row.get(name), list))
                 raise Fault(
-                    "messages[0].content",
+                    f"{name}[0].content",
                     "its system prompt is not chat.system_prompt, which the model is served with; make them the same",
                 )
             if len(turns) > 1:

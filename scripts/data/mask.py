@@ -12,8 +12,8 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.parallel import in_order
-from scripts.common.records import Record
+from scripts.common.records import Record, distinct
 
 DIGITS = re.compile(r"\d(?:[\s()./-]{0,3}\d){6}")
 # entity: (Presidio's recognizer, patterns of which a text must match one before the slow recognizer is called). It is
@@ -149,22 +149,22 @@ class Masker:
             self.sources[file] = bool(self.find(file))
         source = [record.source] if self.sources[file] else []
         found = self.find(BETWEEN.join([*texts, record.group, *source]))
-        if not found:
+        # apart, so that what a rejected answer holds changes nothing else of the row
+        known = {value for _, value in found}
+        more = self.find(BETWEEN.join(record.rejected)) if record.rejected else []
+        more = [(kind, value) for kind, value in more if value not in known]
+        if not found and not more:
             return record, Counter()
         counts: Counter[str] = Counter()
         placeholders = {}
-        for kind, value in found:
+        for kind, value in [*found, *more]:
             counts[kind] += 1
             placeholders[value] = f"<{kind}_{counts[kind]}>"
         whole = "\n".join([*texts, record.group, record.source])
-        kinds = {value: kind for kind, value in found}
-        longest = sorted(placeholders, key=len, reverse=True)
-        pattern = re.compile("|".join(occurrences(value, kinds[value], whole) for value in longest))
+        replaced = replacer(found, placeholders, whole)
+        replaced_rejected = replacer([*found, *more], placeholders, "\n".join([whole, *record.rejected]))
 
-        def replaced(text: str) -> str:
-            return pattern.sub(lambda match: placeholders[match[0]], text)
-
-        def answer(text: str) -> str:
+        def answer(text: str, replaced: Callable[[str], str] = replaced) -> str:
             plain = replaced(text)
             return plain if plain == text else _masked_json(text, replaced) or plain
 
@@ -177,6 +177,7 @@ class Masker:
                 "prompt": replaced(record.prompt),
                 "response": answer(record.response),
                 "accepted": [answer(text) for text in record.accepted],
+                "rejected": [answer(text, replaced_rejected) for text in record.rejected],
                 "context": [{**turn, "content": replaced(turn["content"])} for turn in record.context],
                 "checks": [replaced(check) for check in record.checks],
                 "group": group,
@@ -184,7 +185,24 @@ class Masker:
                 "id": "",  # recomputed: a hash of the original would leak information about it
             }
         )
-        return clean, counts
+        return without_right(clean) if record.rejected else clean, counts
+
+
+def without_right(record: Record) -> Record:
+    """Return a record without rejected answers that are the same as a right one, or as one another, now that they are
+    masked.
+    """
+    return replace(record, rejected=distinct(record.rejected, [record.response, *record.accepted]))
+
+
+def replacer(found: Sequence[tuple[str, str]], placeholders: Mapping[str, str], whole: str) -> Callable[[str], str]:
+    """Return a function that replaces the (kind, value) that were found in a row, whose texts are `whole`."""
+    if not found:
+        return lambda text: text
+    kinds = {value: kind for kind, value in found}
+    longest = sorted(kinds, key=len, reverse=True)
+    pattern = re.compile("|".join(occurrences(value, kinds[value], whole) for value in longest))
+    return lambda text: pattern.sub(lambda match: placeholders[match[0]], text)
 
 
 def occurrences(value: str, kind: str, text: str) -> str:
@@ -221,13 +239,18 @@ def _masked_json(text: str, replaced: Callable[[str], str]) -> str | None:
 
 
 def mask_lines(masker: Masker, lines: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the masked lines of records, and {source, kinds} of each record that changed."""
+    """Return the masked lines of records, and {source, kinds} of each record that changed; with the number of rejected
+    answers that it lost because they became the same as another answer.
+    """
     done, touched = [], []
     for line in lines:
-        record, counts = masker.mask(Record(**json.loads(line)))
+        given = Record(**json.loads(line))
+        record, counts = masker.mask(given)
         if counts:
             line = dump_line(record.to_json())
-            touched.append({"source": record.source, "kinds": dict(counts)})
+            lost = len(given.rejected) - len(record.rejected)
+            more = {"rejected_left_out": lost} if lost else {}
+            touched.append({"source": record.source, "kinds": dict(counts), **more})
         done.append(line)
     return done, touched
 
@@ -258,7 +281,14 @@ def mask_file(
                 kinds.update(item["kinds"])
             rows += len(done)
             bar.update(len(done))
-    return touched, {"records": rows, "touched": len(touched), "values": dict(kinds), "enabled": masker is not None}
+    lost = sum(item.get("rejected_left_out", 0) for item in touched)
+    return touched, {
+        "records": rows,
+        "touched": len(touched),
+        "values": dict(kinds),
+        "enabled": masker is not None,
+        **({"rejected_left_out": lost} if lost else {}),
+    }
 
 
 if job := find_job(globals()):

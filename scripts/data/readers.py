@@ -63,10 +63,11 @@ def read_gzip_lines(path: Path) -> Lines:
         raise GradusError(f"{path}: corrupt, or not gzip ({error}); copy it again") from None
 
 
-def _cell(name: str, value: str) -> Any:
+def _cell(name: str, value: str, pair: bool) -> Any:
     """Return a CSV cell's value: `difficulty` as a number, `checks`, `accepted` and `messages` as parsed JSON lists.
 
-    Answers stay strings; the shape input-output parses its own.
+    Answers stay strings; the shape input-output parses its own. `rejected` can be a list of texts. In a `pair`, a row
+    with `chosen`, these two and `prompt` can be conversations.
     """
     if name == "difficulty" and value.strip().isdigit():
         return int(value)
@@ -75,6 +76,13 @@ def _cell(name: str, value: str) -> Any:
             return strict_json(value)
         except ValueError:
             return value
+    if (name == "rejected" or (pair and name in ("prompt", "chosen"))) and value.lstrip()[:1] == "[":
+        try:
+            items = strict_json(value)
+        except ValueError:
+            return value
+        texts = name == "rejected" and all(isinstance(item, str) for item in items)
+        return items if texts or all(isinstance(item, dict) and "role" in item for item in items) else value
     return value
 
 
@@ -140,7 +148,8 @@ def _as_it_is(row: Row) -> Row:
 
 
 def _filled_cells(row: Row) -> Row:
-    return {name: _cell(name, cell) for name, cell in row.items() if cell.strip()}
+    pair = "chosen" in row
+    return {name: _cell(name, cell, pair) for name, cell in row.items() if cell.strip()}
 
 
 def _not_null(row: Row) -> Row:

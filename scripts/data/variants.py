@@ -96,7 +96,7 @@ def vary(row: Row, kinds: Mapping[str, Kind], number: int, others: Others | None
         apply(rest.pop(random.randrange(len(rest))))
     if text == row["input"]:
         return None
-    kept = {name: value for name, value in row.items() if name != "split"}
+    kept = {name: value for name, value in row.items() if name not in ("split", "rejected")}  # those answer the row
     return {**kept, "input": text, "output": parts, "source": join_sources(sources), "augmented": True}
 
 

@@ -5,7 +5,7 @@ Columns with common names are mapped to the fields that shapes need. To add a co
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ RESPONSES = (
     "response", "answer", "output", "target", "label", "completion", "reply", "category", "class", "intent",
     "sentiment", "topic", "department", "team", "command", "summary", "translation", "result", "expected", "json",
 )  # fmt: skip
+CHOSEN = ("chosen", "chosen_response", "chosen_answer", "preferred", "preferred_response")
+REJECTED = ("rejected", "rejected_response", "rejected_answer", "dispreferred", "dispreferred_response")
 GROUPS = (
     "group", "topic", "customer", "client", "account", "user", "author", "patient", "document", "doc", "page", "thread",
     "conversation", "session", "ticket", "product", "project", "repo", "repository", "site", "url", "category",
@@ -141,6 +143,21 @@ def fits(rows: Sequence[Mapping[str, Any]], shape: str) -> bool:
     return good * 2 > len(rows)
 
 
+def find_pair(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], prompt: str | None) -> dict[str, str] | None:
+    """Return {our field: its name in the rows} of rows with a chosen and a rejected answer; None if they have none.
+
+    `prompt`: the column given by the user. Without one, conversations that hold their prompts need no other column.
+    """
+    chosen, rejected = usual(columns, CHOSEN), usual(columns, REJECTED)
+    if not chosen or not rejected or not all(isinstance(row.get(chosen, ""), str | list) for row in rows):
+        return None
+    pair = {"chosen": chosen, "rejected": rejected}
+    asked = prompt or usual([name for name in columns if name not in pair.values()], PROMPTS)
+    if asked and (prompt or not fits([renamed(row, pair) for row in rows], "preference")):
+        pair = {"prompt": asked, **pair}
+    return {ours: theirs for ours, theirs in pair.items() if ours != theirs}
+
+
 def find_columns(
     rows: Sequence[Mapping[str, Any]],
     place: str,
@@ -155,10 +172,14 @@ def find_columns(
     """
     counts = Counter(name for row in rows for name in row)
     columns = [name for name, count in counts.items() if count * 2 > len(rows)]
+    if not response and (pair := find_pair(rows, columns, prompt)) is not None:
+        return "preference", pair
+    wrong = usual(columns, REJECTED)
+    rejected = {"rejected": wrong} if wrong and wrong != "rejected" else {}
     if not prompt and not response:
         for shape, (needs, _, _) in SHAPES.items():
             if set(needs) <= set(columns) and fits(rows, shape):
-                return shape, {}
+                return shape, rejected
         natural = {name for name, (needs, _, _) in SHAPES.items() if any(set(needs) <= set(row) for row in rows)}
         if len(natural) > 1 and not any(set(SHAPES[name][0]) <= set(columns) for name in natural):
             raise GradusError(
@@ -182,7 +203,9 @@ def find_columns(
     as_json = sum(isinstance(row.get(answer), dict) for row in rows) * 2 > len(rows)
     shape = "input-output" if as_json else "prompt-response"
     ours = SHAPES[shape][0]
-    return shape, {name: theirs for name, theirs in zip(ours, (asked, answer), strict=True) if name != theirs}
+    return shape, {
+        name: theirs for name, theirs in zip(ours, (asked, answer), strict=True) if name != theirs
+    } | rejected
 
 
 def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
@@ -224,14 +247,18 @@ def find_id_prefix(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) ->
     return ""
 
 
-def bad_common(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return {field: reason} for the optional fields of any shape whose values are invalid in more than 1% of rows."""
+def bad_common(rows: Sequence[Mapping[str, Any]], shapes: Collection[str], needed: set[str]) -> dict[str, str]:
+    """Return {field: reason} for the optional fields of any shape whose values are invalid in more than 1% of rows.
+
+    `needed`: fields of the rows' shapes, which these read themselves.
+    """
     bad = {}
-    for name in COMMON:
+    write = USUAL.write if "input-output" in shapes else None
+    for name in (name for name in COMMON if name not in needed):
         reasons = []
         for row in rows:
             try:
-                common_fields({name: row[name]} if name in row else {}, LEVELS)
+                common_fields({name: row[name]} if name in row else {}, LEVELS, write)
             except Fault as fault:
                 reasons.append(fault.reason)
         if len(reasons) > 0.01 * len(rows):
@@ -315,7 +342,7 @@ def look(
         )
     good = [renamed(row.value, columns) for row in rows if row.value is not None]
     needed = {name for shape in shapes.values() for name in (*SHAPES[shape][0], *SHAPES[shape][1])}
-    bad = bad_common(good)
+    bad = bad_common(good, shapes.values(), needed)
     columns = dict(columns)
     notes = [f"column {name} is not used: {reason}" for name, reason in bad.items()]
     # an existing field `group` is kept

@@ -26,6 +26,8 @@ def seen(plan: Plan) -> dict[str, str]:
     found["task"] = f"{looks.task}: {explain_task(looks)}"
     if looks.task == "classify":
         found["labels"] = ", ".join(f"{name} {count:,}" for name, count in looks.labels.most_common(SHOWN_LABELS))
+    if rejected := sum(bool(record.rejected) for record in looks.records):
+        found["rejected"] = f"{rejected:,} rows have rejected answers, for preference tuning (docs/preference.md)"
     found["groups"] = "none found; if rows belong together, add a column `group`"
     if looks.groups:
         name, most = looks.groups.most_common(1)[0]

@@ -5,6 +5,8 @@ import sys
 import pytest
 from tokenizers.normalizers import NFC
 
+from scripts.common.hashing import ROOT
+from scripts.common.html import write_page
 from scripts.common.records import Record
 from scripts.common.tokens import TokenCounter
 from scripts.data.audit import audit
@@ -80,6 +82,49 @@ def test_augmented_rows_are_counted_and_do_not_make_few_rows_many(base, contract
     assert facts["augmented"] == 600
     assert "warning: only 240 training rows, not counting 600 augmented ones" in told(facts)
     assert "augmented" not in look(base, contract, rows())
+
+
+def test_rejected_answers_are_counted_and_their_lengths_compared_with_the_right_ones(base, contract):
+    """Preference tuning learns that shorter is better where it nearly always is."""
+    assert "rejected" not in look(base, contract, rows())
+    records = rows()
+    for record in records[:100]:
+        record.rejected = ["no"] if record.id < "e" else ["x" * 600, "answer 9"]
+    facts = look(base, contract, records)
+    train = [record for record in records[:100] if record.split == "train"]
+    pairs = [(record.response, text) for record in train for text in record.rejected]
+    found = facts["rejected"]
+    assert found["rows"] == {"train": 80, "valid": 10, "test": 10}
+    assert found["pairs"] == len(pairs) > 80
+    assert found["right_is_longer"] == sum(len(right) > len(wrong) for right, wrong in pairs)
+    assert found["rejected_is_longer"] == found["too_long"] == sum(len(wrong) == 600 for _, wrong in pairs)
+    assert found["tokens"]["rejected"] == {"p50": 3, "p95": 601, "max": 601}
+    assert "note: 100 rows have rejected answers, 80 of them in training" in told(facts)
+    assert f"warning: {found['too_long']} rejected answers are longer with their prompt than train.max" in told(facts)
+    longer = f"the right answer is the longer one in {found['right_is_longer']} of {len(pairs)} pairs"
+    assert f"warning: {longer} of training rows (median 10 tokens if right, 3 if rejected)" in told(facts)
+    for record in records[:100]:
+        record.rejected = ["answer ??"]
+    facts = look(base, contract, records)
+    assert "longer one" not in told(facts)
+
+
+def test_the_page_shows_rejected_answers_and_is_the_same_without(base, contract, tmp_path):
+    pages = []
+    records, duplicates = rows(), {**QUIET["duplicates"], "by": "prompt", "threshold": 0.8}
+    for rejected in ([], ["no"]):
+        records[0].rejected = records[8].rejected = rejected
+        facts = look(base, contract, records, duplicates=duplicates)
+        page = {"audit": facts, "run": "x", "splits": [], "mix": [], "figures": {"lengths": ""}}
+        write_page(ROOT / "scripts/data/audit.html.j2", page, tmp_path / "audit.html")
+        pages.append((tmp_path / "audit.html").read_text(encoding="utf-8"))
+    assert "ejected answer" not in pages[0]
+    assert "Rows with rejected answers: train 1, valid 1. In the 1 pairs of training rows,\nthe right" in pages[1]
+
+
+def test_rejected_answers_that_left_with_their_rows_are_told(base, contract):
+    facts = look(base, contract, rows(), duplicates={**QUIET["duplicates"], "rejected": {"left_out": 3}})
+    assert "note: 3 rejected answers were left out with their rows, which are near-copies" in told(facts)
 
 
 def test_the_mix_has_every_level_in_order_however_many(base, contract):
@@ -163,8 +208,6 @@ def test_what_the_rules_before_found_is_told(base, contract):
 @pytest.mark.parametrize("script", ["data/audit", "data/ingest", "data/mask", "data/deduplicate", "curriculum/score"])
 def test_the_audit_and_all_before_it_need_no_torch(script):
     import subprocess
-
-    from scripts.common.hashing import ROOT
 
     code = f"import scripts.{script.replace('/', '.')}, sys; assert not set(sys.modules) & {{'torch', 'transformers'}}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

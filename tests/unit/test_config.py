@@ -189,6 +189,9 @@ def test_phases_follow_from_the_levels(tmp_path):
     assert default["score"]["quantiles"] == [0.3, 0.8]
 
 
+EASY = "{name: a, levels: [easy]}"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [

@@ -331,6 +331,12 @@ FIELDS = {"checks": "must_have", "difficulty": "level", "group": "page"}
         ({"prompt": "question", "response": "answer"}, {"question": "a", "answer": "b"}),
         ({"instruction": "task", "input": "text", "output": "result"}, {"task": "a", "text": "", "result": "b"}),
         ({"input": "output", "output": "input"}, {"output": "a", "input": '{"n": 1}'}),
+        ({"chosen": "good", "rejected": "bad"}, {"prompt": "a", "good": "b", "bad": "c"}),
+        (
+            {"chosen": "good", "rejected": "bad"},
+            {"good": talk("a", "b")["messages"], "bad": talk("a", "c")["messages"]},
+        ),
+        ({"prompt": "q", "rejected": "bad"}, {"q": "a", "response": "b", "bad": ["c", "d"]}),
         ({"messages": "chat"}, {"chat": talk("a", "b")["messages"]}),
     ],
 )
@@ -354,6 +360,7 @@ def test_columns_map_names_in_every_kind_of_file_and_shape(tmp_path, kind, colum
         '{"n": 1}' if "input" in row and "task" not in row and "output" in row else "b",
     )
     assert (record.checks, record.difficulty, record.group) == (["b"], 2, "p")
+    assert record.rejected == ([] if "bad" not in row else ["c", "d"] if "q" in row else ["c"])
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
@@ -426,3 +433,153 @@ def test_an_augmented_row_of_a_training_file_brings_no_split(tmp_path):
     """With one, it would stay where it copies a held-out row."""
     (record,), _ = read(Source(str(write(tmp_path, row(1, augmented=True))), "train"))
     assert (record.split, record.augmented) == ("", True)
+
+
+# --- rejected answers
+
+USER, BYE = {"role": "user", "content": "and now?"}, {"role": "assistant", "content": "bye"}
+BEFORE = talk("hi", "hello", "and now?")["messages"]
+NO = {"role": "assistant", "content": "no"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [
+        ("prompt-response", {"prompt": "a", "response": "b", "rejected": "c"}),
+        ("prompt-response", {"prompt": "a", "response": "b", "rejected": ["c", "c "]}),
+        ("instruction", {"instruction": "a", "output": "b", "rejected": "c"}),
+        ("messages", {**talk("a", "b"), "rejected": "c"}),
+        ("preference", {"prompt": "a", "chosen": "b", "rejected": "c"}),
+        ("preference", {"prompt": "a", "chosen": "b", "rejected": ["c"]}),
+        ("preference", {"prompt": "a", "chosen": talk("a", "b")["messages"], "rejected": talk("a", "c")["messages"]}),
+    ],
+)
+def test_rows_of_each_shape_can_have_rejected_answers(tmp_path, shape, given):
+    """They are no part of a row's id, and a row without them has the bytes that it had before there were any."""
+    (record,), ingest = read(write(tmp_path, given))
+    assert list(ingest.shapes.values()) == [shape]
+    assert (record.prompt, record.response, record.rejected) == ("a", "b", ["c"])
+    assert record.id == Record("a", "b", "qa").id
+    assert "rejected" not in Record("a", "b", "qa").to_json()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"prompt": BEFORE, "chosen": [BYE], "rejected": [NO]},
+        {"prompt": BEFORE, "chosen": "bye", "rejected": "no"},
+        {"chosen": [*BEFORE, BYE], "rejected": [*BEFORE, NO]},
+        {"prompt": BEFORE, "chosen": [*BEFORE, BYE], "rejected": [NO]},
+        {"prompt": "hi", "chosen": [*BEFORE, BYE], "rejected": [*BEFORE, NO]},
+        {"prompt": "and now?", "chosen": [*BEFORE, BYE], "rejected": [*BEFORE, NO]},
+    ],
+)
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_pairs_of_conversations_share_the_turns_before_their_answers(tmp_path, given, system):
+    if system:
+        turn = {"role": "system", "content": system}
+        first = [name for name in given if isinstance(given[name], list) and BEFORE[0] in given[name]]
+        given = {name: [turn, *turns] if name in first else turns for name, turns in given.items()}
+    (record,), _ = read(write(tmp_path, given), system_prompt=system or "")
+    assert (record.prompt, record.response, record.rejected) == ("and now?", "bye", ["no"])
+    assert record.context == talk("hi", "hello")["messages"]
+    assert record.thread == ""
+    if system:
+        with pytest.raises(GradusError, match=rf"rows.jsonl:1: {first[0]}\[0\].content: its system prompt is not chat"):
+            read(write(tmp_path, given), system_prompt="Other.")
+
+
+def test_a_rejected_answer_of_a_conversation_is_about_its_last_answer(tmp_path):
+    records, _ = read(write(tmp_path, {**talk("hi", "hello", "and now?", "bye"), "rejected": "no"}))
+    assert [record.rejected for record in records] == [[], ["no"]]
+
+
+def test_rejected_objects_are_written_as_right_ones_are_and_need_not_be_valid(tmp_path):
+    row = {
+        "input": "x",
+        "output": {"age": 3, "name": "a"},
+        "rejected": [{"age": "3", "name": "b"}, '{"age":4}', "a, 3"],
+    }
+    (record,), _ = read(write(tmp_path, row), task="extract", schema=SCHEMA, check=load_check("extract"))
+    assert record.response == '{"name": "a", "age": 3}'
+    assert record.rejected == ['{"name": "b", "age": "3"}', '{"age":4}', "a, 3"]
+
+
+PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ({**PAIR, "rejected": " b\n"}, "rejected: the same as the right answer"),
+        ({"chosen": [*BEFORE, BYE], "rejected": [*BEFORE, BYE]}, "rejected: the same as the right answer"),
+        (row(1, rejected=["x", "answer  1"]), "rejected[1]: the same as the right answer"),
+        (row(1, accepted=["x", "y"], rejected="y "), "rejected: the same as accepted[1], which is right"),
+        ({"input": "x", "output": {"a": 1, "b": 2}, "rejected": '{"b":2, "a":1}'}, "rejected: the same as the right"),
+        (row(1, rejected=" "), "rejected: empty"),
+        (row(1, rejected=["x", ""]), "rejected[1]: empty"),
+        (row(1, rejected=7), "rejected: not a text"),
+        (row(1, rejected={"a": 1}), "rejected: an object or list where a text is expected"),
+        (row(1, rejected=["x", ["y"]]), "rejected[1]: an object or list where a text is expected"),
+        ({**PAIR, "rejected": []}, "rejected: does not end with an answer of the assistant"),
+        ({**PAIR, "chosen": ""}, "chosen: empty"),
+        ({**PAIR, "rejected": None}, "rejected: not a text"),
+        ({"chosen": "b", "rejected": "c"}, "prompt: missing: no turn of the user comes before the answer in chosen"),
+        ({**PAIR, "prompt": talk("a", "b")["messages"]}, "prompt: missing: no turn of the user comes before"),
+        ({"chosen": [BYE], "rejected": [NO]}, "prompt: missing: no turn of the user comes before the answer in chosen"),
+        (
+            {**PAIR, "chosen": [{"role": "user", "content": "a"}]},
+            "chosen: does not end with an answer of the assistant",
+        ),
+        ({"chosen": [*BEFORE, BYE], "rejected": BEFORE}, "rejected: does not end with an answer of the assistant"),
+        ({"chosen": [*BEFORE, BYE], "rejected": [USER, NO]}, "rejected: does not answer the turn that chosen answers"),
+        ({"chosen": [USER, BYE, USER, BYE], "rejected": [USER, BYE]}, "rejected: does not answer the turn that chosen"),
+        ({**PAIR, "chosen": [*BEFORE, BYE]}, "prompt: not in the conversation in chosen; list prompt in data.ignore_f"),
+        (
+            {"chosen": [BYE, USER, BYE], "rejected": [BYE, USER, NO]},
+            "chosen: turn 1 is of 'assistant'; user and assist",
+        ),
+        ({"chosen": [{"role": "user"}, BYE], "rejected": [USER, NO]}, "chosen[0].content: missing"),
+    ],
+)
+def test_a_bad_pair_stops_with_file_line_field_and_reason(tmp_path, line, fault):
+    shape = {name: row(2)[name] for name in ("prompt", "response")}
+    if "chosen" in line:
+        shape = PAIR
+    elif "input" in line:
+        shape = {"input": "x", "output": {"a": 1}}
+    file = write(tmp_path, shape, line)
+    with pytest.raises(GradusError) as error:
+        read(file)
+    assert f"{file}:2: {fault}" in str(error.value)
+
+
+def test_an_unpaired_preference_is_told_which_shapes_there_are(tmp_path):
+    with pytest.raises(GradusError) as error:
+        read(write(tmp_path, {"prompt": "a", "completion": "b", "label": True}))
+    assert "rows.jsonl:1: unknown shape of rows (this one has prompt, completion, label)" in str(error.value)
+    assert "preference: chosen, rejected; messages: messages; prompt-response: prompt, response" in str(error.value)
+
+
+def test_fields_to_drop_are_dropped_whatever_they_are_called(tmp_path):
+    """UltraFeedback has the chosen conversation twice; and a column `rejected` may be about something else."""
+    both = {
+        "prompt": "a",
+        "chosen": talk("a", "b")["messages"],
+        "rejected": talk("a", "c")["messages"],
+        **talk("a", "b"),
+    }
+    ((record,), ingest) = read(write(tmp_path, both), ignore_fields=["messages"])
+    assert (list(ingest.shapes.values()), record.rejected) == (["preference"], ["c"])
+    ((record,), ingest) = read(write(tmp_path, both), ignore_fields=["prompt", "chosen", "rejected"])
+    assert (list(ingest.shapes.values()), record.rejected) == (["messages"], [])
+    ((record,), _) = read(
+        write(tmp_path, row(1, rejected=True, difficulty="none")), ignore_fields=["rejected", "difficulty"]
+    )
+    assert (record.rejected, record.difficulty) == ([], None)
+
+
+def test_a_table_keeps_wrong_answers_that_only_look_like_lists(tmp_path):
+    (tmp_path / "rows.csv").write_text('prompt,response,rejected\na,b,"[1, 2]"\nc,d,"[""e"", ""f""]"\ng,h,\n')
+    records, _ = read(tmp_path / "rows.csv")
+    assert [record.rejected for record in records] == [["[1, 2]"], ["e", "f"], []]

@@ -9,7 +9,7 @@ import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.io import write_jsonl
-from scripts.common.records import Record
+from scripts.common.records import Record, read_records
 from scripts.data.mask import KINDS, LONG, Masker, mask_file
 
 AWS_KEY = "AKIA" + "Q7ZXCVBNMASDFGHJ"
@@ -156,12 +156,42 @@ def test_switched_off_it_changes_nothing(tmp_path):
     assert (touched, counts["enabled"]) == ([], False)
 
 
+def test_a_rejected_answer_changes_nothing_else_of_its_row(masker):
+    """The values that it shares with the row have the same placeholders; its own come after those."""
+    asked, card = "mail a@some-company.org, not b@some-company.org", '{"card": 4111111111111111}'
+    row = Record(asked, "b@some-company.org", "qa", rejected=["c@some-company.org, b@some-company.org", card])
+    plain, _ = masker.mask(dataclasses.replace(row, rejected=[]))
+    clean, counts = masker.mask(row)
+    assert clean.rejected == ["<EMAIL_ADDRESS_3>, <EMAIL_ADDRESS_2>", '{"card": "<CREDIT_CARD_1>"}']
+    assert counts == {"EMAIL_ADDRESS": 3, "CREDIT_CARD": 1}
+    assert dataclasses.replace(clean, rejected=[]) == plain
+    only, _ = masker.mask(Record("a", "b", "qa", rejected=["c@some-company.org"]))
+    assert (only.id, only.rejected) == (Record("a", "b", "qa").id, ["<EMAIL_ADDRESS_1>"])
+
+
+def test_rejected_answers_that_masking_makes_right_are_left_out_and_counted(masker, tmp_path):
+    rejected = ["<EMAIL_ADDRESS_1>", "no", "<EMAIL_ADDRESS_1> or 2", "a@some-company.org or 2"]
+    rows = [Record("who?", "a@some-company.org", "qa", source="f:1", rejected=rejected)]
+    rows.append(Record("and?", "c", "qa", source="f:2", rejected=["a@some-company.org"]))
+    write_jsonl(tmp_path / "in.jsonl", (r.to_json() for r in rows))
+    touched, counts = mask_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", masker, 1)
+    first, second = read_records(tmp_path / "out.jsonl")
+    assert (first.response, first.rejected) == ("<EMAIL_ADDRESS_1>", ["no", "<EMAIL_ADDRESS_1> or 2"])
+    assert second.rejected == ["<EMAIL_ADDRESS_1>"]
+    assert counts["rejected_left_out"] == 2
+    assert touched == [
+        {"source": "f:1", "kinds": {"EMAIL_ADDRESS": 1}, "rejected_left_out": 2},
+        {"source": "f:2", "kinds": {"EMAIL_ADDRESS": 1}},
+    ]
+
+
 def test_no_text_of_a_record_is_forgotten(masker):
     """A field that is added to records must be masked, too, or be named here as one that holds no text of a row."""
     no_text = {"task", "thread", "split", "difficulty", "near", "augmented", "id"}
     mail = "anna.smith@corp-mail.de"
     given: dict[str, object] = {"context": [{"role": "user", "content": mail}], "checks": [mail], "task": "qa"}
     given["accepted"] = [mail]
+    given["rejected"] = [mail]
     for field in dataclasses.fields(Record):
         if field.name not in no_text:
             given.setdefault(field.name, f"write to {mail} now")

@@ -18,6 +18,7 @@ from scripts.common.records import Record
 from scripts.config.check import check_config, check_files, load_schema
 from scripts.config.reading import read_config
 from scripts.curriculum.scorers import SCORERS, Known
+from scripts.data.ingest import Ingest, Source
 from scripts.new.__main__ import main, new, split_names
 from scripts.new.budget import Machine, count_parameters, make_budget
 from scripts.new.defaults import default
@@ -140,6 +141,51 @@ def test_usual_names_need_no_help(names, columns):
     rows = [dict(zip(names, (text(n), f"It is {text(n + 900)}"), strict=True)) for n in range(120)]
     config, _ = config_of(write_rows(rows))
     assert config["data"].get("columns") == columns
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (("prompt", "chosen", "rejected"), None),
+        (("question", "chosen", "rejected"), {"prompt": "question"}),
+        (("Input", "chosen_response", "Rejected response"),
+         {"prompt": "Input", "chosen": "chosen_response", "rejected": "Rejected response"}),
+        (("prompt", "response", "rejected"), None),
+        (("query", "answer", "rejected_answer"), {"prompt": "query", "response": "answer", "rejected": "rejected_answer"}),
+    ],
+)  # fmt: skip
+def test_rejected_answers_are_found_and_told(names, columns):
+    rows = [dict(zip(names, (text(n), f"It is {text(n + 900)}", f"no {n}"), strict=True)) for n in range(120)]
+    config, report = config_of(write_rows(rows))
+    assert config["data"].get("columns") == columns
+    assert "rejected    120 rows have rejected answers, for preference tuning (docs/preference.md)" in report
+    assert "ignore_fields" not in config["data"]
+    path = "config/runs/my-task.yaml"
+    check_files(check_config(read_config(path), [path]), [path])
+
+
+def test_pairs_of_conversations_need_no_column_with_a_prompt():
+    """As UltraFeedback has them: the chosen conversation twice, and scores."""
+    rows = []
+    for n in range(120):
+        asked = {"role": "user", "content": text(n)}
+        chosen, rejected = ([asked, {"role": "assistant", "content": f"{word} {n}"}] for word in ("It is", "no"))
+        rows.append({"title": f"t{n}", "chosen": chosen, "rejected": rejected, "messages": chosen, "score_chosen": 8.5})
+    config, report = config_of(write_rows(rows))
+    assert "shape preference" in report and "120 rows have rejected answers" in report
+    assert "columns" not in config["data"]
+    assert config["data"]["ignore_fields"] == ["messages", "score_chosen", "title"]
+
+
+def test_a_column_rejected_that_holds_no_answers_is_dropped_and_the_run_reads_the_rows():
+    rows = [{"text": text(n), "label": ["yes", "no"][n % 2], "rejected": n % 3 == 0} for n in range(120)]
+    config, report = config_of(write_rows(rows))
+    assert "column rejected is not used: not a text" in report
+    assert "rows have rejected answers" not in report
+    data = config["data"]
+    ingest = Ingest([Source("rows.jsonl")], "classify", "auto", 0, default("curriculum.levels"),
+                    ignore_fields=data["ignore_fields"], columns=data["columns"])  # fmt: skip
+    assert len(list(ingest.records())) == 120
 
 
 def test_objects_under_another_name_are_extracted():

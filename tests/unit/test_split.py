@@ -64,6 +64,31 @@ def test_exact_duplicates_differ_in_blanks_alone_and_the_first_stays(tmp_path):
     assert [r.near for r in kept] == [[], [rows[0].id]]
 
 
+def test_an_exact_duplicate_leaves_its_rejected_answers_to_the_row_that_stays(tmp_path):
+    rows = [
+        Record("a b", "c", "qa", rejected=["x"], accepted=["r"]),
+        Record("a b ", "c", "qa", rejected=["y", " x", "r"]),
+        Record("a b", " c", "qa", rejected=["z", "y"]),
+        Record("d", "e", "qa"),
+        Record("d ", "e", "qa", rejected=["f"]),
+        Record("a b", "g", "qa"),
+    ]
+    write_jsonl(tmp_path / "in.jsonl", (r.to_json() for r in rows))
+    files = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    counts = deduplicate(*files, "prompt", 0.8, "together")[2]
+    kept = list(read_records(files[1]))
+    assert [r.rejected for r in kept] == [["x", "y", "z"], ["f"], []]
+    assert [r.near for r in kept] == [[], [], [rows[0].id]]
+    assert counts["rejected"] == {"kept": 3}
+
+
+def test_rejected_answers_that_go_with_a_near_copy_are_counted(tmp_path):
+    text = words("x")
+    rows = [Record(near(text, 1), "a", "qa", rejected=["b"]), Record(near(text, 2), "c", "qa", rejected=["d", "e"])]
+    assert divide(tmp_path, rows, near="thin")[2]["rejected"] == {"left_out": 2}
+    assert "rejected" not in divide(tmp_path, rows)[2]
+
+
 def test_near_copies_are_found_as_the_exact_similarity_says():
     lots = random.Random(4)
     texts = [words(n, 20) for n in range(300)]

@@ -53,6 +53,12 @@ def test_a_kind_changes_the_text_and_the_part(kind, row, text, changed):
     assert VARIANTS[kind](given["input"], parts, Random(1)) == (text, {**parts, **changed})
 
 
+def test_a_variant_has_no_rejected_answer_of_its_row():
+    """It would be wrong for another reason: it answers another text."""
+    row = {**row_of(*ROWS[0]), "rejected": "Chicago"}
+    assert "rejected" not in vary(row, find_kinds(CONVERTER, ["street"]), 1)
+
+
 def test_an_abbreviation_that_is_written_out_loses_its_period():
     given = row_of(*ROWS[0])
     seen = {VARIANTS["street"](given["input"], given["output"], Random(seed))[0] for seed in range(20)}
