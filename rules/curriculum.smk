@@ -17,6 +17,7 @@ rule score:
         eval_hard="results/{run}/curriculum/eval-hard.jsonl",
         eval_unseen="results/{run}/curriculum/eval-unseen.jsonl",
         eval_own="results/{run}/curriculum/eval-own.jsonl",
+        rejected="results/{run}/curriculum/rejected.jsonl",
         scores="results/{run}/curriculum/scores.jsonl",
         counts="results/{run}/curriculum/score.json",
     log:

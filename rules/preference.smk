@@ -46,6 +46,7 @@ rule make_pairs:
         unpack(answer_schema),
         unpack(task_file),
         train="results/{run}/curriculum/train.jsonl",
+        rejected="results/{run}/curriculum/rejected.jsonl",
         held_out=[
             f"results/{{run}}/curriculum/{split}.jsonl"
             for split in ("valid", "test", "eval-hard", "eval-unseen", "eval-own")
@@ -67,6 +68,7 @@ rule make_pairs:
         metric=config["preference"]["metric"],
         gap=config["preference"]["gap"],
         min_pairs=config["preference"]["min_pairs"],
+        max_length=config["train"]["max_length"],
         near=config["deduplicate"]["threshold"],
         code=code_fingerprint("preference/make_pairs"),
     message:

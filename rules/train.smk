@@ -145,6 +145,7 @@ rule estimate:
                 "processes",
             )
         },
+        wrong_tokens=config["evaluate"]["max_tokens"] if PREFERENCE else 0,
         code=code_fingerprint("train/estimate"),
     message:
         "Estimating what training needs"

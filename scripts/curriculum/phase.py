@@ -4,27 +4,18 @@ In: scored training records, their scores, the tokenizer and the chat contract (
 phase, each row with its step number; the schedule (optimizer steps per phase); the exposure ledger.
 """
 
-from dataclasses import replace
-from pathlib import Path
-
 from scripts.common.chat import read_contract
 from scripts.common.curriculum import read_curriculum
 from scripts.common.io import read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import Record, read_records, write_steps
+from scripts.common.records import read_records, write_steps
 from scripts.common.tokens import TokenCounter
 from scripts.curriculum.arms import Arm, lay_out_phases, ledger
 
-
-def read_supervised(path: str | Path) -> list[Record]:
-    """Return the records of a file without their rejected answers, so that an edit of one retrains no such phase."""
-    return [replace(record, rejected=[]) for record in read_records(path)]
-
-
 if job := find_job(globals()):
     with logging_to(job.log[0]):
-        train = read_supervised(job.input.records)
+        train = list(read_records(job.input.records))
         counted = TokenCounter(job.input.tokenizer, read_contract(job.input.contract)).count(train)
         lengths = {record.id: sum(both) for record, both in zip(train, counted, strict=True)}
         scores = {row["id"]: row["score"] for row in read_jsonl(job.input.scores) if row["split"] == "train"}

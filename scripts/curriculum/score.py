@@ -2,6 +2,7 @@
 
 In: the dataset. Out: one file per split, each record with its `difficulty`; scores.jsonl, the value of each scorer;
 counts: the difficulty mix. Scores have a separate file because some depend on other rows; a record's bytes must not.
+Rejected answers are in rejected.jsonl alone, with their training rows: an edit of one retrains no supervised phase.
 
 Difficulty comes from a weighted combination of scorers, by thresholds or quantiles; a row's own difficulty is kept.
 Scorers of weight 0 are only compared, on a sample, to test whether the levels are meaningful (rule `validity`). The run
@@ -12,7 +13,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -163,10 +164,13 @@ if job := find_job(globals()):
         # one file per split, so that an edited training row does not rerun the evaluation
         outputs = {name: files.enter_context(atomic_open(job.output[name.replace("-", "_")])) for name in SPLITS}
         table = files.enter_context(atomic_open(job.output.scores))
+        wrong = files.enter_context(atomic_open(job.output.rejected))
         counted: dict[str, Counter[str]] = defaultdict(Counter)
         groups: dict[str, Counter[str]] = defaultdict(Counter)  # rows of each group, by split
         for number, row in enumerate(scored(read_records(job.input.records), brought, found.level, last)):
-            outputs[row.split].write(dump_line(row.to_json()))
+            outputs[row.split].write(dump_line(replace(row, rejected=[]).to_json()))
+            if row.rejected and row.split == "train":
+                wrong.write(dump_line(row.to_json()))
             counted[row.split][curriculum.level(row.difficulty)] += 1
             groups[row.split][row.group] += 1
             each = {name: float(column[number]) for name, column in found.mixed.items()}

@@ -1,8 +1,8 @@
 """Make the pairs of answers for preference tuning: the user's own rejected answers, and the model's answers.
 
-In: the training rows, the model's answers to some of them (rule sample_answers) unless the config wants none, the
-held-out rows, and what the task's metrics need. Out: the pairs (scripts/common/pairs.py), and counts: how many there
-are of each kind, and why the other rows have none.
+In: the training rows, those with rejected answers, the model's answers to some of them (rule sample_answers) unless the
+config wants none, the held-out rows, and what the task's metrics need. Out: the pairs (scripts/common/pairs.py), and
+counts: how many there are of each kind, and why the other rows have none.
 """
 
 from collections import Counter, defaultdict
@@ -57,6 +57,11 @@ def own_pairs(train: Iterable[Record]) -> Iterator[Pair]:
                     "count). Remove it from `rejected`, or correct the response"
                 )
             yield Pair(record, text, {"made": "own"})
+
+
+def short_enough(samples: Iterable[Mapping[str, Any]], max_length: int) -> list[Mapping[str, Any]]:
+    """Return the answers that are, with their prompt and the end of turn, at most `max_length` tokens long."""
+    return [row for row in samples if row["prompt_tokens"] + row["tokens"] + 1 <= max_length]
 
 
 def grade_samples(
@@ -215,14 +220,15 @@ if job := find_job(globals()):
     with logging_to(job.log[0]):
         records = list(read_records(job.input.train))
         task = load_task(job.params.task, job.params.headline)
-        lines = list(read_jsonl(job.input.samples)) if job.input.get("samples") else []
+        given = list(read_jsonl(job.input.samples)) if job.input.get("samples") else []
+        lines = short_enough(given, job.params.max_length)
         schema = read_schema(job.input.schema) if job.input.get("schema") else None
         graded = grade_samples(records, lines, task, job.params.metric or task.headline, schema)
         made, without = sampled_pairs(records, graded, job.params.gap, lines[0]["gguf_sha256"] if lines else "")
-        every = [*own_pairs(records), *made]
+        every = [*own_pairs(read_records(job.input.rejected)), *made]
         refuse_held_out(every, (record for path in job.input.held_out for record in read_records(path)))
         kept = drop_copies(every, job.params.near)
-        counts = count(kept, len(every) - len(kept), len(graded), without)
+        counts = {**count(kept, len(every) - len(kept), len(graded), without), "too_long": len(given) - len(lines)}
         require_enough(counts, job.params.min_pairs, job.wildcards.after)
         write_pairs(job.output.pairs, kept)
         write_json(job.output.counts, counts)

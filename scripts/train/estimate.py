@@ -244,11 +244,13 @@ def estimate(
     memory_gib: float | None,
     checkpointing: bool | str,
     output: str | Path,
+    wrong_tokens: int = 0,
 ) -> None:
     """Write the estimate; raise GradusError if there is not enough memory or disk space.
 
     `train`: the training settings that the estimate depends on; `written`: what `disk_bytes` takes, but for the sizes;
-    `memory_gib`: the memory to count on, or None for what is free now; `checkpointing`: `train.gradient_checkpointing`.
+    `memory_gib`: the memory to count on, or None for what is free now; `checkpointing`: `train.gradient_checkpointing`;
+    `wrong_tokens`: the most that a wrong answer has in preference tuning, 0 without: a row is then with it in a pack.
     """
     device = choose_device(train["device"])
     contract = read_contract(contract_path)
@@ -257,7 +259,7 @@ def estimate(
     if not encoded:
         raise GradusError(f"{rows}: no rows to train on; see split.json and score.json for where they went")
     budget = train["micro_batch_tokens"]
-    shape = largest_micro_batch([(len(a), len(b)) for a, b in encoded], budget)
+    shape = largest_micro_batch([(len(a), len(b) + wrong_tokens) for a, b in encoded], budget)
     attention = choose_attention(train["attention"], device)
     given = (base, LoraParams(**train["lora"]), train["base_weights"], shape, attention, device, train["optimizer"])
     free = int(memory_gib * GIB) if memory_gib else free_memory(device)
@@ -302,4 +304,5 @@ if job := find_job(globals()):
             job.config["train"]["memory_gib"],
             job.config["train"]["gradient_checkpointing"],
             job.output.estimate,
+            job.params.wrong_tokens,
         )

@@ -22,6 +22,7 @@ ORDER = [
     "test_security",
     "test_slurm",
     "test_judge",
+    "test_preference",
     "test_experiment",
     "test_reruns",
     "test_pipeline",

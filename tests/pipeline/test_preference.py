@@ -93,10 +93,13 @@ def test_pairs_go_the_whole_way(run):
     assert read_json(found / "fidelity.json")["passed"]
 
 
-def test_no_supervised_phase_sees_a_rejected_answer(run):
-    rows = list(read_jsonl(results(run) / "curriculum/curriculum/seed1/train.jsonl"))
-    assert rows
-    assert not any("rejected" in row for row in rows)
+def test_a_rejected_answer_is_in_no_file_that_supervised_training_or_answering_depends_on(run):
+    folder = results(run) / "curriculum"
+    for name in ("train.jsonl", "valid.jsonl", "test.jsonl", "curriculum/seed1/train.jsonl"):
+        rows = list(read_jsonl(folder / name))
+        assert rows
+        assert not any("rejected" in row for row in rows)
+    assert all(row["rejected"] for row in read_jsonl(folder / "rejected.jsonl"))
 
 
 def test_the_report_shows_models_before_and_after_and_the_card_the_phase(run):

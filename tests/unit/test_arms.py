@@ -4,18 +4,15 @@ import itertools
 import math
 import random
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from scripts.common.curriculum import read_curriculum
 from scripts.common.errors import GradusError
 from scripts.common.hashing import sha256_json
-from scripts.common.io import dump_line, write_jsonl
-from scripts.common.records import Record, write_steps
+from scripts.common.records import Record
 from scripts.config.check import check_config
 from scripts.curriculum.arms import Arm, lay_out_phases, ledger
-from scripts.curriculum.phase import read_supervised
 
 LEVELS = ["easy", "medium", "hard"]
 
@@ -114,18 +111,6 @@ def test_an_edited_hard_row_leaves_the_other_phases_alone():
     after = lay(([*rows[:-1], new], {**lengths, new.id: 50}, {**scores, new.id: 2.5}), sizes=sizes)
     for phase in ("easy", "medium"):
         assert before[phase] == after[phase]
-
-
-def test_an_edited_rejected_answer_leaves_all_phases_alone(tmp_path):
-    files = []
-    for rejected in ([], ["no"], ["never"]):
-        rows, lengths, scores = graded(9, 9, 9)
-        given = (replace(record, rejected=rejected).to_json() for record in rows)
-        write_jsonl(tmp_path / "train.jsonl", given)
-        phases = lay((read_supervised(tmp_path / "train.jsonl"), lengths, scores))
-        files.append({name: list(map(dump_line, write_steps(steps))) for name, steps in phases.items()})
-    assert files[0] == files[1] == files[2]
-    assert files[0]["easy"]
 
 
 def test_shuffled_is_the_curriculums_own_rows_in_another_order():

@@ -230,7 +230,7 @@ EASY = "{name: a, levels: [easy]}"
             6,
             "no phase 'b'; known phases: easy",
         ),
-        ("preference: {metric: eaxct}\n", 6, "task command has no metric 'eaxct' of a row; did you mean exact?"),
+        ("preference: {metric: eaxct}\n", 6, "task qa has no metric 'eaxct' of a row; did you mean exact?"),
         (
             "curriculum:\n  definitions:\n    mine: {shares: {esay: 1}}\n",
             8,

@@ -15,6 +15,7 @@ from scripts.common.errors import GradusError
 from scripts.common.io import read_json, write_json, write_jsonl
 from scripts.common.pairs import Pair, read_pair_steps, write_pair_steps
 from scripts.common.records import Record
+from scripts.report.sections.preference import preference
 from scripts.train.callback import PhaseCallback
 from scripts.train.packing import IGNORED, group_packs
 from scripts.train.preference import OBJECTIVES, Step, collate, grouped, log_probabilities, make_dataset, make_steps
@@ -254,3 +255,40 @@ def test_pairs_survive_their_file(tmp_path):
     pairs = [replace(p, reference=(-1.5, -2.5, -3.0), difficulty=0.25) for p in make_pairs()]
     write_jsonl(tmp_path / "steps.jsonl", write_pair_steps([pairs[:1], pairs[1:]]))
     assert read_pair_steps(tmp_path / "steps.jsonl") == [pairs[:1], pairs[1:]]
+
+
+def test_the_other_answer_is_to_another_prompt_and_by_turns_right_and_wrong():
+    rows = [("a", "1"), ("a", "2"), ("b", "3"), ("c", "4"), ("a", "5")]
+    pairs = [Pair(Record(asked, f"right {name}", "qa"), f"wrong {name}") for asked, name in rows]
+    assert others_of(pairs) == ["right 4", "wrong 4", "right 2", "wrong 3", "right 4"]
+    with pytest.raises(GradusError, match="all pairs have the same prompt"):
+        others_of(pairs[:2])
+
+
+def test_the_report_puts_models_before_and_after_a_phase_beside_each_other():
+    training = {"arm": "curriculum", "seed": 1}
+    models = [
+        {"name": "base"},
+        {"name": "odds", "training": {**training, "phase": "odds"}},
+        {"name": "tuned", "training": training},
+        {"name": "preferred", "training": {**training, "phase": "dpo"}},
+        {"name": "another seed", "training": {**training, "seed": 2}},
+    ]
+    metrics = {m["name"]: {"test": {"exact": {"value": n / 10, "n": 50}}} for n, m in enumerate(models)}
+    speeds = [{"model": m["name"], "split": "test", "rows": 10, "tokens": 10 * n} for n, m in enumerate(models)]
+    ledger = {"kept": 9, "own": 2, "sampled": 7, "too_hard": 1, "mean_tokens": {"chosen": 3.0, "rejected": 4.0}}
+    history = [{"accuracy": 0.0, "margin": 9.0, "chosen_reward": 0.0}] + [
+        {"accuracy": 1.0, "margin": 0.5, "chosen_reward": -0.25}
+    ] * 10
+    phase = {
+        "training": {**training, "phase": "dpo"}, "after": "hard", "method": "dpo", "ledger": ledger, "history": history,
+        "counts": {"rows_asked": 20, "all_right": 6, "all_wrong": 5}, "summary": {"heldout_loss": 0.125},
+    }  # fmt: skip
+    found = preference([phase], models, metrics, "exact", "test", speeds)
+    assert [(row["model"], row["phase"], row["value"], row["tokens"]) for row in found["models"]] == [
+        ("tuned", "hard", 0.2, 2.0),
+        ("preferred", "dpo", 0.3, 3.0),
+    ]
+    row = found["phases"][0]
+    assert (row["training"], row["accuracy"], row["margin"]) == ("curriculum, seed 1, after dpo", 1.0, 0.5)
+    assert preference([], models, metrics, "exact", "test", speeds) is None

@@ -22,6 +22,7 @@ from scripts.preference.make_pairs import (
     refuse_held_out,
     require_enough,
     sampled_pairs,
+    short_enough,
 )
 from scripts.preference.order_pairs import keep_easiest, lay_out, ledger, measure
 from scripts.preference.sample_answers import choose_rows, sample_answers, sample_seed
@@ -322,3 +323,8 @@ def test_pairs_are_read_as_they_were_written(tmp_path):
     laid = [[one.pair for one in step] for step in steps]
     write_jsonl(tmp_path / "steps.jsonl", write_pair_steps(laid))
     assert read_pair_steps(tmp_path / "steps.jsonl") == laid
+
+
+def test_an_answer_that_would_not_fit_training_is_left_out():
+    rows = [{"prompt_tokens": 10, "tokens": count} for count in (4, 5, 6)]
+    assert short_enough(rows, 16) == rows[:2]  # the end of turn is a token, too

@@ -43,7 +43,7 @@ def _row(phase: Mapping[str, Any]) -> dict[str, Any]:
         "training": training_name(**phase["training"]),
         "method": phase["method"],
         **{name: phase["ledger"][name] for name in ("kept", "own", "sampled", "too_hard", "mean_tokens")},
-        **{name: phase["counts"].get(name, 0) for name in ("asked", "all_right", "all_wrong")},
+        **{name: phase["counts"][name] for name in ("rows_asked", "all_right", "all_wrong")},
         **{name: fmean(line[name] for line in last) for name in ("accuracy", "margin", "chosen_reward")},
         "heldout_loss": phase["summary"]["heldout_loss"],
     }
