@@ -95,7 +95,7 @@ def check_curriculum(config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
             yield [*path, "epochs"], "has no effect if `rows` is set; remove one of them"
         yield from _check_levels([*path, "levels"], phase["levels"], levels)
     supervised = [phase["name"] for phase in phases if not is_preference(phase)]
-    for name, arm in section["definitions"].items():
+    for name, arm in section["definitions"].items() if supervised else ():
         yield from _check_arm(name, arm, supervised, levels)
     if config["score"]["thresholds"] is not None and config["score"]["quantiles"] is not None:
         yield ["score", "thresholds"], "has no effect if `quantiles` are set; set one of them to null"
