@@ -8,11 +8,12 @@ Nothing is downloaded, and no weights are made: the model runs on torch's meta d
 import tempfile
 from pathlib import Path
 
+from scripts.config.schema import default
 from scripts.gpu_check.shapes import SHAPES, config_of
 from scripts.train.estimate import GIB, count_bytes
 from scripts.train.model import LoraParams
 
-LORA = LoraParams(rank=16, alpha=32, dropout=0, target_modules="all-linear")  # config/schema.yaml
+LORA = LoraParams(**default("train.lora"))
 PACK = (16, 128, 16 * 64)  # rows, tokens of each, answer tokens of all
 KINDS = (("bf16", False), ("nf4-packed", False), ("nf4-packed", True))
 

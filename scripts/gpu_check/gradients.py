@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from scripts.config.schema import default
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.gpu_check.shapes import contract, make_records
 from scripts.train.device import choose_device, secure_repeatability
@@ -21,7 +22,7 @@ from scripts.train.loss import completion_loss, shares_beginnings
 from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, choose_attention, load_base
 from scripts.train.packing import collate, label, on, packs
 
-LORA = LoraParams(rank=16, alpha=32, dropout=0.0, target_modules="all-linear")
+LORA = LoraParams(**default("train.lora"))
 LIMIT = 0.05  # of the gradient's norm
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.common.plots import COLORS, level_colors
-from scripts.config.check import load_schema
+from scripts.config.schema import load_schema
 from scripts.report.figures import draw_difficulty, draw_loss
 from scripts.train.shaping import NOT_SHAPING, not_shaping, shaping
 
