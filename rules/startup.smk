@@ -42,6 +42,7 @@ from scripts.common.snakemake_internals import (
     executor_name,
     jobs_left,
     job_resources,
+    keep_slurm_jobs,
     leave_out_pandas,
     OURS,
     limit_resource,
@@ -128,6 +129,7 @@ def require_cluster():
         return
     os.environ[ON_CLUSTER] = "slurm"  # jobs inherit it
     settings = workflow.executor_settings
+    keep_slurm_jobs()
     try:
         # partitions that the executor chooses from a file, or sbatch from its environment, are theirs to check
         chosen = settings.partition_config or {"SNAKEMAKE_SLURM_PARTITIONS", "SBATCH_PARTITION"} & set(

@@ -33,6 +33,20 @@ def gpu_backends() -> frozenset[str]:
 
 
 @cache
+def listed_gpus() -> list[tuple[str, str, str]] | None:
+    """Return (number, model, id) of the machine's NVIDIA GPUs; none if there is no driver; None if it hangs. A process
+    asks once.
+    """
+    try:
+        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False).stdout
+    except FileNotFoundError:
+        return []
+    except subprocess.TimeoutExpired:
+        return None
+    return re.findall(r"^GPU (\d+): (.*?)(?: \(UUID: (.*)\))?$", told, re.MULTILINE)
+
+
+@cache
 def visible_gpus() -> dict[str, str]:
     """Return {number or id: model} of the machine's NVIDIA GPUs, or of those that CUDA_VISIBLE_DEVICES names, if it is
     set; none if there is no driver.
@@ -42,18 +56,13 @@ def visible_gpus() -> dict[str, str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given in ("", "-1"):
         return {}
-    try:
-        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False).stdout
-    except FileNotFoundError:
-        return {}
-    except subprocess.TimeoutExpired:
+    if (listed := listed_gpus()) is None:
         if "cuda" not in gpu_backends():
             return {}
         raise GradusError(
             "nvidia-smi did not answer within 30 s: the driver hangs. Mend it, or do without the GPU: set "
             "CUDA_VISIBLE_DEVICES to nothing (CUDA_VISIBLE_DEVICES= make …)"
-        ) from None
-    listed = re.findall(r"^GPU (\d+): (.*?)(?: \(UUID: (.*)\))?$", told, re.MULTILINE)
+        )
     found = {number: model for number, model, _ in listed}
     if given is None or not found:
         return found

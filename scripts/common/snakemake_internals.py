@@ -156,6 +156,25 @@ def executor_name(workflow: Any) -> str | None:
     return workflow.executor_plugin and str(workflow.executor_plugin.name)
 
 
+def keep_slurm_jobs() -> None:
+    """Have the SLURM executor ask later about its jobs if SLURM does not say how they are.
+
+    By itself (2.8), it then forgets those that run or wait, and the run waits for them forever.
+    """
+    import snakemake_executor_plugin_slurm as executor
+
+    ask = executor.query_job_status
+
+    async def ask_or_wait(command: str, logger: Any) -> tuple[dict[str, str], float]:
+        states, seconds = await ask(command, logger)
+        if states is None:
+            logger.warning(f"SLURM does not say how the jobs are ({command.split()[0]} fails). It is asked again soon.")
+            return {}, 0.0  # jobs of which nothing is known stay
+        return states, seconds
+
+    executor.query_job_status = ask_or_wait
+
+
 def job_resources(workflow: Any) -> list[Mapping[str, Any]]:
     """Return the resources of one job of each rule that a run will submit, as far as they are known when it starts."""
     jobs = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not workflow.is_local(job.rule)}

@@ -8,7 +8,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from scripts.common.curriculum import check_curriculum, complete_curriculum
 from scripts.common.errors import GradusError
 from scripts.common.experiment import check_experiment
 from scripts.common.gpus import layer_fault
-from scripts.common.hashing import ROOT
 from scripts.common.models import add_contenders, check_models, given_files
 from scripts.common.preference import check_preference
 from scripts.common.records import OWN
@@ -26,9 +24,9 @@ from scripts.config.bases import find_base
 from scripts.config.code import check_code, own_code
 from scripts.config.compared import check_compared
 from scripts.config.judge import check_judge
-from scripts.config.reading import find_line, load_yaml, read_config, refusal, where
+from scripts.config.reading import find_line, read_config, refusal, where
+from scripts.config.schema import load_schema
 
-SCHEMA = ROOT / "config" / "schema.yaml"
 Path_ = Sequence[str | int]
 Check = Callable[[dict[str, Any]], Iterator[tuple[Path_, str]]]
 
@@ -45,13 +43,6 @@ RENAMED = {
     "mask.true": "write mask.enabled",  # YAML reads the key `on` as true
     "merge": "it is now set per model: models: {tuned: {trained: …, merged_into: nf4}}",
 }
-
-
-@cache
-def load_schema() -> dict[str, Any]:
-    """Return config/schema.yaml."""
-    schema: dict[str, Any] = load_yaml(SCHEMA)
-    return schema
 
 
 def _with_defaults(validator_class: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from scripts.common.hashing import ROOT
 from scripts.common.io import atomic_open
-from scripts.config.check import load_schema
+from scripts.config.schema import load_schema
 
 
 def render_table(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -16,6 +16,11 @@ def finding(level: str, what: str, todo: str) -> dict[str, str]:
     return {"level": level, "what": what, "do": todo}
 
 
+def counted(count: int, one: str, several: str) -> str:
+    """Return a count before the words for one thing, or for several: 1 row is, 2 rows are."""
+    return f"{count} {one if count == 1 else several}"
+
+
 def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the findings from the facts in audit.json, the most severe first."""
     findings = []
@@ -25,7 +30,8 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "warning",
-                f"only {train} training rows" + (f", not counting {augmented} augmented ones" if augmented else ""),
+                f"only {counted(train, 'training row', 'training rows')}"
+                + (f", not counting {counted(augmented, 'augmented one', 'augmented ones')}" if augmented else ""),
                 f"Results become stable with about {FEW_ROWS} rows. With fewer, expect wide confidence intervals, and "
                 "a model that learns the format rather than the task.",
             )
@@ -34,8 +40,9 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "warning",
-                f"{facts['too_long']} rows are longer than train.max_length ({facts['max_length']} tokens); "
-                f"the longest has {facts['tokens']['both']['max']} ({facts['longest']})",
+                f"{counted(facts['too_long'], 'row is', 'rows are')} longer than train.max_length "
+                f"({facts['max_length']} tokens); the longest has {facts['tokens']['both']['max']} "
+                f"({facts['longest']})",
                 "Training stops at them, since rows are never truncated: raise train.max_length, or remove them.",
             )
         )
@@ -43,7 +50,8 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "warning",
-                f"{facts['not_nfc']} rows are not in Unicode's NFC; the first is {facts['first_not_nfc']}",
+                f"{counted(facts['not_nfc'], 'row is', 'rows are')} not in Unicode's NFC; the first is "
+                f"{facts['first_not_nfc']}",
                 "This base's tokenizer composes accents, and llama.cpp does not: the served model reads other tokens "
                 'than in training. Convert the rows (Python: unicodedata.normalize("NFC", text)); send requests so.',
             )
@@ -53,7 +61,8 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "note",
-                f"{ingest['rejected']} of {ingest['rows']} rows were rejected",
+                f"{ingest['rejected']} of {counted(ingest['rows'], 'row', 'rows')} "
+                f"{'was' if ingest['rejected'] == 1 else 'were'} rejected",
                 "See data/rejected.jsonl for file, line, field and reason.",
             )
         )
@@ -62,7 +71,7 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "note",
-                f"masked in {facts['masked']['touched']} rows: {kinds}",
+                f"masked in {counted(facts['masked']['touched'], 'row', 'rows')}: {kinds}",
                 "If the model must reproduce such values, list them in mask.allow; data/masked.jsonl lists the rows.",
             )
         )
@@ -78,7 +87,7 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "note",
-                f"{share} exact duplicates were left out",
+                f"{counted(share, 'exact duplicate was', 'exact duplicates were')} left out",
                 "Nothing to do; data/deduplicate.left_out.jsonl lists them.",
             )
         )
@@ -102,7 +111,7 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         )
     if leaks["found"]:
         action = (
-            f"{leaks['left_out']} were left out of the evaluation."
+            f"{counted(leaks['left_out'], 'was', 'were')} left out of the evaluation."
             if leaks["left_out"]
             else "They are still evaluated."
         )
@@ -118,7 +127,8 @@ def find(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "warning",
-                f"{formats['json']} responses are JSON, {formats['text']} are not",
+                f"{counted(formats['json'], 'response is', 'responses are')} JSON, "
+                f"{counted(formats['text'], 'is', 'are')} not",
                 "The model will mix the formats: convert all rows to one format, or use two runs.",
             )
         )
@@ -140,7 +150,7 @@ def leaked(found: Mapping[str, int]) -> str:
     parts = []
     for split, kinds in sorted(by_split.items()):
         copies, shared = kinds["near-copy"], kinds["n-grams"]
-        how = f" ({copies} near-copies, {shared} by shared word sequences)" if shared else ""
+        how = f" ({counted(copies, 'near-copy', 'near-copies')}, {shared} by shared word sequences)" if shared else ""
         parts.append(f"{copies + shared} in {split}{how}")
     return ", ".join(parts)
 
@@ -269,7 +279,7 @@ def find_labels(facts: Mapping[str, Any]) -> list[dict[str, str]]:
             findings.append(
                 finding(
                     "note",
-                    f"the most frequent label has {counts[-1]} rows, the rarest {counts[0]}",
+                    f"the most frequent label has {counted(counts[-1], 'row', 'rows')}, the rarest {counts[0]}",
                     "Judge the model by macro F1, not accuracy.",
                 )
             )
@@ -278,7 +288,8 @@ def find_labels(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "warning",
-                f"{facts['formats']['text']} responses are not JSON, which data.task extract requires",
+                f"{counted(facts['formats']['text'], 'response is', 'responses are')} not JSON, "
+                "which data.task extract requires",
                 "The model learns them, but no metric can grade them: correct the rows, or set data.task: qa.",
             )
         )

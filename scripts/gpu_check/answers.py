@@ -14,10 +14,11 @@ from gguf import GGMLQuantizationType
 
 from scripts.common.gpus import ALL, gpu_backends
 from scripts.common.isolate import run_isolated
+from scripts.config.schema import default
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.setup.check_llama import LAYERS, VOCABULARY, WIDTH, write_random_model
 
-LIMIT = 0.005  # nats: as for transformers against llama.cpp (config/schema.yaml, fidelity.gguf_mean_kl)
+LIMIT = default("fidelity.gguf_mean_kl")  # nats: as for transformers against llama.cpp
 PROMPT, ANSWER = 200, 64  # tokens
 
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from scripts.config.schema import default
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.gpu_check.shapes import contract, make_records
 from scripts.train.device import choose_device, secure_repeatability
@@ -23,7 +24,7 @@ from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, c
 from scripts.train.packing import collate, label, on, packs
 from scripts.train.preference import Step, dpo, grouped, log_probabilities
 
-LORA = LoraParams(rank=16, alpha=32, dropout=0.0, target_modules="all-linear")
+LORA = LoraParams(**default("train.lora"))
 LIMIT = 0.05  # of the gradient's norm
 
 

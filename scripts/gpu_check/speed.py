@@ -11,6 +11,7 @@ from typing import Any
 
 from scripts.common.io import read_json, write_json
 from scripts.common.records import read_steps
+from scripts.config.schema import default
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.gpu_check.training import LORA, base_of, require_success, run_once, settings
 
@@ -26,7 +27,7 @@ def tutorial(job: dict[str, Any], rows: list[list[Any]], output: Path, tuned: bo
         "tuned": tuned,
         "output": str(output),
         "batch_size": len(rows[0]),
-        "learning_rate": 2e-4,
+        "learning_rate": default("train.learning_rate"),
         "seed": 1,
         "rank": LORA["rank"],
         "alpha": LORA["alpha"],

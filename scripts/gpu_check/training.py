@@ -17,42 +17,22 @@ import torch
 from scripts.common.hashing import sha256_file
 from scripts.common.io import read_json, write_json, write_jsonl
 from scripts.common.records import read_steps, write_steps
+from scripts.config.schema import default
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.train.device import choose_device
 
 GIB = 2**30
 WARM = 4  # steps before speed is measured: kernels are loaded and memory is taken
 MARGIN = 0.15  # between estimate and peak
-LORA: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"}
+LORA: dict[str, Any] = default("train.lora")
 
 
 def settings(weights: str, tokens: int, **more: Any) -> dict[str, Any]:
-    """Return the settings of a training that are not the defaults of `TrainParams`."""
-    return {
-        "threads": 2,
-        "lora": LORA,
-        "learning_rate": 2e-4,
-        "schedule": "cosine",
-        "schedule_spans": "all",
-        "warmup_share": 0.05,
-        "weight_decay": 0.0,
-        "max_gradient_norm": 1.0,
-        "batch_size": 16,
-        "micro_batch_tokens": tokens,
-        "max_length": 4096,
-        "base_weights": weights,
-        "attention": "auto",
-        "backend": "peft",
-        "neftune_alpha": None,
-        "evaluate_every": None,
-        "patience": None,
-        "checkpoint_steps": None,
-        "checkpoint_minutes": 1000,
-        "memory_gib": None,
-        "report_to": "none",
-        "gradient_checkpointing": False,
-        **more,
-    }
+    """Return the settings of a training: the config's defaults, but for `weights`, for `tokens` of a micro-batch, for
+    checkpoints and long rows, and for `more`.
+    """
+    own = {"max_length": 4096, "checkpoint_minutes": 1000, "gradient_checkpointing": False}
+    return {**default("train"), "base_weights": weights, "micro_batch_tokens": tokens, **own, **more}
 
 
 def base_of(folder: Path, weights: str) -> Path:
@@ -131,7 +111,7 @@ def estimated(job: dict[str, Any], checkpointing: bool, device: str) -> dict[str
         (rows, job["tokens"], rows * job["tokens"] // 2),
         choose_attention(job["train"]["attention"], device),
         device,
-        job["train"].get("optimizer", "adamw"),
+        job["train"]["optimizer"],
         checkpointing,
     )
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from scripts.common.errors import GradusError
 from scripts.config.bases import find_base
-from scripts.config.check import load_schema, name_fault
+from scripts.config.check import name_fault
+from scripts.config.schema import load_schema
 from scripts.data.split import FEW
 from scripts.new.lines import SECTIONS, make_lines
 from scripts.new.plan import make_plan

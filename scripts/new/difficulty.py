@@ -8,8 +8,8 @@ import numpy as np
 from scripts.common.curriculum import wanted_quantiles
 from scripts.common.difficulty import propose, to_levels
 from scripts.common.records import Record
+from scripts.config.schema import default
 from scripts.curriculum.scorers import SCORERS, Known
-from scripts.new.defaults import default
 
 LEVELS: list[str] = default("curriculum.levels")
 QUANTILES = wanted_quantiles(len(LEVELS))

@@ -11,10 +11,10 @@ from typing import Any
 from scripts.common.io import write_jsonl
 from scripts.common.near_copies import Rows
 from scripts.common.records import Record, read_records
+from scripts.config.schema import default
 from scripts.data.decontaminate import find_pairs, sides_of
 from scripts.data.deduplicate import deduplicate
 from scripts.data.split import Splitter, divided, split
-from scripts.new.defaults import default
 
 MOST_COMPARED = 20_000  # rows; comparing more takes too long here
 

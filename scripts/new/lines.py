@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from scripts.new.defaults import default
+from scripts.config.schema import default
 from scripts.new.difficulty import LEVELS, QUANTILES
 from scripts.new.looks import Looks
 from scripts.new.plan import EVALUATED, Plan, name_all

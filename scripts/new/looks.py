@@ -13,9 +13,9 @@ from typing import Any
 from scripts.common.errors import GradusError
 from scripts.common.records import Record, normal
 from scripts.common.strict_json import strict_json
+from scripts.config.schema import default
 from scripts.data.readers import read_file
 from scripts.data.shapes import COMMON, SHAPES, USUAL, Fault, common_fields, make_fields
-from scripts.new.defaults import default
 
 # common names of columns with prompts, responses and groups; the first one that exists is used
 PROMPTS = (

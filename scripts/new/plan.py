@@ -9,10 +9,10 @@ from typing import Any
 
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
+from scripts.config.schema import default
 from scripts.data.split import FEW
 from scripts.new import difficulty
 from scripts.new.budget import PARAMETERS, Budget, Machine, count_parameters, make_budget, this_machine
-from scripts.new.defaults import default
 from scripts.new.held_out import HeldOut, hold_out
 from scripts.new.lengths import Lengths, find_tokenizer, measure, round_up
 from scripts.new.looks import Looks, look

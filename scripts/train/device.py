@@ -3,14 +3,13 @@
 import importlib.util
 import logging
 import os
-import subprocess
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
 from scripts.common.errors import GradusError
-from scripts.common.gpus import take_one_gpu
+from scripts.common.gpus import listed_gpus, take_one_gpu
 
 
 def choose_device(wanted: str = "auto") -> str:
@@ -50,14 +49,9 @@ def _take_one_gpu() -> None:
 
 def _nvidia_smi() -> str:
     """Return what is wrong if this machine has an NVIDIA GPU; nothing if it has none, as far as the driver says."""
-    try:
-        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
-    except FileNotFoundError:
-        return ""
-    except subprocess.TimeoutExpired:
+    if (gpus := listed_gpus()) is None:
         return "torch finds no GPU, and nvidia-smi did not answer within 30 s: the driver hangs."
-    gpus = [line for line in told.stdout.splitlines() if line.startswith("GPU ")]
-    return f"this machine has {gpus[0].partition(' (UUID')[0]}, but torch cannot use it." if gpus else ""
+    return f"this machine has GPU {gpus[0][0]}: {gpus[0][1]}, but torch cannot use it." if gpus else ""
 
 
 def _remedy() -> str:

@@ -12,31 +12,40 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch.nn.functional import linear
 
 
+def _weight(base: Any) -> torch.Tensor:
+    """Return the weight (out, in) of a linear layer, unpacked if it is in 4 bits."""
+    if type(base) is torch.nn.Linear:
+        return base.weight
+    from bitsandbytes.functional import dequantize_4bit  # only packed bases need it
+
+    return dequantize_4bit(base.weight.data, base.weight.quant_state)
+
+
 class AdaptedLinear(torch.autograd.Function):
     """x·Wᵀ + bias + scale·(x·Aᵀ)·Bᵀ with W frozen; A and B are fp32 and are cast to the type of x."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: Any, a: torch.Tensor, b: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        """Shapes: x (…, in), weight (out, in), a (rank, in), b (out, rank); returns (…, out)."""
+    def forward(ctx: Any, x: torch.Tensor, base: Any, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+        """Shapes: x (…, in), the weight of the linear layer `base` (out, in), a (rank, in), b (out, rank); returns
+        (…, out).
+        """
         flat = x.reshape(-1, x.shape[-1])
         a, scaled = a.to(x.dtype), (b * scale).to(x.dtype)
         low = flat @ a.t()
-        ctx.save_for_backward(flat, weight, a, scaled, low)
-        ctx.scale, ctx.shape = scale, x.shape
-        return linear(flat, weight, bias).addmm_(low, scaled.t()).view(*x.shape[:-1], -1)
+        ctx.save_for_backward(flat, a, scaled, low)
+        ctx.base, ctx.scale, ctx.shape = base, scale, x.shape
+        return base(flat).addmm_(low, scaled.t()).view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Return the gradients of x, a and b."""
-        flat, weight, a, scaled, low = ctx.saved_tensors
+        flat, a, scaled, low = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, gradients[0].shape[-1])
         of_low = gradient @ scaled
         of_b = (gradient.t() @ low).float().mul_(ctx.scale)
         of_a = (of_low.t() @ flat).float()
-        of_x = (gradient @ weight).addmm_(of_low, a).view(ctx.shape) if ctx.needs_input_grad[0] else None
-        return of_x, None, None, of_a, of_b, None
+        of_x = (gradient @ _weight(ctx.base)).addmm_(of_low, a).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return of_x, None, of_a, of_b, None
 
 
 def head_losses(
@@ -96,25 +105,35 @@ class TokenLosses(torch.autograd.Function):
         return (gradient * gradients[0][:, None]).to(gradient.dtype), None, None
 
 
+def _is_plain(layer: Any) -> bool:
+    return type(layer) is LoraLinear and type(layer.base_layer) is torch.nn.Linear
+
+
+def _is_packed(layer: Any) -> bool:
+    """Return whether a LoRA layer's base is in 4 bits: by names, because importing bitsandbytes takes seconds."""
+    return type(layer).__name__ == type(layer.base_layer).__name__ == "Linear4bit"
+
+
 def fuse_lora(model: torch.nn.Module) -> bool:
     """Replace the forward pass of each plain LoRA layer with the one above; return whether this covers all LoRA layers.
 
-    Layers with dropout, DoRA or packed weights keep PEFT's forward pass, which needs autocast.
+    Layers with dropout or DoRA keep PEFT's forward pass, which needs autocast.
     """
-    layers = [module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")]
+    layers: list[Any] = [
+        module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")
+    ]
     plain = [
         layer
         for layer in layers
-        if type(layer) is LoraLinear
-        and type(layer.base_layer) is torch.nn.Linear
+        if (_is_plain(layer) or _is_packed(layer))
         and not layer.lora_variant
         and isinstance(layer.lora_dropout["default"], torch.nn.Identity)
     ]
     for layer in plain:
 
         def forward(x: torch.Tensor, layer: Any = layer) -> torch.Tensor:
-            base, a, b = layer.base_layer, layer.lora_A["default"].weight, layer.lora_B["default"].weight
-            return AdaptedLinear.apply(x, base.weight, base.bias, a, b, layer.scaling["default"])  # type: ignore[no-any-return]
+            a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+            return AdaptedLinear.apply(x, layer.base_layer, a, b, layer.scaling["default"])  # type: ignore[no-any-return]
 
         layer.forward = forward  # type: ignore[method-assign]
     return len(plain) == len(layers)

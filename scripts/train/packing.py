@@ -42,7 +42,8 @@ def label(records: Sequence[Record], tokenizer: Any, contract: Any, max_length: 
         rows.append({"input_ids": asked + answer, "labels": [IGNORED] * len(asked) + answer})
     if long:
         raise GradusError(
-            f"{len(long)} rows are longer than train.max_length ({max_length} tokens): {', '.join(long[:3])} … "
+            f"{len(long)} {'row is' if len(long) == 1 else 'rows are'} longer than train.max_length "
+            f"({max_length} tokens): {', '.join(long[:3])}{' …' if len(long) > 3 else '.'} "
             "Raise train.max_length (this takes more memory), or remove the rows."
         )
     return rows

@@ -54,6 +54,27 @@ def test_rows_that_are_too_long_are_counted_and_the_longest_named(base, contract
     assert facts["too_long"] == 2
     assert "warning: 2 rows are longer than train.max_length (512 tokens); the longest has" in told(facts)
     assert "(f:7)" in told(facts)
+    assert "1 row is longer than train.max_length" in told(look(base, contract, [*rows(), long[0]]))
+
+
+def test_one_of_anything_is_told_as_one(base, contract):
+    found = look(
+        base,
+        contract,
+        rows(),
+        ingest={"rows": 1001, "records": 1000, "rejected": 1, "reasons": {"not JSON": 1}},
+        masked={"enabled": True, "touched": 1, "values": {"EMAIL_ADDRESS": 1}},
+        duplicates={**QUIET["duplicates"], "left_out": {"exact duplicate": 1}},
+        contamination={"found": {"test: near-copy": 1, "test: n-grams": 2}, "left_out": 1},
+    )
+    for words in (
+        "1 of 1001 rows was rejected",
+        "masked in 1 row: ",
+        "1 exact duplicate was left out",
+        "3 in test (1 near-copy, 2 by shared word sequences)",
+    ):
+        assert words in told(found)
+    assert any(each["do"].startswith("1 was left out of the evaluation") for each in found["findings"])
 
 
 def test_rows_that_llama_cpp_would_read_otherwise_are_counted_and_the_first_named(base, contract):

@@ -5,8 +5,9 @@ import yaml
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
-from scripts.config.check import check_config, check_files, load_schema, main
+from scripts.config.check import check_config, check_files, main
 from scripts.config.docs import render_table
+from scripts.config.schema import load_schema
 
 DEFAULT = ROOT / "config" / "config.yaml"
 

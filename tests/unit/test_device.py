@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import os
 import stat
+import subprocess
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ def gpus(monkeypatch, tmp_path):
     """Return a function that fakes so many usable GPUs; nothing leaves this test."""
     monkeypatch.setattr(gpus_module, "LOCKS", tmp_path / "gpus")
     monkeypatch.setattr(gpus_module, "TAKEN", [])
+    gpus_module.listed_gpus.cache_clear()
     for name in (
         "CUDA_VISIBLE_DEVICES",
         "CUDA_DEVICE_ORDER",
@@ -41,7 +43,8 @@ def gpus(monkeypatch, tmp_path):
         ones = torch.ones
         monkeypatch.setattr(torch, "ones", lambda *shape, **more: ones(*shape))
 
-    return fake
+    yield fake
+    gpus_module.listed_gpus.cache_clear()
 
 
 @pytest.fixture
@@ -109,9 +112,9 @@ def test_a_driver_that_hangs_is_named(gpus, monkeypatch):
     gpus(0)
 
     def run(command, timeout, **_):
-        raise module.subprocess.TimeoutExpired(command, timeout)
+        raise subprocess.TimeoutExpired(command, timeout)
 
-    monkeypatch.setattr(module.subprocess, "run", run)
+    monkeypatch.setattr(gpus_module.subprocess, "run", run)
     with pytest.raises(GradusError, match=r"nvidia-smi did not answer within 30 s: the driver hangs"):
         module.choose_device()
 

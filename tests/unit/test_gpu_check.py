@@ -11,6 +11,8 @@ from functools import partial
 import psutil
 import pytest
 
+from scripts.config.check import check_config
+from scripts.config.reading import read_config
 from scripts.gpu_check.__main__ import Check, main
 from scripts.gpu_check.findings import Findings
 
@@ -135,6 +137,31 @@ def test_a_package_that_only_some_have_is_found(tmp_path, monkeypatch):
     kernels = next(finding for finding in found.read() if finding.name == "kernels")
     assert (kernels.text, kernels.figures) == ("unsloth 9.9", {"installed": {"unsloth": "9.9"}})
     assert have("no-such-package") is None
+
+
+def test_trainings_are_those_of_a_config_that_sets_nothing(tmp_path):
+    """A default that changes, or a new key, changes the check, too."""
+    from scripts.gpu_check.training import settings
+
+    file, config = tmp_path / "config.yaml", {"base_model": {"source": "path:base"}, "data": {"files": ["rows.jsonl"]}}
+    file.write_text(json.dumps({"run": "r", **config}))
+    train = check_config(read_config(file), [file])["train"]
+    found = settings("bf16", 512, threads=1)
+    own = (
+        "base_weights",
+        "micro_batch_tokens",
+        "max_length",
+        "checkpoint_minutes",
+        "gradient_checkpointing",
+        "threads",
+    )
+    assert found == {**train, **{name: found[name] for name in own}}
+
+
+def test_defaults_are_read_without_the_packages_that_check_a_config():
+    code = "import sys; from scripts.config.schema import default; default('train'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "yaml" in loaded and not {"jsonschema", "trl", "bitsandbytes", "snakemake"} & set(loaded)
 
 
 def test_a_model_too_large_for_the_card_is_left_out(tmp_path, monkeypatch):

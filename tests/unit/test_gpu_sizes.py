@@ -78,3 +78,12 @@ def test_a_tenth_too_little_is_refused_and_auto_saves_before_that():
 
     with pytest.raises(GradusError, match=r"needs about 20.0 GiB of memory .* only 18.0 GiB are free. Lower this"):
         check_fit(plain, 18 * GIB, 0, 1, "Lower this")
+
+
+def test_the_page_has_the_figures_of_the_estimate(tmp_path):
+    """docs/scaling.md: `python -m scripts.bench.scaling` writes them. The larger shapes take longer."""
+    from scripts.bench.scaling import PAGE, row_of
+
+    written = PAGE.read_text(encoding="utf-8").partition("<!-- scaling -->")[2].partition("<!-- /scaling -->")[0]
+    assert row_of("smollm2-135m", tmp_path) in written.splitlines()
+    assert all(f"| {shape} |" in written for shape in SHAPES if shape != "tiny")

@@ -31,8 +31,14 @@ def card(monkeypatch, tmp_path):
         monkeypatch.delenv(name)
     monkeypatch.setattr(module, "LOCKS", tmp_path / "gpus")
     monkeypatch.setattr(module, "TAKEN", [])
-    module.visible_gpus.cache_clear()
+    forget()
     yield
+    forget()
+
+
+def forget():
+    """Have nvidia-smi asked again."""
+    module.listed_gpus.cache_clear()
     module.visible_gpus.cache_clear()
 
 
@@ -93,7 +99,7 @@ def test_only_gpus_that_the_user_leaves_visible_count(card, built_for_cuda, monk
 def test_a_driver_that_fails_is_no_gpu_and_one_that_hangs_stops_the_run(card, built_for_cuda, monkeypatch, tmp_path):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
     assert module.choose_layers("auto") == 0
-    module.visible_gpus.cache_clear()
+    forget()
 
     def run(command, timeout, **_):
         raise subprocess.TimeoutExpired(command, timeout)
@@ -101,6 +107,20 @@ def test_a_driver_that_fails_is_no_gpu_and_one_that_hangs_stops_the_run(card, bu
     monkeypatch.setattr(module.subprocess, "run", run)
     with pytest.raises(GradusError, match="the driver hangs"):
         module.choose_layers("auto")
+
+
+def test_a_process_that_answers_and_trains_asks_the_driver_once(card, built_for_cuda, monkeypatch, tmp_path):
+    import torch
+
+    from scripts.train.device import choose_device
+
+    (tmp_path / "nvidia-smi").write_text(f"{SMI}echo asked >>{tmp_path}/asked\n")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert len(module.visible_gpus()) == 2
+    with pytest.raises(GradusError, match="this machine has GPU 0: NVIDIA L4, but torch cannot use it"):
+        choose_device()
+    assert (tmp_path / "asked").read_text() == "asked\n"
 
 
 @CPU_BUILD

@@ -14,8 +14,9 @@ import yaml
 from scripts.common.chat import ChatContract
 from scripts.common.gguf_info import require_contract
 from scripts.common.logs import TRACEBACK, logging_to
-from scripts.config.check import check_config, load_schema
+from scripts.config.check import check_config
 from scripts.config.reading import read_config
+from scripts.config.schema import load_schema
 from scripts.data.chat_contract import make_contract
 from scripts.data.ingest import Ingest, Source
 from scripts.export.quantize import quantize

@@ -15,13 +15,13 @@ from scripts.common.difficulty import divide
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.records import Record
-from scripts.config.check import check_config, check_files, load_schema
+from scripts.config.check import check_config, check_files
 from scripts.config.reading import read_config
+from scripts.config.schema import default, load_schema
 from scripts.curriculum.scorers import SCORERS, Known
 from scripts.data.ingest import Ingest, Source
 from scripts.new.__main__ import main, new, split_names
 from scripts.new.budget import Machine, count_parameters, make_budget
-from scripts.new.defaults import default
 from scripts.new.lengths import Lengths
 from scripts.new.looks import look
 from scripts.new.plan import choose_split

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from scripts.config.check import load_schema
+from scripts.config.schema import load_schema
 from scripts.train.checkpoint import load_optimizer, save_optimizer
 from scripts.train.train_phase import optimizer_name
 

@@ -241,11 +241,12 @@ def test_each_adapter_kind_goes_from_a_step_to_a_merged_model(trained, kind):
 
 
 def test_noise_dropout_and_kinds_change_what_is_trained(trained):
-    """None of the settings is taken and then ignored."""
+    """None of the settings is taken and then ignored; how the base is stored changes no bit."""
     digests = {kind: trained.digest(kind)[0] for kind in KINDS if (trained.folder / kind).exists()}
     if len(digests) < len(KINDS):
         pytest.skip("needs the runs of the test before")
-    assert len(set(digests.values())) == len(KINDS)
+    assert digests.pop("qlora-packed") == digests["qlora"]  # in 4 bits or expanded, the same training
+    assert len(set(digests.values())) == len(digests)
 
 
 def test_the_best_adapter_is_kept_and_training_stops_in_time(base, contract, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 
 from scripts.common.plots import COLORS, level_colors
 from scripts.common.preference import METHODS as PREFERENCE_METHODS
-from scripts.config.check import load_schema
+from scripts.config.schema import load_schema
 from scripts.report.figures import draw_difficulty, draw_loss
 from scripts.train.shaping import NOT_SHAPING, not_shaping, shaping
 
@@ -21,6 +21,7 @@ def test_settings_are_divided_into_those_that_shape_and_the_others():
     assert shaping({**train, "learning_rate": 3}) != shaping(train)
     # what was trained before there could be several processes stays valid, and so do plans of experiments
     assert "processes" not in shaping({**train, "processes": 1})
+    assert shaping({**train, "processes": 2}) != shaping({**train, "processes": 1})  # it trains again
 
 
 def test_three_levels_keep_their_colors():

@@ -354,13 +354,25 @@ def test_an_evaluation_before_a_step_changes_no_gradient(base, rounded, contract
 def test_the_rounded_base_holds_the_numbers_of_the_packed_one(base, rounded, contract):
     inputs = one_pack(rows_of(base, contract, PAIRS)[1])
     packed, unpacked = adapted(base, True), adapted(rounded, False)
-    for module in unpacked.modules():  # PEFT's own forward, as the packed one has it
-        vars(module).pop("forward", None)
-    unpacked.needs_autocast = True
     assert completion_loss(packed, inputs).item() == completion_loss(unpacked, inputs).item()
     one, other = gradients(packed, inputs), gradients(unpacked, inputs)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert keep_autograd_path(unpacked) == 0 < keep_autograd_path(packed)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_adapted_model_computes_what_peft_computes(base, rounded, contract, packed):
+    inputs = one_pack(rows_of(base, contract, PAIRS)[1])
+    fused, own = (adapted(base if packed else rounded, packed) for _ in range(2))
+    for module in own.modules():
+        vars(module).pop("forward", None)
+    own.needs_autocast = True
+    assert fused.needs_autocast is False
+    losses = [completion_loss(model, inputs).item() for model in (fused, own)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    one, other = gradients(fused, inputs), gradients(own, inputs)
+    for name in one:
+        assert (one[name] - other[name]).norm() < 0.03 * other[name].norm(), name
 
 
 def test_a_pad_token_that_ends_a_turn_is_refused():
