@@ -146,7 +146,8 @@ workflow = job.rule.workflow
 gpus = {rule.name: rule.resources.get("gpu").value for rule in workflow.rules if "gpu" in rule.resources}
 print(json.dumps({"limit": workflow.global_resources.get("gpu").value, "gpus": gpus}))
 """
-TRAINING = {"estimate", "base_loss", "round_base", "train_phase", "train_arm", "bench_training", "bench_levers"}
+TRAINING = {"estimate", "base_loss", "round_base", "train_phase", "train_arm", "reference_losses"}
+TRAINING |= {"bench_training", "bench_levers"}
 
 
 def beside_llama_cpp(folder, backend, visible):

@@ -313,6 +313,7 @@ def test_a_headline_that_no_row_has_is_refused_at_start(tmp_path, monkeypatch, t
     monkeypatch.chdir(tmp_path)
     write(tmp_path, HOOKS)
     given = {"data": {"task": task, "package": {"source": None}, "files": []}, "evaluate": {"headline": headline}}
+    given["preference"] = {"metric": None}
     faults = [".".join(path) + f": {wrong}" for path, wrong in check_code(given)]
     assert faults == [words]
     given["evaluate"]["headline"] = None

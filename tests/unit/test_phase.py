@@ -254,7 +254,7 @@ def test_the_best_adapter_is_kept_and_training_stops_in_time(base, contract, tmp
     bench = Bench(tmp_path, base, contract, rows=24)
     with monkeypatch.context() as patch:
         losses = iter([3.0, 2.0, 2.5, 2.6, 9.0, 9.0])
-        patch.setitem(METHODS, "sft", dataclasses.replace(METHODS["sft"], heldout_loss=lambda *_: next(losses)))
+        patch.setattr(module, "heldout_loss", lambda *_: next(losses))
         bench.train("early", evaluate_every=1, patience=2)
     summary = read_json(tmp_path / "early.json")
     assert (summary["steps"], summary["planned_steps"], summary["kept_step"]) == (4, 6, 2)
