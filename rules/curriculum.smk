@@ -46,6 +46,7 @@ checkpoint phase:
     """Select the rows that an arm trains on in each phase, step by step."""
     input:
         unpack(heeded),
+        unpack(checked_pairs),
         records="results/{run}/curriculum/train.jsonl",
         scores="results/{run}/curriculum/scores.jsonl",
         tokenizer="results/{run}/tokenizer",

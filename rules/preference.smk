@@ -1,10 +1,39 @@
-"""sample_answers → make_pairs → reference_losses (train.smk) → order_pairs: the pairs that preference tuning learns from.
+"""check_pairs; sample_answers → make_pairs → reference_losses (train.smk) → order_pairs: the pairs of preference tuning.
 
 What only the supervised phase before it decides is in its folder, for all preference phases after it.
 """
 
 
 include: "inputs/preference.smk"
+
+
+rule check_pairs:
+    """Check the pairs of the user's own, and the settings, before anything is trained."""
+    input:
+        unpack(task_file),
+        rejected="results/{run}/curriculum/rejected.jsonl",
+        held_out=held_out_files(),
+        tokenizer="results/{run}/tokenizer",
+        contract="results/{run}/data/chat_contract.json",
+    output:
+        checked="results/{run}/preference/checked.json",
+    log:
+        "results/{run}/logs/check_pairs.log",
+    conda:
+        "../envs/gradus.yaml"
+    resources:
+        mem_mb=memory(1000),
+    params:
+        preference={key: config["preference"][key] for key in ("rows", "metric", "min_pairs")},
+        task=config["data"]["task"],
+        headline=config["evaluate"]["headline"],
+        max_length=config["train"]["max_length"],
+        max_tokens=config["evaluate"]["max_tokens"],
+        code=code_fingerprint("preference/check_pairs"),
+    message:
+        "Checking the rejected answers of the rows"
+    script:
+        "../scripts/preference/check_pairs.py"
 
 
 rule sample_answers:
@@ -47,10 +76,7 @@ rule make_pairs:
         unpack(task_file),
         train="results/{run}/curriculum/train.jsonl",
         rejected="results/{run}/curriculum/rejected.jsonl",
-        held_out=[
-            f"results/{{run}}/curriculum/{split}.jsonl"
-            for split in ("valid", "test", "eval-hard", "eval-unseen", "eval-own")
-        ],
+        held_out=held_out_files(),
     output:
         pairs="results/{run}/preference/{arm}/seed{seed}/{after}/pairs.jsonl",
         counts="results/{run}/preference/{arm}/seed{seed}/{after}/pairs.json",

@@ -118,6 +118,7 @@ rule estimate:
     `phase` depends on it, not train_phase, which would otherwise retrain whenever the estimate is made again.
     """
     input:
+        unpack(checked_pairs),
         rows="results/{run}/curriculum/train.jsonl",
         valid="results/{run}/curriculum/valid.jsonl",
         base="results/{run}/base",
@@ -145,7 +146,6 @@ rule estimate:
                 "processes",
             )
         },
-        wrong_tokens=config["evaluate"]["max_tokens"] if PREFERENCE else 0,
         code=code_fingerprint("train/estimate"),
     message:
         "Estimating what training needs"
@@ -212,7 +212,7 @@ rule train_phase:
         options=method_options,
         # checkpoints; not an output, because Snakemake deletes outputs of failed jobs
         work=".work/train/{run}/{arm}-{seed}-{phase}",
-        code=code_fingerprint("train/train_phase"),
+        code=lambda w: code_fingerprint("train/train_phase", *code_of(method(w))),
     message:
         "Training {wildcards.arm}, seed {wildcards.seed}: {wildcards.phase}"
     script:
@@ -242,6 +242,7 @@ rule reference_losses:
         gpu=TRAINING_GPU,
     params:
         train=lambda w: shaping(config["train"]),
+        others=lambda w: any(phase.method == "kto" for phase in PREFERENCE.values() if phase.after == w.after),
         code=code_fingerprint("train/reference_losses"),
     message:
         "Measuring pairs under their reference: {wildcards.arm}, seed {wildcards.seed}"

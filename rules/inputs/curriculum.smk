@@ -32,6 +32,11 @@ def heeded(wildcards):
     return {"heeded": f"results/{wildcards.run}/advice.passed"} if config["advise"]["stop"] else {}
 
 
+def checked_pairs(wildcards):
+    """The note that the pairs of the user's own can be used, if there is preference tuning."""
+    return {"checked": f"results/{wildcards.run}/preference/checked.json"} if PREFERENCE else {}
+
+
 def curriculum(*keys):
     """The levels, and the given keys of every supervised phase."""
     section = config["curriculum"]

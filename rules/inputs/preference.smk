@@ -3,6 +3,11 @@
 PREFERENCE_NAMES = "|".join(map(re.escape, PREFERENCE)) or "none"  # a wildcard must match something
 
 
+def held_out_files():
+    """The rows of all splits but training."""
+    return [f"results/{{run}}/curriculum/{split}.jsonl" for split in EVERY_SPLIT if split != "train"]
+
+
 def asked_model(wildcards):
     """The GGUF of the model after a supervised phase; of several, one that is asked plainly."""
     wanted = (wildcards.arm, int(wildcards.seed), wildcards.after)

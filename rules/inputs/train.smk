@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from scripts.train.methods import code_of
 from scripts.train.shaping import shaping
 
 PROCESSES = config["train"]["processes"]  # of each training
@@ -44,7 +45,12 @@ def train_settings(wildcards):
     """The training settings of a phase. One of preference tuning has its own rate and schedule, and no noise."""
     preference = PREFERENCE.get(wildcards.phase)
     own = (
-        {"learning_rate": preference.learning_rate, "schedule_spans": "phase", "neftune_alpha": None}
+        {
+            "learning_rate": preference.learning_rate,
+            "schedule_spans": "phase",
+            "neftune_alpha": None,
+            "patience": None,
+        }
         if preference
         else {}
     )

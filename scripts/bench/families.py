@@ -96,7 +96,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "Mistral": ("MistralConfig", {"sliding_window": None}, "mistral"),
 }
 TOLERANCE = 1e-3  # mean KL in nats; both have bf16 weights, transformers computes in fp32 and llama.cpp partly in bf16
-ROUNDING = 0.02  # relative, of the log-probability of an answer in bf16, in a pack or alone
+ROUNDING = 1e-3  # relative, of the log-probability of an answer in a pack or alone
 
 
 def write_sentencepiece(folder: Path, gemma: bool) -> None:

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from scripts.common.hashing import sha256_json
 from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.records import Record
 
@@ -19,18 +20,29 @@ class Pair:
     record: Record  # the training row; its response is the right answer, which need not be the row's own
     rejected: str  # the wrong answer
     # where the answers come from: {"made": "own"}, or {"made": "sampled", "gguf_sha256", "chosen", "rejected"}, where
-    # each answer is {"sample": its number, "value": its grade}
+    # each answer is {"sample": its number, "value": its grade}, and "stopped": false if it was cut off
     origin: dict[str, Any] = field(default_factory=dict)
     other: str | None = None  # an answer to another prompt, by which KTO measures how far the model went
     # log-probabilities of the right, the wrong and the other answer under the reference, in nats: sums over tokens
     reference: tuple[float, ...] | None = None
     difficulty: float | None = None  # how much better the reference likes the wrong answer, in nats per token
 
+    @property
+    def cut_off(self) -> bool:
+        """Return whether the wrong answer is one that the model did not end."""
+        return not self.origin.get("rejected", {}).get("stopped", True)
+
+    @property
+    def key(self) -> str:
+        """Return a hash of the pair's texts."""
+        return sha256_json([self.record.id, self.record.response, self.rejected])[:16]
+
     def to_json(self) -> dict[str, Any]:
         """Return the pair as a JSON object; its `difficulty` is the pair's, not the level of the record."""
         more: dict[str, Any] = {"rejected": self.rejected, "origin": self.origin}
         if self.reference is not None:
-            more |= {"other": self.other, "reference": list(self.reference), "difficulty": self.difficulty}
+            more |= {"reference": list(self.reference), "difficulty": self.difficulty}
+            more |= {"other": self.other} if self.other is not None else {}
         return {**replace(self.record, rejected=[], accepted=[], difficulty=None).to_json(), **more}
 
 

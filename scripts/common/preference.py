@@ -43,6 +43,15 @@ def complete_preference(section: dict[str, Any]) -> None:
     ]
 
 
+def complete_models(config: dict[str, Any]) -> None:
+    """Leave out the phase of models where it is the last supervised one: without it they are the same models."""
+    supervised = [phase["name"] for phase in config["curriculum"]["phases"] if not is_preference(phase)]
+    for settings in config["models"].values():
+        trained = settings.get("trained") or {}
+        if supervised and trained.get("phase") == supervised[-1]:
+            del trained["phase"]
+
+
 def preference_phases(config: Mapping[str, Any]) -> dict[str, PreferencePhase]:
     """Return the preference phases of a completed config by name, in its order."""
     phases = config["curriculum"]["phases"]

@@ -16,7 +16,7 @@ from scripts.common.errors import GradusError
 from scripts.common.experiment import check_experiment
 from scripts.common.gpus import layer_fault
 from scripts.common.models import add_contenders, check_models, given_files
-from scripts.common.preference import check_preference
+from scripts.common.preference import check_preference, complete_models
 from scripts.common.records import OWN
 from scripts.common.sources import check_sources, fault, local_path, named_sources, scheme_of
 from scripts.common.validation import Draft202012Validator, ValidationError, validators
@@ -173,6 +173,7 @@ def check_config(config: dict[str, Any], files: Sequence[str | Path]) -> dict[st
     faults = _find_faults(config, files)
     if not faults:
         complete_curriculum(config)
+        complete_models(config)
         add_contenders(config)
         add_own(config)
         for check in CHECKS:

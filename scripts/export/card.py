@@ -41,6 +41,7 @@ def training_figures(phases: Sequence[Mapping[str, Any]], ledger: Mapping[str, A
             {**phase, "phase": phase_name(phase), "heldout_loss": decimals(phase["heldout_loss"], 3)}
             for phase in phases
         ],
+        "preference": [phase for phase in phases if "method" in phase],
         "phase_count": len(phases),
         "device": phases[-1]["device"],
         "rows": ledger["all"]["distinct_rows"],

@@ -6,7 +6,7 @@ counts: how many there are of each kind, and why the other rows have none.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -19,12 +19,14 @@ from scripts.common.near_copies import near_copies, shingles
 from scripts.common.pairs import Pair, write_pairs
 from scripts.common.records import Record, normal, read_records
 from scripts.common.strict_json import read_schema
+from scripts.preference.check_pairs import own_pairs
 from scripts.tasks.table import load_task
 from scripts.tasks.task import Task, labels_of
 
 # why a row that was asked gives no pair; each is a count
 ALL_RIGHT, ALL_WRONG, NO_GAP, SAME = "all_right", "all_wrong", "no_gap", "same"
 CUT_OFF, NOT_GRADED = "cut_off", "not_graded"
+HALF_CHARACTER = "\ufffd"  # what stands for bytes that are no character
 REASONS = (ALL_RIGHT, ALL_WRONG, NO_GAP, SAME, CUT_OFF, NOT_GRADED)
 
 
@@ -40,28 +42,18 @@ class Graded:
 
     def describe(self) -> dict[str, Any]:
         """Return it as a pair's origin names it."""
-        return {"sample": self.sample, "value": self.value}
+        return {"sample": self.sample, "value": self.value, **({} if self.stopped else {"stopped": False})}
 
 
-def own_pairs(train: Iterable[Record]) -> Iterator[Pair]:
-    """Yield a pair for each rejected answer of the user's own: against the row's response.
-
-    Raises GradusError if a rejected answer is one of the row's right ones.
+def usable(samples: Iterable[Mapping[str, Any]], max_length: int) -> list[Mapping[str, Any]]:
+    """Return the answers that training can take: whole characters, and with prompt and end of turn at most `max_length`
+    tokens. A text's tokens are never more than those that were drawn for it.
     """
-    for record in train:
-        right = {normal(version.response) for version in record.versions()}
-        for text in record.rejected:
-            if normal(text) in right:
-                raise GradusError(
-                    f"{record.source or record.id}: the rejected answer {text!r} is also the right one (spaces do not "
-                    "count). Remove it from `rejected`, or correct the response"
-                )
-            yield Pair(record, text, {"made": "own"})
-
-
-def short_enough(samples: Iterable[Mapping[str, Any]], max_length: int) -> list[Mapping[str, Any]]:
-    """Return the answers that are, with their prompt and the end of turn, at most `max_length` tokens long."""
-    return [row for row in samples if row["prompt_tokens"] + row["tokens"] + 1 <= max_length]
+    return [
+        row
+        for row in samples
+        if row["prompt_tokens"] + row["tokens"] + 1 <= max_length and HALF_CHARACTER not in row["text"]
+    ]
 
 
 def grade_samples(
@@ -138,16 +130,10 @@ def sampled_pairs(
     return pairs, without
 
 
-def refuse_held_out(pairs: Iterable[Pair], held_out: Iterable[Record]) -> None:
-    """Raise GradusError if a pair asks what a held-out row asks."""
-    sources = {normal(record.asked): record.source or record.id for record in held_out}
-    for pair in pairs:
-        if other := sources.get(normal(pair.record.asked)):
-            raise GradusError(
-                f"{pair.record.source or pair.record.id}: this training row asks the same as the held-out row {other}. "
-                "Preference tuning on it would train what is evaluated. Remove one of the two rows, or set "
-                "decontaminate.found: leave-out"
-            )
+def apart(pairs: Iterable[Pair], held_out: Iterable[Record]) -> list[Pair]:
+    """Return the pairs that ask nothing that a held-out row asks."""
+    asked = {normal(record.asked) for record in held_out}
+    return [pair for pair in pairs if normal(pair.record.asked) not in asked]
 
 
 def drop_copies(pairs: Sequence[Pair], threshold: float) -> list[Pair]:
@@ -221,14 +207,15 @@ if job := find_job(globals()):
         records = list(read_records(job.input.train))
         task = load_task(job.params.task, job.params.headline)
         given = list(read_jsonl(job.input.samples)) if job.input.get("samples") else []
-        lines = short_enough(given, job.params.max_length)
+        lines = usable(given, job.params.max_length)
         schema = read_schema(job.input.schema) if job.input.get("schema") else None
         graded = grade_samples(records, lines, task, job.params.metric or task.headline, schema)
         made, without = sampled_pairs(records, graded, job.params.gap, lines[0]["gguf_sha256"] if lines else "")
-        every = [*own_pairs(read_records(job.input.rejected)), *made]
-        refuse_held_out(every, (record for path in job.input.held_out for record in read_records(path)))
+        sampled = apart(made, (record for path in job.input.held_out for record in read_records(path)))
+        every = [*own_pairs(read_records(job.input.rejected)), *sampled]
         kept = drop_copies(every, job.params.near)
-        counts = {**count(kept, len(every) - len(kept), len(graded), without), "too_long": len(given) - len(lines)}
+        counts = {**count(kept, len(every) - len(kept), len(graded), without), "unusable": len(given) - len(lines)}
+        counts["held_out"] = len(made) - len(sampled)
         require_enough(counts, job.params.min_pairs, job.wildcards.after)
         write_pairs(job.output.pairs, kept)
         write_json(job.output.counts, counts)

@@ -36,18 +36,19 @@ def measure(pairs: Sequence[Pair], lines: Sequence[Mapping[str, Any]]) -> list[M
     """Return the pairs with what the reference says of them: a line of rule reference_losses for each.
 
     The difficulty is by how many nats per token the reference prefers the wrong answer: log π(rejected) / its tokens
-    minus log π(chosen) / its tokens. Raises GradusError if there is not one line for each pair.
+    minus log π(chosen) / its tokens. Raises GradusError if the lines are not those of the pairs.
     """
-    if len(pairs) != len(lines):
+    if [pair.key for pair in pairs] != [line["pair"] for line in lines]:
         raise GradusError(
-            f"{len(pairs)} pairs, but the reference has {len(lines)} lines; delete reference.jsonl and run again"
+            f"the reference's {len(lines)} lines are not those of the {len(pairs)} pairs; delete reference.jsonl and "
+            "run again"
         )
     found = []
     for pair, line in zip(pairs, lines, strict=True):
         chosen, rejected = line["chosen_tokens"], line["rejected_tokens"]
         difficulty = round(line["rejected"] / rejected - line["chosen"] / chosen, 6)
-        reference = (line["chosen"], line["rejected"], line["other"])
-        measured = replace(pair, other=line["other_answer"], reference=reference, difficulty=difficulty)
+        reference = (line["chosen"], line["rejected"], *([line["other"]] if "other" in line else []))
+        measured = replace(pair, other=line.get("other_answer"), reference=reference, difficulty=difficulty)
         found.append(Measured(measured, chosen, rejected))
     return found
 

@@ -114,7 +114,13 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "training": training(summaries),
         "preference": preference(
-            of_preference(params["preference"], files), models, metrics, comparison["headline"], splits[0], speeds
+            of_preference(params["preference"], files),
+            config["curriculum"]["phases"][-1],
+            models,
+            metrics,
+            comparison["headline"],
+            splits[0],
+            speeds,
         ),
         "details": details_of(together, metrics, details),
         "experiment": experiment(files["experiment"]),
@@ -134,7 +140,7 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         "answering": answering(speeds, models),
         "apis": apis(speeds),
         "provenance": origin(config, files["base"], files["contract"], files["own_sha256"]),
-        "cost": cost(files["cost"], files["summaries"]),
+        "cost": cost(files["cost"], [*files["summaries"], *files["pair_summaries"]]),
     }
 
 

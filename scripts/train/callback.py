@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from scripts.train.checkpoint import Checkpoints, Progress
 from scripts.train.ranks import ALONE, Ranks
-from scripts.train.trainer import check_loss
+from scripts.train.trainer import ADVICE, check_loss, check_rewards
 
 
 class PhaseCallback(TrainerCallback):
@@ -33,6 +33,7 @@ class PhaseCallback(TrainerCallback):
         seed: int,
         ranks: Ranks = ALONE,
         told: Mapping[str, float] | None = None,
+        advice: str = ADVICE,
     ) -> None:
         """`tokens_per_step`: the tokens of each step of the phase, without padding.
 
@@ -40,18 +41,20 @@ class PhaseCallback(TrainerCallback):
         instead of the last one. `progress` is updated in place; its step is where this attempt starts.
         `evaluate` returns the held-out loss; it is called at the end and every `evaluate_every` steps. Of several
         `ranks`, the first saves checkpoints. `told`: what else to write of each step, kept up to date by the trainer.
+        `advice`: what to do if training fails.
         """
         self.history, self.tokens_per_step = history, tokens_per_step
         self.progress, self.checkpoints = progress, checkpoints
         self.evaluate, self.evaluate_every, self.patience = evaluate, evaluate_every, patience
         self.checkpoint_steps, self.checkpoint_minutes = checkpoint_steps, checkpoint_minutes
         self.keep_best, self.ranks = keep_best, ranks
-        self.told = {} if told is None else told
+        self.told, self.advice = {} if told is None else told, advice
         self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
         self.start = self.saved = time.monotonic()
-        self.losses: list[float] = []
-        if history.exists():
-            self.losses = [json.loads(line)["loss"] for line in history.read_text(encoding="utf-8").splitlines()]
+        before = map(json.loads, history.read_text(encoding="utf-8").splitlines()) if history.exists() else ()
+        lines = list(before)
+        self.losses: list[float] = [line["loss"] for line in lines]
+        self.rewards: list[float] = [line["chosen_reward"] for line in lines if "chosen_reward" in line]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock."""
@@ -87,7 +90,10 @@ class PhaseCallback(TrainerCallback):
         }
         logs.update(self.told)  # for trackers, which read the logs after this
         self.losses.append(line["loss"])
-        check_loss(self.losses)
+        check_loss(self.losses, self.advice)
+        if "chosen_reward" in self.told:
+            self.rewards.append(self.told["chosen_reward"])
+            check_rewards(self.rewards, self.advice)
         last = step == len(self.tokens_per_step)
         if self.evaluate and (last or (self.evaluate_every and step % self.evaluate_every == 0)):
             line["heldout_loss"] = logs["eval_loss"] = self._judge(self.evaluate())

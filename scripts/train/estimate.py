@@ -24,7 +24,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 from scripts.common import experiment
 from scripts.common.chat import read_contract
 from scripts.common.errors import GradusError
-from scripts.common.io import write_json
+from scripts.common.io import read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.machine import ON_CLUSTER
@@ -259,8 +259,9 @@ def estimate(
     if not encoded:
         raise GradusError(f"{rows}: no rows to train on; see split.json and score.json for where they went")
     budget = train["micro_batch_tokens"]
-    shape = largest_micro_batch([(len(a), len(b) + wrong_tokens) for a, b in encoded], budget)
     attention = choose_attention(train["attention"], device)
+    prompts = 2 if wrong_tokens and attention != "rows" else 1  # only `rows` computes the prompt of a pair once
+    shape = largest_micro_batch([(prompts * len(a), len(b) + wrong_tokens) for a, b in encoded], budget)
     given = (base, LoraParams(**train["lora"]), train["base_weights"], shape, attention, device, train["optimizer"])
     free = int(memory_gib * GIB) if memory_gib else free_memory(device)
     processes = train.get("processes", 1)
@@ -304,5 +305,5 @@ if job := find_job(globals()):
             job.config["train"]["memory_gib"],
             job.config["train"]["gradient_checkpointing"],
             job.output.estimate,
-            job.params.wrong_tokens,
+            read_json(job.input.checked)["wrong_tokens"] if job.input.get("checked") else 0,
         )

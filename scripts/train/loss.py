@@ -96,12 +96,18 @@ def token_losses(model: Any, packed: Pack) -> torch.Tensor:
     """Return the cross-entropy, in nats, of each completion token of a pack, (completion tokens,)."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = causal.get_output_embeddings()
-    if type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad and not _whole(causal):
-        with _autocast(model, causal):
-            targets = packed.targets[packed.targets != IGNORED]
-            return TokenLosses.apply(_hidden(causal, packed), head.weight, targets)  # type: ignore[no-any-return]
-    logits, targets = completion_logits(model, packed)
-    return cross_entropy(logits.float(), targets, reduction="none")
+    frozen = type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad
+    if _whole(causal) or (torch.is_grad_enabled() and not frozen):
+        logits, targets = completion_logits(model, packed)
+        return cross_entropy(logits.float(), targets, reduction="none")
+    targets = packed.targets[packed.targets != IGNORED]
+    with _autocast(model, causal):
+        states = _hidden(causal, packed)
+        if torch.is_grad_enabled():
+            return TokenLosses.apply(states, head.weight, targets)  # type: ignore[no-any-return]
+        parts = (part.split(max(1, LOGITS // head.weight.shape[0])) for part in (states, targets))
+        losses = [cross_entropy(head(a).float(), b, reduction="none") for a, b in zip(*parts, strict=True)]
+    return torch.cat(losses)
 
 
 def sums_by_row(

@@ -1,22 +1,25 @@
-"""The training methods: METHODS, by the name in a phase's `method`.
+"""The training methods, by the name in a phase's `method`.
 
-To add a method, add an entry here and its name in config/schema.yaml (`curriculum.phases`); one of preference tuning is
-an objective in scripts/train/preference.py. Every method gets the files of rule train_phase: the phase's rows or pairs,
-held-out rows, base, chat contract and the previous phase's adapter.
+To add a method, name its module in MODULES, its Method in the METHODS there, and itself in config/schema.yaml
+(`curriculum.phases`); one of preference tuning is an objective in scripts/train/preference.py. Every method gets the
+files of rule train_phase: the phase's rows or pairs, held-out rows, base, chat contract and the previous phase's
+adapter.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset
+if TYPE_CHECKING:  # rules import this module, and should not wait for torch
+    from datasets import Dataset
 
-from scripts.common.pairs import read_pair_steps
-from scripts.common.records import read_steps
-from scripts.train import preference, sft
-from scripts.train.packing import collate_step
-from scripts.train.trainer import PhaseTrainer
+    from scripts.train.trainer import PhaseTrainer
+
+SFT = "sft"
+# imported by name, so that an edit of what is for pairs alone retrains no supervised phase
+MODULES = {SFT: "sft", "dpo": "preference", "orpo": "preference", "kto": "preference"}
 
 
 @dataclass(frozen=True)
@@ -24,24 +27,19 @@ class Method:
     """The functions that train a phase. An item is a row, or for preference tuning a pair."""
 
     read: Callable[[str | Path], list[list[Any]]]  # the items of each step
-    make_dataset: Callable[..., Dataset]  # (items, tokenizer, contract, max_length): one line per item
-    make_steps: Callable[..., Dataset]  # (dataset, items of each step): one line per step
+    make_dataset: "Callable[..., Dataset]"  # (items, tokenizer, contract, max_length): one line per item
+    make_steps: "Callable[..., Dataset]"  # (dataset, items of each step): one line per step
     single_rows: Callable[..., list[dict[str, list[int]]]]  # (dataset, count): single rows of it
     collate: Callable[..., Any]  # one step's line as tensors
-    trainer: Callable[..., PhaseTrainer]
+    trainer: "Callable[..., PhaseTrainer]"
 
 
-METHODS = {
-    "sft": Method(read_steps, sft.make_dataset, sft.make_steps, sft.single_rows, collate_step, PhaseTrainer),
-    **{
-        name: Method(
-            read_pair_steps,
-            preference.dataset_of(name),
-            preference.make_steps,
-            preference.single_rows,
-            preference.collate,
-            preference.trainer_of(name),
-        )
-        for name in preference.OBJECTIVES
-    },
-}
+def find_method(name: str) -> Method:
+    """Return a method by its name."""
+    method: Method = import_module(f"scripts.train.{MODULES[name]}").METHODS[name]
+    return method
+
+
+def code_of(name: str) -> list[str]:
+    """Return the files of a method, in scripts, that the fingerprint of train_phase's code does not cover."""
+    return [] if name == SFT else [f"train/{MODULES[name]}.py"]

@@ -173,15 +173,21 @@ def pack_groups(groups: Sequence[Sequence[Mapping[str, torch.Tensor]]], share: b
 
 def group_packs(
     groups: Sequence[Sequence[Mapping[str, torch.Tensor]]], token_budget: int, share: bool
-) -> Iterator[tuple[Pack, list[list[int]], slice]]:
-    """Yield packs of whole groups, in order, with the segments of each row, and which groups they are."""
+) -> Iterator[tuple[list[tuple[Pack, list[list[int]]]], slice]]:
+    """Yield packs of whole groups, in order, each with the segments of its rows, and which groups they are. It is one
+    pack at a time; with a budget of 1, which has every row computed alone, one for each row of a group.
+    """
+    if token_budget == 1:
+        for number, group in enumerate(groups):
+            yield [pack_groups([[row]], False) for row in group], slice(number, number + 1)
+        return
     branches = list(map(branch_length, groups)) if share else [0] * len(groups)
     lengths = [
         branch + sum(len(row["input_ids"]) - branch for row in group)
         for group, branch in zip(groups, branches, strict=True)
     ]
     for numbers in micro_batches(lengths, token_budget):
-        yield (*pack_groups([groups[n] for n in numbers], share), slice(numbers[0], numbers[-1] + 1))
+        yield [pack_groups([groups[n] for n in numbers], share)], slice(numbers[0], numbers[-1] + 1)
 
 
 def packs(inputs: Mapping[str, torch.Tensor], token_budget: int, share: bool) -> Iterator[Pack]:

@@ -16,8 +16,10 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 
 from scripts.common.chat import ChatContract
-from scripts.common.pairs import Pair
+from scripts.common.errors import GradusError
+from scripts.common.pairs import Pair, read_pair_steps
 from scripts.train.loss import shares_beginnings, sums_by_row, token_losses
+from scripts.train.methods import Method
 from scripts.train.packing import IGNORED, collate_step, group_packs, label
 from scripts.train.trainer import PhaseTrainer
 
@@ -78,9 +80,17 @@ def make_dataset(
     pairs: Sequence[Pair], tokenizer: Any, contract: ChatContract, max_length: int, others: bool = False
 ) -> Dataset:
     """Return the pairs as `input_ids` and `labels` of their answers, right, wrong, and with `others` the other one, and
-    their `reference`.
+    their `reference`, which pairs have that were measured. A wrong answer that was cut off has no end of turn.
+
+    Raises GradusError if an answer is too long, or if a pair lacks what it should have.
     """
-    answers = [[pair.record.response, pair.rejected, *([pair.other or ""] if others else [])] for pair in pairs]
+    answers = [
+        [pair.record.response, pair.rejected, *([pair.other] if others and pair.other else [])] for pair in pairs
+    ]
+    if any(len(texts) != ANSWERS + others for texts in answers):
+        raise GradusError(
+            "a pair has no answer to another prompt, which this method needs; delete the pairs and run again"
+        )
     records = [
         replace(pair.record, response=text) for pair, texts in zip(pairs, answers, strict=True) for text in texts
     ]
@@ -88,8 +98,12 @@ def make_dataset(
     items = []
     for pair, texts in zip(pairs, answers, strict=True):
         own = [next(rows) for _ in texts]
+        if pair.cut_off:
+            own[1] = {name: row[:-1] for name, row in own[1].items()}
         item: dict[str, Any] = {name: [row[name] for row in own] for name in ("input_ids", "labels")}
-        items.append({**item, "reference": list(pair.reference or [0.0] * 3)[: len(texts)]})
+        if pair.reference is not None:
+            item["reference"] = list(pair.reference[: len(texts)])
+        items.append(item)
     return Dataset.from_list(items)
 
 
@@ -127,8 +141,9 @@ def log_probabilities(
     """Yield, pack by pack, the log-probability of each row's completion in nats and its tokens, (groups, rows of a
     group), and which groups these are.
     """
-    for packed, paths, which in group_packs(groups, token_budget, shares_beginnings(model)):
-        sums, counts = sums_by_row(token_losses(model, packed), packed, paths)
+    for together, which in group_packs(groups, token_budget, shares_beginnings(model)):
+        found = [sums_by_row(token_losses(model, packed), packed, paths) for packed, paths in together]
+        sums, counts = (torch.cat([part[place] for part in found]) for place in (0, 1))
         shape = (which.stop - which.start, -1)
         yield sums.view(shape), counts.view(shape), which
 
@@ -143,6 +158,9 @@ class PreferenceTrainer(PhaseTrainer):
         self.objective: Objective = objective
         self.beta, self.rows = beta, ANSWERS + others
         super().__init__(*args, **kwargs)
+        for module in self.model.modules():  # as TRL does: the reference has no dropout either
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
 
     def pack_losses(self, model: Any, inputs: Any) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yield each pack's share of the step's loss, and of the values in `tallied`."""
@@ -174,11 +192,10 @@ OBJECTIVES: dict[str, Objective] = {"dpo": dpo, "orpo": orpo, "kto": kto}
 WITH_OTHERS = ("kto",)
 
 
-def trainer_of(name: str) -> Callable[..., PreferenceTrainer]:
-    """Return the trainer of a method in OBJECTIVES."""
-    return partial(PreferenceTrainer, objective=OBJECTIVES[name], others=name in WITH_OTHERS)
+def _method(name: str) -> Method:
+    others = name in WITH_OTHERS
+    trainer = partial(PreferenceTrainer, objective=OBJECTIVES[name], others=others)
+    return Method(read_pair_steps, partial(make_dataset, others=others), make_steps, single_rows, collate, trainer)
 
 
-def dataset_of(name: str) -> Callable[..., Dataset]:
-    """Return the `make_dataset` of a method in OBJECTIVES."""
-    return partial(make_dataset, others=name in WITH_OTHERS)
+METHODS = {name: _method(name) for name in OBJECTIVES}

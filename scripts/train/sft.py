@@ -8,9 +8,11 @@ import torch
 from datasets import Dataset
 
 from scripts.common.chat import ChatContract
-from scripts.common.records import Record
+from scripts.common.records import Record, read_steps
 from scripts.train.loss import completion_loss, shares_beginnings
-from scripts.train.packing import IGNORED, collate, label, on, packs
+from scripts.train.methods import SFT, Method
+from scripts.train.packing import IGNORED, collate, collate_step, label, on, packs
+from scripts.train.trainer import PhaseTrainer
 
 
 def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContract, max_length: int) -> Dataset:
@@ -41,3 +43,6 @@ def heldout_loss(model: Any, rows: Dataset, token_budget: int) -> float:
             count += int((packed.targets != IGNORED).sum())
     model.train()
     return total / count
+
+
+METHODS = {SFT: Method(read_steps, make_dataset, make_steps, single_rows, collate_step, PhaseTrainer)}

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,14 @@ from scripts.train.callback import PhaseCallback
 from scripts.train.checkpoint import Checkpoints, Progress, load_optimizer, save_trained
 from scripts.train.device import choose_device, describe_kernels, secure_repeatability
 from scripts.train.loss import check_isolation
-from scripts.train.methods import METHODS
+from scripts.train.methods import SFT, code_of, find_method
 from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, choose_attention, load_base
 from scripts.train.ranks import ALONE, Ranks, launch, run_rank
 from scripts.train.reference import require_reference
 from scripts.train.sft import heldout_loss, make_dataset
 from scripts.train.shaping import not_shaping, shaping
 from scripts.train.tracking import Tracking
-from scripts.train.trainer import digest
+from scripts.train.trainer import ADVICE, digest
 
 RANK = "from scripts.train.train_phase import train_rank; train_rank()"  # not this file: as a job, it would train
 
@@ -101,8 +101,12 @@ def optimizer_name(wanted: str, device: str) -> str:
     return "adamw_torch_fused" if device == "cuda" else "adamw_torch"
 
 
-def fingerprint(files: Mapping[str, str | Path | None], params: TrainParams, **more: Any) -> str:
+def fingerprint(
+    files: Mapping[str, str | Path | None], params: TrainParams, code: Sequence[str] = (), **more: Any
+) -> str:
     """Return a hash of all that affects a phase's result: input contents, settings, code, libraries, device.
+
+    `code`: what else is its code (`code_of`).
 
     Training resumes from a checkpoint only if its fingerprint is the same.
     """
@@ -116,12 +120,17 @@ def fingerprint(files: Mapping[str, str | Path | None], params: TrainParams, **m
         {
             "files": contents,
             "settings": shaping(asdict(params)),
-            "code": code_fingerprint("train/train_phase"),
+            "code": code_fingerprint("train/train_phase", *code),
             "packages": {name: installed_version(name) for name in packages},
             "kernels": describe_kernels(device, choose_attention(params.attention, device)),
             **more,
         }
     )[:16]
+
+
+def preference_advice(phase: str, rate: float) -> str:
+    """Return what to do if a phase of preference tuning fails; its settings are its own."""
+    return f"Lower learning_rate of the phase {phase} in curriculum.phases (it is {rate:g}), or raise its beta."
 
 
 def load_model(base: str | Path, adapter: Path | None, seed: int, params: TrainParams, device: str) -> Any:
@@ -176,7 +185,7 @@ def train_phase(
     contract = read_contract(contract_path)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     contract.require(str(base), tokenizer.chat_template, tokenizer.eos_token_id)
-    functions = METHODS[method]
+    functions = find_method(method)
     if reference:
         require_reference(reference, base, str(previous))
     planned = functions.read(rows)
@@ -187,8 +196,9 @@ def train_phase(
     tokenized = time.time() - began
     files = {"rows": rows, "valid": valid, "base": base, "contract": contract_path, "previous": previous}
     order = list(schedule)
-    more = {"options": dict(options)} if options else {}
-    key = fingerprint(files, params, schedule=schedule, order=order, phase=phase, method=method, seed=seed, **more)
+    more: dict[str, Any] = {"options": dict(options)} if options else {}
+    more |= {"schedule": schedule, "order": order, "phase": phase, "method": method, "seed": seed}
+    key = fingerprint(files, params, code_of(method), **more)
     checkpoints = Checkpoints(Path(work) / key)
     progress = checkpoints.newest() or Progress()
     resumed = progress.step
@@ -210,6 +220,7 @@ def train_phase(
         return ranks.mean(lambda rows: heldout_loss(model, rows, params.micro_batch_tokens), check)
 
     told: dict[str, float] = {}
+    advice = ADVICE if method == SFT else preference_advice(phase, params.learning_rate)
 
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -227,10 +238,11 @@ def train_phase(
             params.patience,
             params.checkpoint_steps,
             params.checkpoint_minutes,
-            params.keep == "best",
+            params.keep == "best" and method == SFT,  # pairs are not learned for the sake of the held-out loss
             seed=seed * 1_000 + order.index(phase),
             ranks=ranks,
             told=told,
+            advice=advice,
         )
         project, name = tracked_as.split("/", 1)
         before_this, _ = schedule_position(schedule, phase, "all")
@@ -278,6 +290,7 @@ def train_phase(
             neftune_alpha=params.neftune_alpha,
             ranks=ranks,
             told=told,
+            advice=advice,
             **(options or {}),
         )
         optimizer = trainer.create_optimizer()
@@ -317,7 +330,7 @@ def train_phase(
             "steps": round(progress.seconds, 1),
         },
         "tokens_per_s": round(tokens / progress.seconds, 1),
-        **({"method": method} if method != "sft" else {}),
+        **({"method": method, "learning_rate": params.learning_rate, **(options or {})} if method != SFT else {}),
         "device": device,
         "contract": contract.hash,
         "fingerprint": key,

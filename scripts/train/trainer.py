@@ -21,6 +21,7 @@ from scripts.train.packing import IGNORED, packs
 from scripts.train.ranks import ALONE, Ranks
 
 WINDOW = 10  # steps to average the loss over
+FEWEST, LEAST_REWARD = 3, -10.0  # steps, and nats
 ADVICE = "Lower train.learning_rate (try half of it), or raise train.warmup_share."
 
 
@@ -29,9 +30,10 @@ def digest(rows: Sequence[Sequence[int]]) -> str:
     return sha256_json([list(row) for row in rows])
 
 
-def check_loss(losses: Sequence[float]) -> None:
-    """Raise GradusError if training diverges: the mean loss of the last ten steps, in nats per token, is more than
-    three times the lowest such mean so far and more than 1 above it. (One bad step or a harder phase does not do that.)
+def check_loss(losses: Sequence[float], advice: str = ADVICE) -> None:
+    """Raise GradusError, with `advice`, if training diverges: the mean loss of the last ten steps, in nats per token,
+    is more than three times the lowest such mean so far and more than 1 above it. (One bad step or a harder phase does
+    not do that.)
     """
     if len(losses) <= WINDOW:
         return
@@ -40,7 +42,19 @@ def check_loss(losses: Sequence[float]) -> None:
     if means[-1] > 3 * best and means[-1] > best + 1:
         raise GradusError(
             f"the loss has exploded: {means[-1]:.2f} over the last {WINDOW} steps (to step {len(losses)} of this "
-            f"phase); its lowest mean was {best:.2f}. {ADVICE}"
+            f"phase); its lowest mean was {best:.2f}. {advice}"
+        )
+
+
+def check_rewards(rewards: Sequence[float], advice: str) -> None:
+    """Raise GradusError if preference tuning unlearns the right answers: their mean reward over the last ten steps, of
+    three at least, is below −10 nats. The loss does not show that: it only asks that wrong answers lose more.
+    """
+    last = rewards[-WINDOW:]
+    if len(last) >= FEWEST and (mean := sum(last) / len(last)) < LEAST_REWARD:
+        raise GradusError(
+            f"right answers have become far less likely than under the reference: their mean reward is {mean:.1f} nats "
+            f"over the last {len(last)} steps (to step {len(rewards)} of this phase). {advice}"
         )
 
 
@@ -59,14 +73,16 @@ class PhaseTrainer(SFTTrainer):
         neftune_alpha: float | None = None,
         ranks: Ranks = ALONE,
         told: dict[str, float] | None = None,
+        advice: str = ADVICE,
         **kwargs: Any,
     ) -> None:
         """`first_step` of `total_steps` is where this phase starts in the learning-rate schedule.
 
         `digests`: the expected `digest` of each step's rows; training stops if a step gets other rows.
         `neftune_alpha`: strength of the noise on the embeddings, or None. `ranks`: the processes that share each step.
-        `told`: gets what else there is to say of the last step, by name.
+        `told`: gets what else there is to say of the last step, by name. `advice`: what to do if training fails.
         """
+        self.advice = advice
         self.told = {} if told is None else told
         self.token_budget, self.first_step, self.total_steps = token_budget, first_step, total_steps
         self.digests, self.ranks = digests, ranks
@@ -106,7 +122,7 @@ class PhaseTrainer(SFTTrainer):
         if not math.isfinite(total.item()):
             raise GradusError(
                 f"the loss is {total.item()}, {self.state.global_step + 1} steps after training started or resumed. "
-                + ADVICE
+                + self.advice
             )
         return total
 

@@ -12,7 +12,7 @@ CONFIG = """
 run: preferred
 base_model: {source: "path:%s", name: my/base, license: MIT}
 data:
-  task: qa
+  task: my_task.py
   files: [rows.jsonl]
   allow_few: true
 deduplicate: {by: prompt}
@@ -24,7 +24,7 @@ curriculum:
     - {name: train, levels: [plain, tricky], rows: 8}
     - {name: dpo, method: dpo, learning_rate: 0.005, max_difficulty: 0.8}
     - {name: odds, method: orpo, order: random}
-preference: {rows: 3, samples: 2, min_pairs: 10}
+preference: {rows: 12, samples: 4, temperature: 2, metric: even, min_pairs: 10}
 train: {learning_rate: 0.002, batch_size: 4}
 models:
   base: {}
@@ -38,6 +38,14 @@ export: {more_quants: [], imatrix: {enabled: false}}
 forgetting: {enabled: false}
 fidelity: {probe_tokens: 64, served_rows: 2, stopped: 0, served_alike: 0, quant_task_drop: 1, quant_agreement: 0.2}
 """
+TASK = """
+def even(record, answer, stopped):
+    return float(len(answer) % 2 == 0)
+
+BASE = "qa"
+METRICS = {"even": even}
+BINARY = {"even"}
+"""
 COLORS = ["red", "green", "blue", "black", "white", "grey", "pink", "brown", "teal", "ochre", "cyan", "plum"]
 FOLDER = "preference/curriculum/seed1"
 
@@ -46,6 +54,7 @@ FOLDER = "preference/curriculum/seed1"
 def run(reference, tmp_path_factory):
     """A finished run whose rows have rejected answers."""
     fresh = Project.fresh(tmp_path_factory.mktemp("preferred") / "project")
+    (fresh.folder / "my_task.py").write_text(TASK)
     (fresh.folder / "preferred.yaml").write_text(CONFIG % (reference.results / "base"))
     rows = [
         {"prompt": f"What is {a} and {b}?", "response": f"{a}-{b}, a color", "rejected": f"{b} is not {a}"}
@@ -78,10 +87,17 @@ def test_pairs_go_the_whole_way(run):
     assert ledger["kept"] == round(0.8 * len(pairs))
     steps = list(read_jsonl(found / FOLDER / "dpo" / "steps.jsonl"))
     assert [step["difficulty"] for step in steps] == sorted(step["difficulty"] for step in steps)
-    assert all(step["origin"]["made"] == "own" for step in steps)
+    made = {name: [pair for pair in pairs if pair["origin"]["made"] == name] for name in ("own", "sampled")}
+    assert len(made["own"]) >= 20
+    assert made["sampled"]
+    answers = {(row["id"], row["sample"]): row for row in read_jsonl(found / FOLDER / "train" / "samples.jsonl")}
+    for pair in made["sampled"]:  # the model's own answers, one of even length and one of odd
+        right, wrong = (answers[pair["id"], pair["origin"][which]["sample"]] for which in ("chosen", "rejected"))
+        assert (pair["response"], pair["rejected"]) == (right["text"], wrong["text"])
+        assert (len(right["text"]) % 2, len(wrong["text"]) % 2, right["stopped"]) == (0, 1, True)
     history = list(read_jsonl(found / "train/curriculum/seed1/dpo/history.jsonl"))
     assert history[0]["loss"] == pytest.approx(0.693, abs=0.02)  # against itself
-    assert history[-1]["accuracy"] == 1
+    assert history[-1]["accuracy"] >= 0.75
     assert history[-1]["margin"] > history[0]["margin"] + 0.05
     adapters = {
         phase: digest(found / f"train/curriculum/seed1/{phase}/trained/adapter/adapter_model.safetensors")

@@ -26,9 +26,9 @@ from scripts.common.io import read_json, write_jsonl
 from scripts.common.records import Record, write_steps
 from scripts.export.merge import merge
 from scripts.train import train_phase as module
-from scripts.train.methods import METHODS
 from scripts.train.packing import encode
 from scripts.train.round_base import round_base
+from scripts.train.sft import METHODS
 from scripts.train.train_phase import TrainParams, schedule_position, train_phase
 from scripts.train.trainer import PhaseTrainer, check_loss
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from scripts.common.code import local_files
+from scripts.common.hashing import ROOT
 from scripts.common.plots import COLORS, level_colors
 from scripts.common.preference import METHODS as PREFERENCE_METHODS
 from scripts.config.schema import load_schema
@@ -45,11 +47,25 @@ def test_figures_draw_any_number_of_levels_and_phases(count):
 
 
 def test_methods_are_those_that_the_config_offers():
-    from scripts.train.methods import METHODS
+    from scripts.train.methods import MODULES, find_method
 
     phase = load_schema()["properties"]["curriculum"]["properties"]["phases"]["items"]
-    assert list(METHODS) == phase["else"]["properties"]["method"]["enum"]
-    assert list(PREFERENCE_METHODS) == phase["then"]["properties"]["method"]["enum"] == list(METHODS)[1:]
+    assert list(MODULES) == phase["else"]["properties"]["method"]["enum"]
+    assert list(PREFERENCE_METHODS) == phase["then"]["properties"]["method"]["enum"] == list(MODULES)[1:]
+    assert all(find_method(name) for name in MODULES)
+
+
+def test_code_for_pairs_is_no_part_of_what_supervised_phases_depend_on():
+    from scripts.train.methods import code_of
+
+    def covered(script):
+        return {path.relative_to(ROOT / "scripts").as_posix() for path, _, _ in local_files(ROOT / "scripts" / script)}
+
+    supervised, pairs = covered("train/train_phase.py"), {"train/preference.py", "common/pairs.py"}
+    assert "train/sft.py" in supervised
+    assert not pairs & supervised
+    assert code_of("sft") == []
+    assert pairs <= covered(*code_of("dpo"))
 
 
 def test_disk_grows_with_the_phases():

@@ -19,9 +19,11 @@ from scripts.report.sections.preference import preference
 from scripts.train.callback import PhaseCallback
 from scripts.train.packing import IGNORED, group_packs
 from scripts.train.preference import OBJECTIVES, Step, collate, grouped, log_probabilities, make_dataset, make_steps
+from scripts.train.ranks import Ranks
 from scripts.train.reference import describe_reference
 from scripts.train.reference_losses import others_of, reference_losses
 from scripts.train.train_phase import load_model, train_phase
+from scripts.train.trainer import check_rewards
 from tests.unit.test_phase import PARAMS, Bench, history
 
 PAIRS = [
@@ -34,7 +36,8 @@ PAIRS = [
 
 def make_pairs():
     pairs = [Pair(Record(asked, right, "qa"), wrong) for asked, right, wrong in PAIRS]
-    return [replace(pair, other=other) for pair, other in zip(pairs, others_of(pairs), strict=True)]
+    others = others_of(pairs, lambda *_: True)
+    return [replace(pair, other=other) for pair, other in zip(pairs, others, strict=True)]
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def alone(model, row):
 
 
 @pytest.mark.parametrize(("attention", "share"), [("rows", True), ("eager", False), ("sdpa", False)])
-@pytest.mark.parametrize("budget", [64, 10**9])
+@pytest.mark.parametrize("budget", [1, 64, 10**9])
 def test_packed_pairs_give_the_probability_and_gradient_of_each_answer_alone(base, steps, attention, share, budget):
     """What two answers begin with is computed once and counts for both; in fp32, to rounding."""
     groups = grouped(collate(list(steps)), 3)
@@ -77,8 +80,40 @@ def test_packed_pairs_give_the_probability_and_gradient_of_each_answer_alone(bas
         if other.grad is not None:
             assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-4 * other.grad.abs().max()), name
     whole = sum(len(row["input_ids"]) for group in groups for row in group)
-    computed = sum(pack.input_ids.shape[1] for pack, _, _ in group_packs(groups, budget, share))
-    assert (computed < 0.6 * whole) if share else (computed == whole)
+    computed = sum(one.input_ids.shape[1] for packs, _ in group_packs(groups, budget, share) for one, _ in packs)
+    assert (computed < 0.6 * whole) if share and budget > 1 else (computed == whole)
+
+
+class Leaky(torch.nn.Module):
+    """A model whose rows see all before them in their pack, whatever keeps them apart."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.config, self.dtype, self.device = model, model.config, torch.float32, model.device
+
+    def get_decoder(self):
+        def run(input_ids, **_):
+            states = self.model.model.embed_tokens(input_ids).cumsum(1)
+            return SimpleNamespace(last_hidden_state=states)
+
+        return run
+
+    def get_output_embeddings(self):
+        return self.model.lm_head
+
+
+def test_a_budget_of_one_computes_each_answer_alone(base, steps):
+    """What an architecture needs whose rows see each other in a pack."""
+    groups = grouped(collate(list(steps)), 3)
+    model = Leaky(load(base, "eager"))
+
+    def found(groups, budget):
+        with torch.no_grad():
+            return torch.cat([sums.flatten() for sums, _, _ in log_probabilities(model, groups, budget)])
+
+    single = [[row] for group in groups for row in group]
+    assert torch.equal(found(groups, 1), found(single, 1))
+    assert not torch.allclose(found(groups, 10**9), found(single, 1))
 
 
 def test_what_one_answer_says_changes_nothing_for_the_other_of_its_pair(base, steps):
@@ -167,7 +202,7 @@ def laid(base, contract, tmp_path):
     pairs[1] = replace(pairs[1], rejected="I do not know")
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = load_model(bench.base, bench.folder / "easy" / "adapter", 0, PARAMS, "cpu")
-    lines = list(reference_losses(pairs, model, tokenizer, contract, 128, PARAMS.micro_batch_tokens))
+    lines = list(reference_losses(pairs, model, tokenizer, contract, 128, PARAMS.micro_batch_tokens, True))
     done = [
         replace(
             pair,
@@ -260,9 +295,11 @@ def test_pairs_survive_their_file(tmp_path):
 def test_the_other_answer_is_to_another_prompt_and_by_turns_right_and_wrong():
     rows = [("a", "1"), ("a", "2"), ("b", "3"), ("c", "4"), ("a", "5")]
     pairs = [Pair(Record(asked, f"right {name}", "qa"), f"wrong {name}") for asked, name in rows]
-    assert others_of(pairs) == ["right 4", "wrong 4", "right 2", "wrong 3", "right 4"]
-    with pytest.raises(GradusError, match="all pairs have the same prompt"):
-        others_of(pairs[:2])
+    every = lambda *_: True  # noqa: E731
+    assert others_of(pairs, every) == ["right 4", "wrong 4", "right 2", "wrong 3", "right 4"]
+    assert others_of(pairs, lambda _, answer: answer != "right 4")[0] == "right 3"
+    with pytest.raises(GradusError, match=r"rows.csv:3: KTO needs an answer to another prompt that fits .* method dpo"):
+        others_of([replace(pair, record=replace(pair.record, source="rows.csv:3")) for pair in pairs[:2]], every)
 
 
 def test_the_report_puts_models_before_and_after_a_phase_beside_each_other():
@@ -284,11 +321,56 @@ def test_the_report_puts_models_before_and_after_a_phase_beside_each_other():
         "training": {**training, "phase": "dpo"}, "after": "hard", "method": "dpo", "ledger": ledger, "history": history,
         "counts": {"rows_asked": 20, "all_right": 6, "all_wrong": 5}, "summary": {"heldout_loss": 0.125},
     }  # fmt: skip
-    found = preference([phase], models, metrics, "exact", "test", speeds)
+    found = preference([phase], "hard", models, metrics, "exact", "test", speeds)
     assert [(row["model"], row["phase"], row["value"], row["tokens"]) for row in found["models"]] == [
         ("tuned", "hard", 0.2, 2.0),
         ("preferred", "dpo", 0.3, 3.0),
     ]
+    earlier = preference([{**phase, "after": "easy"}], "hard", models, metrics, "exact", "test", speeds)
+    assert [row["model"] for row in earlier["models"]] == ["preferred"]  # `tuned` is after another phase
     row = found["phases"][0]
     assert (row["training"], row["accuracy"], row["margin"]) == ("curriculum, seed 1, after dpo", 1.0, 0.5)
-    assert preference([], models, metrics, "exact", "test", speeds) is None
+    assert preference([], "hard", models, metrics, "exact", "test", speeds) is None
+
+
+def test_a_wrong_answer_that_was_cut_off_has_no_end_of_turn(base, contract):
+    pair = Pair(Record("ask", "right", "qa"), "wro", {"rejected": {"stopped": False}}, None, (-1.0, -2.0))
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    cut, whole = (make_dataset([one], tokenizer, contract, 256)[0] for one in (pair, replace(pair, origin={})))
+    assert cut["input_ids"][1] == whole["input_ids"][1][:-1]
+    assert cut["labels"][1] == whole["labels"][1][:-1]
+    assert tokenizer.decode(whole["input_ids"][1][-1:]) == "<|im_end|>"
+    assert cut["input_ids"][0] == whole["input_ids"][0]
+
+
+def test_right_answers_that_are_unlearned_end_the_phase_with_its_own_settings(laid):
+    with pytest.raises(GradusError) as fault:
+        train_phase(**laid.preference("gone", learning_rate=5.0))
+    assert "right answers have become far less likely" in str(fault.value) or "the loss is" in str(fault.value)
+    assert "learning_rate of the phase prefer in curriculum.phases (it is 5), or raise its beta" in str(fault.value)
+    check_rewards([-9.9] * 20, "")
+    check_rewards([-99.0] * 2, "")
+    with pytest.raises(GradusError, match=r"their mean reward is -11.0 nats over the last 3 steps .* do less"):
+        check_rewards([-11.0] * 3, "do less")
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_share_a_step_by_pairs(steps, count):
+    """No pair is divided, and together they have all; 4 pairs of 3 answers each."""
+    inputs = collate(list(steps))
+    whole = grouped(inputs, 3)
+    shares = [Ranks(rank, count).share(inputs, 3) for rank in range(count)]
+    for rank, share in enumerate(shares):
+        mine = grouped(share, 3)
+        expected = whole[rank::count]
+        assert [[row["input_ids"].tolist() for row in group] for group in mine] == [
+            [row["input_ids"].tolist() for row in group] for group in expected
+        ]
+        assert share["reference"].view(-1, 3).tolist() == inputs["reference"].view(-1, 3)[rank::count].tolist()
+
+
+def test_a_phase_of_pairs_keeps_its_last_adapter_whatever_the_held_out_loss(laid):
+    train_phase(**laid.preference("often", learning_rate=0.02, evaluate_every=1, patience=None))
+    lines = history(laid.folder / "often.jsonl")
+    assert all("heldout_loss" in line for line in lines)
+    assert read_json(laid.folder / "often.json")["kept_step"] == len(lines)

@@ -12,17 +12,17 @@ from scripts.common.io import write_jsonl
 from scripts.common.isolate import run_isolated
 from scripts.common.pairs import Pair, read_pair_steps, read_pairs, write_pair_steps, write_pairs
 from scripts.common.records import Record
+from scripts.preference.check_pairs import check_metric, own_pairs, refuse_held_out, refuse_long, require_some
 from scripts.preference.make_pairs import (
     Graded,
+    apart,
     choose_two,
     count,
     drop_copies,
     grade_samples,
-    own_pairs,
-    refuse_held_out,
     require_enough,
     sampled_pairs,
-    short_enough,
+    usable,
 )
 from scripts.preference.order_pairs import keep_easiest, lay_out, ledger, measure
 from scripts.preference.sample_answers import choose_rows, sample_answers, sample_seed
@@ -217,6 +217,24 @@ def test_a_pair_that_asks_what_a_held_out_row_asks_stops_the_run():
         refuse_held_out(pairs, held_out)
     after = replace(pairs[0].record, context=[{"role": "user", "content": "list users"}])
     refuse_held_out([Pair(after, "z")], held_out)  # another conversation
+    sampled = [*pairs, Pair(after, "z")]
+    assert apart(sampled, held_out) == sampled[1:]  # the model's own are left out
+
+
+def test_what_cannot_be_used_is_said_before_training():
+    pairs = [Pair(Record(f"ask {n}", "x", "qa", source=f"rows.csv:{n}"), "z") for n in range(2, 7)]
+    refuse_long(pairs, [(10, 6)] * 5, 16)
+    with pytest.raises(
+        GradusError, match=r"2 of the field `rejected` .* \(16 tokens\): rows.csv:3 \(17 tokens\), rows.csv:6"
+    ):
+        refuse_long(pairs, [(10, 6), (10, 7), (10, 6), (10, 6), (1, 90)], 16)
+    check_metric(QA, "exact")
+    with pytest.raises(GradusError, match="preference.metric: task qa has no metric 'exakt' of a row; known: .*exact"):
+        check_metric(QA, "exakt")
+    require_some(3, {"rows": 5, "min_pairs": 4})
+    require_some(4, {"rows": 0, "min_pairs": 4})
+    with pytest.raises(GradusError, match=r"only 3 pairs .* because preference.rows is 0; preference.min_pairs is 4"):
+        require_some(3, {"rows": 0, "min_pairs": 4})
 
 
 def test_near_copies_of_an_earlier_pair_are_dropped_but_not_other_wrong_answers_to_the_row():
@@ -326,5 +344,5 @@ def test_pairs_are_read_as_they_were_written(tmp_path):
 
 
 def test_an_answer_that_would_not_fit_training_is_left_out():
-    rows = [{"prompt_tokens": 10, "tokens": count} for count in (4, 5, 6)]
-    assert short_enough(rows, 16) == rows[:2]  # the end of turn is a token, too
+    rows = [{"prompt_tokens": 10, "tokens": count, "text": "é"} for count in (4, 5, 6)]
+    assert usable([*rows, {**rows[0], "text": "\ufffd"}], 16) == rows[:2]  # the end of turn is a token, too

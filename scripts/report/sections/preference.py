@@ -12,12 +12,19 @@ LAST = 10  # steps that the last values are means of
 
 
 def preference(
-    phases: Sequence[Mapping[str, Any]], models: Models, metrics: Metrics, headline: str, split: str, speeds: Speeds
+    phases: Sequence[Mapping[str, Any]],
+    last: str,
+    models: Models,
+    metrics: Metrics,
+    headline: str,
+    split: str,
+    speeds: Speeds,
 ) -> dict[str, Any] | None:
     """Return {phases, models, metric, split}; None if there is no such phase.
 
-    `phases`: {training: {arm, seed, phase}, after, method, ledger, counts, history, summary} of each; `speeds`: {model,
-    split, rows, tokens, …}. Each phase's models come right after those of the supervised phase that it goes on from.
+    `phases`: {training: {arm, seed, phase}, after, method, ledger, counts, history, summary} of each; `last`: the last
+    supervised phase; `speeds`: {model, split, rows, tokens, …}. Each phase's models come right after those of the
+    supervised phase that it goes on from.
     """
     if not phases:
         return None
@@ -25,7 +32,8 @@ def preference(
     for phase in phases:
         after, training = phase["after"], phase["training"]
         before = {name: value for name, value in training.items() if name != "phase"}
-        for wanted, role in ((before, after), ({**before, "phase": after}, after), (training, training["phase"])):
+        before |= {} if after == last else {"phase": after}
+        for wanted, role in ((before, after), (training, training["phase"])):
             for model in (model for model in models if model.get("training") == wanted):
                 shown.setdefault(model["name"], _compared(model["name"], role, metrics, headline, split, speeds))
     return {
