@@ -158,7 +158,7 @@ class PreferenceTrainer(PhaseTrainer):
         self.objective: Objective = objective
         self.beta, self.rows = beta, ANSWERS + others
         super().__init__(*args, **kwargs)
-        for module in self.model.modules():  # as TRL does: the reference has no dropout either
+        for module in kwargs["model"].modules():  # as TRL does: the reference has no dropout either
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
 

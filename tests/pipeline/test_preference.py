@@ -87,14 +87,13 @@ def test_pairs_go_the_whole_way(run):
     assert ledger["kept"] == round(0.8 * len(pairs))
     steps = list(read_jsonl(found / FOLDER / "dpo" / "steps.jsonl"))
     assert [step["difficulty"] for step in steps] == sorted(step["difficulty"] for step in steps)
-    made = {name: [pair for pair in pairs if pair["origin"]["made"] == name] for name in ("own", "sampled")}
-    assert len(made["own"]) >= 20
-    assert made["sampled"]
-    answers = {(row["id"], row["sample"]): row for row in read_jsonl(found / FOLDER / "train" / "samples.jsonl")}
-    for pair in made["sampled"]:  # the model's own answers, one of even length and one of odd
-        right, wrong = (answers[pair["id"], pair["origin"][which]["sample"]] for which in ("chosen", "rejected"))
-        assert (pair["response"], pair["rejected"]) == (right["text"], wrong["text"])
-        assert (len(right["text"]) % 2, len(wrong["text"]) % 2, right["stopped"]) == (0, 1, True)
+    assert all(step["origin"]["made"] == "own" for step in steps)
+    # random weights hardly ever end an answer, and one that was cut off is never the right one
+    counts = read_json(found / FOLDER / "train" / "pairs.json")
+    answers = list(read_jsonl(found / FOLDER / "train" / "samples.jsonl"))
+    assert len(answers) == 12 * 4
+    assert len({row["text"] for row in answers}) > 12
+    assert 0 < counts["cut_off"] <= counts["rows_asked"] <= 12
     history = list(read_jsonl(found / "train/curriculum/seed1/dpo/history.jsonl"))
     assert history[0]["loss"] == pytest.approx(0.693, abs=0.02)  # against itself
     assert history[-1]["accuracy"] >= 0.75

@@ -277,21 +277,35 @@ OTHER = {"other": -9.0, "other_answer": "right 3"}
 
 
 def lines_of(difficulties):
-    """Return a reference in which the pairs have these difficulties: the right answer has -1 a token."""
+    """Return a reference in which `pairs_of` have these difficulties: the right answer has -1 a token."""
     return [
-        {"chosen": -2.0, "chosen_tokens": 2, "rejected": 4 * (value - 1.0), "rejected_tokens": 4, **OTHER}
-        for value in difficulties
+        {
+            "pair": pair.key,
+            "chosen": -2.0,
+            "chosen_tokens": 2,
+            "rejected": 4 * (value - 1.0),
+            "rejected_tokens": 4,
+            **OTHER,
+        }
+        for pair, value in zip(pairs_of(len(difficulties)), difficulties, strict=True)
     ]
 
 
 def test_difficulty_is_how_much_the_reference_prefers_the_wrong_answer_per_token():
     line = {"chosen": math.log(0.5) * 3, "chosen_tokens": 3, "rejected": math.log(0.8) * 2, "rejected_tokens": 2}
+    line |= {"pair": pairs_of(1)[0].key}
+    (alone,) = measure(pairs_of(1), [line])
+    assert alone.pair.reference == (line["chosen"], line["rejected"]) and alone.pair.other is None
     line |= OTHER
     (one,) = measure(pairs_of(1), [line])
     assert one.difficulty == pytest.approx(math.log(0.8) - math.log(0.5), abs=1e-6) and one.difficulty > 0
     assert one.pair.reference == (line["chosen"], line["rejected"], -9) and one.pair.other == "right 3"
-    with pytest.raises(GradusError, match=r"2 pairs, but the reference has 1 lines; delete reference.jsonl"):
+    with pytest.raises(
+        GradusError, match=r"the reference's 1 lines are not those of the 2 pairs; delete reference.jsonl"
+    ):
         measure(pairs_of(2), [line])
+    with pytest.raises(GradusError, match=r"the reference's 2 lines are not those of the 2 pairs"):
+        measure(pairs_of(2), lines_of([1, 2])[::-1])
 
 
 def test_the_easiest_share_is_kept_and_comes_easiest_first_in_each_epoch():
