@@ -62,6 +62,7 @@ def check_preference(config: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield (path in the completed config, what is wrong) for preference phases, and for models of a phase."""
     phases = config["curriculum"]["phases"]
     supervised = [phase["name"] for phase in phases if not is_preference(phase)]
+    names = [phase["name"] for phase in phases]
     used = {
         (arm, seed, (settings.get("trained") or {}).get("phase") or (supervised or [""])[-1])
         for settings in config["models"].values()
@@ -78,8 +79,9 @@ def check_preference(config: Mapping[str, Any]) -> Iterator[Fault]:
         elif phase["after"] not in supervised:
             known = ", ".join(supervised)
             yield [*path, "after"], f"no supervised phase {phase['after']!r}; supervised phases: {known}"
+            continue
         mine = [(arm, seed) for arm, seed, name in sorted(used) if name == phase["name"]]
-        if not mine:
+        if not mine and all(name in names for _, _, name in used):  # else one of a wrong name is meant
             entry = f"{phase['name']}: {{trained: {{arm: curriculum, seed: 1, phase: {phase['name']}}}}}"
             yield path, f"no model uses this phase, so it would not be trained; add one to models: {entry}"
         for arm, seed in mine:
@@ -90,7 +92,6 @@ def check_preference(config: Mapping[str, Any]) -> Iterator[Fault]:
                     f"the model before it is not in models (arm {arm}, seed {seed}, phase {phase['after']}). Its "
                     f"answers to training rows make the pairs, and only it shows whether this phase helps; add {entry}",
                 )
-    names = [phase["name"] for phase in phases]
     for entry, settings in config["models"].items():
         wanted = (settings.get("trained") or {}).get("phase")
         if wanted and wanted not in names:

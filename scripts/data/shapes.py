@@ -81,8 +81,17 @@ def read_difficulty(value: Any, levels: Sequence[str]) -> int:
     return int(value)
 
 
+def is_blank(value: Any) -> bool:
+    """Return whether a value is null, or a text without anything in it."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def rejected_texts(value: Any, write: Write | None = None) -> list[str]:
-    """Return a row's rejected answers: a text, or a list of texts; or objects, if `write` says how they are written."""
+    """Return a row's rejected answers: a text, or a list of texts; or objects, if `write` says how they are written. An
+    empty value, such as an empty cell of a table, is none.
+    """
+    if is_blank(value):
+        return []
     several = isinstance(value, list)
     texts = []
     for number, item in enumerate(value if several else [value]):
@@ -243,7 +252,9 @@ def preference(row: Mapping[str, Any], schema: Mapping[str, Any] | None, layout:
     given = row.get("rejected")
     texts = given if isinstance(given, list) and all(isinstance(item, str) for item in given) else []
     talk, system = read("chosen", row)
-    wrong = [read("rejected", {"rejected": text}) for text in texts] or [read("rejected", row)]
+    wrong = [read("rejected", {"rejected": text}) for text in texts]
+    if not wrong and not is_blank(given):
+        wrong = [read("rejected", row)]
     if any((other[:-1], its_system) != (talk[:-1], system) for other, its_system in wrong):
         raise Fault("rejected", "does not answer the turn that chosen answers: the turns before the answers differ")
     return [

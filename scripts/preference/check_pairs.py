@@ -59,9 +59,9 @@ def refuse_long(pairs: Sequence[Pair], lengths: Sequence[tuple[int, int]], max_l
     ]
     if long:
         raise GradusError(
-            f"{len(long)} of the field `rejected` are with their prompt longer than train.max_length ({max_length} "
-            f"tokens): {', '.join(long[:3])}{' …' if len(long) > 3 else ''}. Shorten or remove them, or raise "
-            "train.max_length"
+            f"with their prompt, {len(long)} rejected answer{'s are' if len(long) > 1 else ' is'} longer than "
+            f"train.max_length ({max_length} tokens): {', '.join(long[:3])}{' …' if len(long) > 3 else ''}. Shorten or "
+            "remove them, or raise train.max_length"
         )
 
 

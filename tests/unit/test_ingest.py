@@ -508,6 +508,14 @@ def test_rejected_objects_are_written_as_right_ones_are_and_need_not_be_valid(tm
 PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
 
 
+@pytest.mark.parametrize("line", [{**PAIR, "rejected": ""}, {**PAIR, "rejected": None}, row(1, rejected=" ")])
+def test_an_empty_rejected_answer_is_none(tmp_path, line):
+    """As in a table in which only some rows have one."""
+    (record,), _ = read(write(tmp_path, line))
+    assert record.rejected == []
+    assert record.response in ("b", "answer 1")
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
@@ -516,14 +524,12 @@ PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
         (row(1, rejected=["x", "answer  1"]), "rejected[1]: the same as the right answer"),
         (row(1, accepted=["x", "y"], rejected="y "), "rejected: the same as accepted[1], which is right"),
         ({"input": "x", "output": {"a": 1, "b": 2}, "rejected": '{"b":2, "a":1}'}, "rejected: the same as the right"),
-        (row(1, rejected=" "), "rejected: empty"),
         (row(1, rejected=["x", ""]), "rejected[1]: empty"),
         (row(1, rejected=7), "rejected: not a text"),
         (row(1, rejected={"a": 1}), "rejected: an object or list where a text is expected"),
         (row(1, rejected=["x", ["y"]]), "rejected[1]: an object or list where a text is expected"),
         ({**PAIR, "rejected": []}, "rejected: does not end with an answer of the assistant"),
         ({**PAIR, "chosen": ""}, "chosen: empty"),
-        ({**PAIR, "rejected": None}, "rejected: not a text"),
         ({"chosen": "b", "rejected": "c"}, "prompt: missing: no turn of the user comes before the answer in chosen"),
         ({**PAIR, "prompt": talk("a", "b")["messages"]}, "prompt: missing: no turn of the user comes before"),
         ({"chosen": [BYE], "rejected": [NO]}, "prompt: missing: no turn of the user comes before the answer in chosen"),

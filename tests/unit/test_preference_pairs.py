@@ -225,7 +225,7 @@ def test_what_cannot_be_used_is_said_before_training():
     pairs = [Pair(Record(f"ask {n}", "x", "qa", source=f"rows.csv:{n}"), "z") for n in range(2, 7)]
     refuse_long(pairs, [(10, 6)] * 5, 16)
     with pytest.raises(
-        GradusError, match=r"2 of the field `rejected` .* \(16 tokens\): rows.csv:3 \(17 tokens\), rows.csv:6"
+        GradusError, match=r"2 rejected answers are longer .* \(16 tokens\): rows.csv:3 \(17 tokens\), rows.csv:6"
     ):
         refuse_long(pairs, [(10, 6), (10, 7), (10, 6), (10, 6), (1, 90)], 16)
     check_metric(QA, "exact")
