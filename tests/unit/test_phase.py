@@ -504,6 +504,11 @@ def test_a_training_that_does_not_fit_is_refused_with_figures(trained, monkeypat
     found = read_json(trained.folder / "estimate.json")
     assert found["gradient_checkpointing"] is False
     assert set(found["bytes"]) == {"weights", "adapter", "activations", "vocabulary", "libraries", "margin"}
+    estimate.estimate(*arguments, None, "auto", trained.folder / "pairs.json", wrong_tokens=900)
+    pairs = read_json(trained.folder / "pairs.json")  # a pair has the wrong answer in its pack
+    before, after = (each["largest_micro_batch"]["longest"] for each in (found, pairs))
+    assert after == before + 900
+    assert pairs["bytes"]["activations"] > 5 * found["bytes"]["activations"]
     with pytest.raises(
         GradusError, match=r"needs about \d\.\d GiB of memory \(weights .* only 0.5 GiB are free. Lower train.micro"
     ):
