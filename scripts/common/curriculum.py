@@ -73,7 +73,7 @@ def complete_curriculum(config: dict[str, Any]) -> None:
     levels = section["levels"]
     phases = section["phases"] or [{"name": name, "levels": levels[:n]} for n, name in enumerate(levels, 1)]
     section["phases"] = [phase if is_preference(phase) else asdict(Phase(**phase)) for phase in phases]
-    complete_preference(section)
+    complete_preference(section, config["train"]["learning_rate"])
     if score["thresholds"] is None and score["quantiles"] is None:
         score["quantiles"] = wanted_quantiles(len(levels))
 

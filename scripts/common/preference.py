@@ -20,8 +20,8 @@ class PreferencePhase:
     name: str
     method: str
     after: str  # the supervised phase whose adapter it goes on from
+    learning_rate: float
     epochs: float = 1
-    learning_rate: float = 2e-5
     beta: float = 0.1
     order: str = "difficulty"  # easy pairs first, or random
     max_difficulty: float = 1.0  # the share of the pairs that is kept, the easiest
@@ -32,11 +32,13 @@ def is_preference(phase: Mapping[str, Any]) -> bool:
     return phase.get("method") in METHODS
 
 
-def complete_preference(section: dict[str, Any]) -> None:
-    """Fill in the defaults of the preference phases in the config's section `curriculum`."""
+def complete_preference(section: dict[str, Any], rate: float) -> None:
+    """Fill in the defaults of the preference phases in the config's section `curriculum`. `rate`: the learning rate of
+    supervised phases; theirs is a tenth of it.
+    """
     supervised = [phase["name"] for phase in section["phases"] if not is_preference(phase)]
     section["phases"] = [
-        asdict(PreferencePhase(**{"after": supervised[-1] if supervised else "", **phase}))
+        asdict(PreferencePhase(**{"after": supervised[-1] if supervised else "", "learning_rate": rate / 10, **phase}))
         if is_preference(phase)
         else phase
         for phase in section["phases"]
