@@ -31,10 +31,8 @@ def pair_files():
     trained = {"pair_summaries": "summary.json", "pair_histories": "history.jsonl"}
 
     def path(training, name):
-        after = PREFERENCE[training.phase].after
-        return f"results/{{run}}/preference/{training.folder}/" + name.format(
-            phase=training.phase, after=after
-        )
+        place = name.format(phase=training.phase, after=PREFERENCE[training.phase].after)
+        return f"results/{{run}}/preference/{training.folder}/{place}"
 
     return {
         **{key: [path(training, name) for training in PREFERRED] for key, name in names.items()},
