@@ -38,7 +38,11 @@ def complete_preference(section: dict[str, Any], rate: float) -> None:
     """
     supervised = [phase["name"] for phase in section["phases"] if not is_preference(phase)]
     section["phases"] = [
-        asdict(PreferencePhase(**{"after": supervised[-1] if supervised else "", "learning_rate": rate / 10, **phase}))
+        asdict(
+            PreferencePhase(
+                **{"after": supervised[-1] if supervised else "", "learning_rate": float(f"{rate / 10:.12g}"), **phase}
+            )
+        )
         if is_preference(phase)
         else phase
         for phase in section["phases"]

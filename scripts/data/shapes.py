@@ -82,8 +82,8 @@ def read_difficulty(value: Any, levels: Sequence[str]) -> int:
 
 
 def is_blank(value: Any) -> bool:
-    """Return whether a value is null, or a text without anything in it."""
-    return value is None or (isinstance(value, str) and not value.strip())
+    """Return whether a value is null, an empty list, or a text without anything in it."""
+    return value is None or value == [] or (isinstance(value, str) and not value.strip())
 
 
 def rejected_texts(value: Any, write: Write | None = None) -> list[str]:

@@ -47,12 +47,14 @@ class Graded:
 
 def usable(samples: Iterable[Mapping[str, Any]], max_length: int) -> list[Mapping[str, Any]]:
     """Return the answers that training can take: whole characters, and with prompt and end of turn at most `max_length`
-    tokens. A text's tokens are never more than those that were drawn for it.
+    tokens. A text hardly ever has more tokens than were drawn for it.
     """
     return [
         row
         for row in samples
-        if row["prompt_tokens"] + row["tokens"] + 1 <= max_length and HALF_CHARACTER not in row["text"]
+        if row["prompt_tokens"] + row["tokens"] + 1 <= max_length
+        and HALF_CHARACTER not in row["text"]
+        and (row["text"] or row["stopped"])  # control tokens alone are no text
     ]
 
 
@@ -198,7 +200,8 @@ def require_enough(counts: Mapping[str, Any], least: int, after: str) -> None:
         f"only {counts['pairs']} pairs for preference tuning after phase {after}; preference.min_pairs is {least}. "
         f"Rows asked: {asked}; all answers right: {right}; all wrong: {wrong}; too small a gap: {counts['no_gap']}; "
         f"cut off: {counts['cut_off']}; without a grade: {counts['not_graded']}; near-copies: "
-        f"{counts['near_copies']}. {tell}"
+        f"{counts['near_copies']}; answers left out: {counts.get('unusable', 0)}; pairs that ask what a held-out row "
+        f"asks: {counts.get('held_out', 0)}. {tell}"
     )
 
 
@@ -214,8 +217,11 @@ if job := find_job(globals()):
         sampled = apart(made, (record for path in job.input.held_out for record in read_records(path)))
         every = [*own_pairs(read_records(job.input.rejected)), *sampled]
         kept = drop_copies(every, job.params.near)
-        counts = {**count(kept, len(every) - len(kept), len(graded), without), "unusable": len(given) - len(lines)}
-        counts["held_out"] = len(made) - len(sampled)
+        counts = {
+            **count(kept, len(every) - len(kept), len(graded), without),
+            "unusable": len(given) - len(lines),
+            "held_out": len(made) - len(sampled),
+        }
         require_enough(counts, job.params.min_pairs, job.wildcards.after)
         write_pairs(job.output.pairs, kept)
         write_json(job.output.counts, counts)

@@ -34,6 +34,7 @@ class PhaseCallback(TrainerCallback):
         ranks: Ranks = ALONE,
         told: Mapping[str, float] | None = None,
         advice: str = ADVICE,
+        guard_rewards: bool = False,
     ) -> None:
         """`tokens_per_step`: the tokens of each step of the phase, without padding.
 
@@ -41,14 +42,14 @@ class PhaseCallback(TrainerCallback):
         instead of the last one. `progress` is updated in place; its step is where this attempt starts.
         `evaluate` returns the held-out loss; it is called at the end and every `evaluate_every` steps. Of several
         `ranks`, the first saves checkpoints. `told`: what else to write of each step, kept up to date by the trainer.
-        `advice`: what to do if training fails.
+        `advice`: what to do if training fails. `guard_rewards`: whether rewards of right answers must not sink.
         """
         self.history, self.tokens_per_step = history, tokens_per_step
         self.progress, self.checkpoints = progress, checkpoints
         self.evaluate, self.evaluate_every, self.patience = evaluate, evaluate_every, patience
         self.checkpoint_steps, self.checkpoint_minutes = checkpoint_steps, checkpoint_minutes
         self.keep_best, self.ranks = keep_best, ranks
-        self.told, self.advice = {} if told is None else told, advice
+        self.told, self.advice, self.guard_rewards = {} if told is None else told, advice, guard_rewards
         self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
         self.start = self.saved = time.monotonic()
         before = map(json.loads, history.read_text(encoding="utf-8").splitlines()) if history.exists() else ()
@@ -91,7 +92,7 @@ class PhaseCallback(TrainerCallback):
         logs.update(self.told)  # for trackers, which read the logs after this
         self.losses.append(line["loss"])
         check_loss(self.losses, self.advice)
-        if "chosen_reward" in self.told:
+        if self.guard_rewards:
             self.rewards.append(self.told["chosen_reward"])
             check_rewards(self.rewards, self.advice)
         last = step == len(self.tokens_per_step)

@@ -260,7 +260,8 @@ def estimate(
         raise GradusError(f"{rows}: no rows to train on; see split.json and score.json for where they went")
     budget = train["micro_batch_tokens"]
     attention = choose_attention(train["attention"], device)
-    prompts = 2 if wrong_tokens and attention != "rows" else 1  # only `rows` computes the prompt of a pair once
+    # only `rows` computes the prompt of a pair once, and not where every row is computed alone
+    prompts = 2 if wrong_tokens and (attention != "rows" or budget == 1) else 1
     shape = largest_micro_batch([(prompts * len(a), len(b) + wrong_tokens) for a, b in encoded], budget)
     given = (base, LoraParams(**train["lora"]), train["base_weights"], shape, attention, device, train["optimizer"])
     free = int(memory_gib * GIB) if memory_gib else free_memory(device)

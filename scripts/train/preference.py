@@ -85,7 +85,8 @@ def make_dataset(
     Raises GradusError if an answer is too long, or if a pair lacks what it should have.
     """
     answers = [
-        [pair.record.response, pair.rejected, *([pair.other] if others and pair.other else [])] for pair in pairs
+        [pair.record.response, pair.rejected, *([pair.other] if others and pair.other is not None else [])]
+        for pair in pairs
     ]
     if any(len(texts) != ANSWERS + others for texts in answers):
         raise GradusError(

@@ -128,9 +128,10 @@ def fingerprint(
     )[:16]
 
 
-def preference_advice(phase: str, rate: float) -> str:
+def preference_advice(phase: str, rate: float, method: str) -> str:
     """Return what to do if a phase of preference tuning fails; its settings are its own."""
-    return f"Lower learning_rate of the phase {phase} in curriculum.phases (it is {rate:g}), or raise its beta."
+    beta = "lower" if method == "orpo" else "raise"  # there it is the weight of the odds ratio
+    return f"Lower learning_rate of the phase {phase} in curriculum.phases (it is {rate:g}), or {beta} its beta."
 
 
 def load_model(base: str | Path, adapter: Path | None, seed: int, params: TrainParams, device: str) -> Any:
@@ -220,7 +221,7 @@ def train_phase(
         return ranks.mean(lambda rows: heldout_loss(model, rows, params.micro_batch_tokens), check)
 
     told: dict[str, float] = {}
-    advice = ADVICE if method == SFT else preference_advice(phase, params.learning_rate)
+    advice = ADVICE if method == SFT else preference_advice(phase, params.learning_rate, method)
 
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -243,6 +244,7 @@ def train_phase(
             ranks=ranks,
             told=told,
             advice=advice,
+            guard_rewards=method in ("dpo", "kto"),  # ORPO's have no reference
         )
         project, name = tracked_as.split("/", 1)
         before_this, _ = schedule_position(schedule, phase, "all")

@@ -348,6 +348,8 @@ def test_right_answers_that_are_unlearned_end_the_phase_with_its_own_settings(la
         train_phase(**{**laid.preference("gone", learning_rate=5.0), "options": {"beta": 50.0}})
     assert "right answers have become far less likely than under the reference" in str(fault.value)
     assert "learning_rate of the phase prefer in curriculum.phases (it is 5), or raise its beta" in str(fault.value)
+    train_phase(**{**laid.preference("odds", "orpo"), "options": {"beta": 5.0}})  # its rewards have no reference
+    assert history(laid.folder / "odds.jsonl")[-1]["chosen_reward"] < -10
     check_rewards([-9.9] * 20, "")
     check_rewards([-99.0] * 2, "")
     with pytest.raises(GradusError, match=r"their mean reward is -11.0 nats over the last 3 steps .* do less"):
@@ -374,3 +376,11 @@ def test_a_phase_of_pairs_keeps_its_last_adapter_whatever_the_held_out_loss(laid
     lines = history(laid.folder / "often.jsonl")
     assert all("heldout_loss" in line for line in lines)
     assert read_json(laid.folder / "often.json")["kept_step"] == len(lines)
+
+
+def test_an_empty_answer_can_be_the_other_one(base, contract):
+    pair = Pair(Record("ask", "right", "qa"), "wrong", {}, "", (-1.0, -2.0, -3.0))
+    data = make_dataset([pair], AutoTokenizer.from_pretrained(base), contract, 256, others=True)
+    assert len(data[0]["input_ids"]) == 3
+    with pytest.raises(GradusError, match="no answer to another prompt"):
+        make_dataset([replace(pair, other=None)], AutoTokenizer.from_pretrained(base), contract, 256, others=True)

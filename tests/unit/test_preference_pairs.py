@@ -358,5 +358,7 @@ def test_pairs_are_read_as_they_were_written(tmp_path):
 
 
 def test_an_answer_that_would_not_fit_training_is_left_out():
-    rows = [{"prompt_tokens": 10, "tokens": count, "text": "é"} for count in (4, 5, 6)]
-    assert usable([*rows, {**rows[0], "text": "\ufffd"}], 16) == rows[:2]  # the end of turn is a token, too
+    rows = [{"prompt_tokens": 10, "tokens": count, "text": "é", "stopped": True} for count in (4, 5, 6)]
+    silent = {**rows[0], "text": ""}
+    bad = [{**rows[0], "text": "\ufffd"}, {**silent, "stopped": False}]
+    assert usable([*rows, *bad, silent], 16) == [*rows[:2], silent]  # the end of turn is a token, too
