@@ -72,7 +72,7 @@ def measure(run_folder: Path, phase: str, arm: str, seed: int, steps: int) -> di
 def main() -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="the folder of a finished run, such as results/us-address-dpo")
+    parser.add_argument("run", type=Path, help="the folder of a finished run, such as results/us-address-preference")
     parser.add_argument("phase", help="its phase of method dpo")
     parser.add_argument("--arm", default="curriculum")
     parser.add_argument("--seed", type=int, default=1)

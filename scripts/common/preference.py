@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-METHODS = ("dpo", "orpo", "kto")  # of preference tuning; those of every phase: METHODS in scripts/train/methods.py
+METHODS = ("dpo", "orpo", "kto")  # of preference tuning; those of every phase: MODULES in scripts/train/methods.py
 Fault = tuple[list[str | int], str]
 
 
