@@ -171,7 +171,7 @@ def train_phase(
 ) -> None:
     """Train one phase and write its folder (adapter, optimizer state), history and summary.
 
-    `schedule`: steps of each phase, in training order; `method`: a name in MODULES (methods.py); `base`: the checkpoint to train on
+    `schedule`: steps of each phase, in training order; `method`: of methods.py; `base`: the checkpoint to train on
     (rounded to NF4, or not). `work` holds checkpoints while the phase runs; a killed phase resumes from the last one
     and ends with the same bytes. It is deleted when the phase is done. `tracked_as`: <run>/<phase>, for a tracker.
     `ranks`: the processes that share this training; the first one writes. `options`: those of the method; `reference`:
