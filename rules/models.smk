@@ -3,11 +3,9 @@ scripts/common/models.py and scripts/common/experiment.py. No rules."""
 
 from scripts.common import experiment as experiments
 from scripts.common import models as resolved
-from scripts.common.preference import is_preference, preference_phases
+from scripts.common.preference import is_preference, preference_phases, supervised_names, WITH_OTHERS
 
-PHASES = [
-    phase["name"] for phase in config["curriculum"]["phases"] if not is_preference(phase)
-]  # in training order
+PHASES = supervised_names(config["curriculum"]["phases"])  # in training order
 PREFERENCE = preference_phases(config)  # the phases after these, by name
 MODELS = resolved.resolve(config["models"])  # by name, in the order of the config
 SERVED = resolved.served(config, MODELS)  # goes to Ollama and the Hub

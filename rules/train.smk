@@ -242,7 +242,9 @@ rule reference_losses:
         gpu=TRAINING_GPU,
     params:
         train=lambda w: shaping(config["train"]),
-        others=lambda w: any(phase.method == "kto" for phase in PREFERENCE.values() if phase.after == w.after),
+        others=lambda w: any(
+            phase.method in WITH_OTHERS for phase in PREFERENCE.values() if phase.after == w.after
+        ),
         code=code_fingerprint("train/reference_losses"),
     message:
         "Measuring pairs under their reference: {wildcards.arm}, seed {wildcards.seed}"

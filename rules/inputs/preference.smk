@@ -22,9 +22,10 @@ def asked_model(wildcards):
 
 
 def samples(wildcards):
-    """The model's answers to training rows, unless all pairs are to be the user's own."""
+    """The model's answers to training rows, and which file gave them, unless all pairs are to be the user's own."""
     folder = f"results/{wildcards.run}/preference/{wildcards.arm}/seed{wildcards.seed}/{wildcards.after}"
-    return {} if config["preference"]["rows"] == 0 else {"samples": f"{folder}/samples.jsonl"}
+    files = {"samples": f"{folder}/samples.jsonl", "speed": f"{folder}/samples.speed.json"}
+    return {} if config["preference"]["rows"] == 0 else files
 
 
 def pairs_file(name):

@@ -318,12 +318,12 @@ def quant_loss(folder: Path, tokens: int, threads: int, **_: Any) -> dict[str, A
 def answer(folder: Path, threads: int, **_: Any) -> dict[str, Any]:
     """Answer a handful of rows with the quantized model."""
     from scripts.common.chat import read_contract
-    from scripts.evaluate.answer import answer as ask
+    from scripts.common.generate import answer_records
     from scripts.evaluate.answer import fit_prompts
 
     gguf, records = folder / f"{QUANT}.gguf", list(read_records(folder / "heldout.jsonl"))
     prompts = fit_prompts(gguf, read_contract(folder / "contract.json"), records, {}, False, [], 32)[0]
-    rows, found = ask(gguf, records, prompts, 32, len(records), threads)
+    rows, found = answer_records(gguf, records, prompts, 32, len(records), threads)
     return {"answers": len(rows), "tokens_per_s": found["tokens_per_s"]}
 
 

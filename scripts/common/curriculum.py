@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from scripts.common.preference import complete_preference, is_preference
+from scripts.common.preference import complete_preference, is_preference, supervised_names
 
 PLACES = ("first", "last")  # an arm may refer to a phase by position
 RESERVED = (*PLACES, "all")  # `all` is the total in the ledger
@@ -94,7 +94,7 @@ def check_curriculum(config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         if phase["rows"] is not None and phase["epochs"] != Phase.epochs:
             yield [*path, "epochs"], "has no effect if `rows` is set; remove one of them"
         yield from _check_levels([*path, "levels"], phase["levels"], levels)
-    supervised = [phase["name"] for phase in phases if not is_preference(phase)]
+    supervised = supervised_names(phases)
     for name, arm in section["definitions"].items() if supervised else ():
         yield from _check_arm(name, arm, supervised, levels)
     if config["score"]["thresholds"] is not None and config["score"]["quantiles"] is not None:

@@ -1,20 +1,25 @@
 """Render conversations with the template in a GGUF, and generate answers to them with llama.cpp."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import TemplateError
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from tqdm import tqdm
 
-from scripts.common.answers import Answer
+from scripts.common.answers import Answer, make_rows, make_speed
 from scripts.common.chat import ChatContract
 from scripts.common.decode import Decoder
 from scripts.common.errors import GradusError, first_line
 from scripts.common.gguf_info import own_template, require_contract
+from scripts.common.gpus import gpu_name
+from scripts.common.hashing import sha256_file
 from scripts.common.isolate import run_isolated
 from scripts.common.llama_vocabulary import adds_bos
 from scripts.common.prompts import Conversation
+from scripts.common.records import Record
 
 # of keys and values; sequences that would need more are not decoded together. Fixed, because it shapes results
 CACHE_BYTES = 2**30
@@ -111,3 +116,29 @@ def answer_all(
     ]
     decoder.close()
     return found
+
+
+def answer_records(
+    gguf: str | Path,
+    asked: Sequence[Record],
+    prompts: Sequence[str],
+    max_tokens: int,
+    sequences: int,
+    threads: int,
+    grammar: str | None = None,
+    gpu_layers: int = 0,
+    temperature: float = 0,
+    seeds: Sequence[int] = (),
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the answers to the records, which `prompts` ask, and a summary (rows, tokens, seconds, the GPU if any).
+
+    The other arguments are those of `answer_all`, which runs in a process of its own.
+    """
+    names = [record.source or record.id for record in asked]
+    began = time.monotonic()
+    settings = (max_tokens, sequences, threads, grammar, names, gpu_layers, temperature, seeds)
+    answers = run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, *settings)
+    seconds = time.monotonic() - began
+    rows = make_rows(asked, answers)
+    computed = {"gpu": gpu_name(gpu_layers)} if gpu_layers else {}
+    return rows, {"gguf_sha256": sha256_file(gguf), **make_speed(rows, seconds), **computed}

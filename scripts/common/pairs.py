@@ -10,7 +10,14 @@ from scripts.common.hashing import sha256_json
 from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.records import Record
 
-OWN = ("step", "rejected", "origin", "other", "reference", "difficulty")  # fields of a line that are not the record's
+FIELDS = (
+    "step",
+    "rejected",
+    "origin",
+    "other",
+    "reference",
+    "difficulty",
+)  # fields of a line that are not the record's
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Pair:
 
 def read_pair(row: dict[str, Any]) -> Pair:
     """Return the pair of a line."""
-    record = Record(**{name: value for name, value in row.items() if name not in OWN})
+    record = Record(**{name: value for name, value in row.items() if name not in FIELDS})
     reference = tuple(map(float, row["reference"])) if "reference" in row else None
     return Pair(record, row["rejected"], row["origin"], row.get("other"), reference, row.get("difficulty"))
 

@@ -5,11 +5,12 @@ with an answer that is right and one that is not. The model after that phase is 
 is the reference of DPO and KTO, and without it nobody could say what the phase was good for.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 METHODS = ("dpo", "orpo", "kto")  # of preference tuning; those of every phase: MODULES in scripts/train/methods.py
+WITH_OTHERS = ("kto",)  # methods for which each pair needs an answer to another prompt
 Fault = tuple[list[str | int], str]
 
 
@@ -32,26 +33,26 @@ def is_preference(phase: Mapping[str, Any]) -> bool:
     return phase.get("method") in METHODS
 
 
+def supervised_names(phases: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the supervised phases in `curriculum.phases`, in their order."""
+    return [phase["name"] for phase in phases if not is_preference(phase)]
+
+
 def complete_preference(section: dict[str, Any], rate: float) -> None:
     """Fill in the defaults of the preference phases in the config's section `curriculum`. `rate`: the learning rate of
     supervised phases; theirs is a tenth of it.
     """
-    supervised = [phase["name"] for phase in section["phases"] if not is_preference(phase)]
+    supervised = supervised_names(section["phases"])
+    defaults = {"after": supervised[-1] if supervised else "", "learning_rate": float(f"{rate / 10:.12g}")}
     section["phases"] = [
-        asdict(
-            PreferencePhase(
-                **{"after": supervised[-1] if supervised else "", "learning_rate": float(f"{rate / 10:.12g}"), **phase}
-            )
-        )
-        if is_preference(phase)
-        else phase
+        asdict(PreferencePhase(**{**defaults, **phase})) if is_preference(phase) else phase
         for phase in section["phases"]
     ]
 
 
 def complete_models(config: dict[str, Any]) -> None:
     """Leave out the phase of models where it is the last supervised one: without it they are the same models."""
-    supervised = [phase["name"] for phase in config["curriculum"]["phases"] if not is_preference(phase)]
+    supervised = supervised_names(config["curriculum"]["phases"])
     for settings in config["models"].values():
         trained = settings.get("trained") or {}
         if supervised and trained.get("phase") == supervised[-1]:
@@ -67,7 +68,7 @@ def preference_phases(config: Mapping[str, Any]) -> dict[str, PreferencePhase]:
 def check_preference(config: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield (path in the completed config, what is wrong) for preference phases, and for models of a phase."""
     phases = config["curriculum"]["phases"]
-    supervised = [phase["name"] for phase in phases if not is_preference(phase)]
+    supervised = supervised_names(phases)
     names = [phase["name"] for phase in phases]
     used = {
         (arm, seed, (settings.get("trained") or {}).get("phase") or (supervised or [""])[-1])
@@ -77,7 +78,7 @@ def check_preference(config: Mapping[str, Any]) -> Iterator[Fault]:
     for number, phase in enumerate(phases):
         path: list[str | int] = ["curriculum", "phases", number]
         if not is_preference(phase):
-            if number and any(is_preference(before) for before in phases[:number]):
+            if any(is_preference(before) for before in phases[:number]):
                 yield path, "is supervised, but stands after a preference phase; preference tuning comes last"
             continue
         if not supervised:

@@ -168,9 +168,9 @@ if job := find_job(globals()):
         counted: dict[str, Counter[str]] = defaultdict(Counter)
         groups: dict[str, Counter[str]] = defaultdict(Counter)  # rows of each group, by split
         for number, row in enumerate(scored(read_records(job.input.records), brought, found.level, last)):
-            outputs[row.split].write(dump_line(replace(row, rejected=[]).to_json()))
             if row.rejected and row.split == "train":
                 wrong.write(dump_line(row.to_json()))
+            outputs[row.split].write(dump_line((replace(row, rejected=[]) if row.rejected else row).to_json()))
             counted[row.split][curriculum.level(row.difficulty)] += 1
             groups[row.split][row.group] += 1
             each = {name: float(column[number]) for name, column in found.mixed.items()}

@@ -166,7 +166,7 @@ def find_rejected(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "note",
-                f"{total} rows have rejected answers, {train} of them in training",
+                f"{counted(total, 'row has', 'rows have')} rejected answers, {train} of them in training",
                 "Preference tuning learns from those in training (docs/preference.md); nothing else uses them.",
             )
         )
@@ -174,7 +174,8 @@ def find_rejected(facts: Mapping[str, Any]) -> list[dict[str, str]]:
             findings.append(
                 finding(
                     "warning",
-                    f"{pairs['too_long']} rejected answers are longer with their prompt than train.max_length "
+                    f"{counted(pairs['too_long'], 'rejected answer is', 'rejected answers are')} longer with the "
+                    f"prompt than train.max_length "
                     f"({facts['max_length']} tokens)",
                     "Preference tuning cannot use them: raise train.max_length, or remove them.",
                 )
@@ -196,7 +197,7 @@ def find_rejected(facts: Mapping[str, Any]) -> list[dict[str, str]]:
         findings.append(
             finding(
                 "note",
-                f"{count} rejected answers were left out with their rows, which are near-copies",
+                f"{counted(count, 'rejected answer was', 'rejected answers were')} left out with near-copies",
                 "deduplicate.near: together keeps them.",
             )
         )

@@ -306,9 +306,9 @@ def detect(rows: Sequence[tuple[int, Mapping[str, Any]]], file: str) -> str:
 
 def without(row: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
     """Return a row without some fields."""
-    return (
-        {name: value for name, value in row.items() if name not in names} if not row.keys().isdisjoint(names) else row
-    )
+    if row.keys().isdisjoint(names):
+        return row
+    return {name: value for name, value in row.items() if name not in names}
 
 
 def make_fields(

@@ -4,17 +4,15 @@ In: a GGUF, the split's records, the chat contract. Out: one answer per line (id
 and the speed; with `examples`, how many each row was shown, and how many rows had fewer than the config wants.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from scripts.common.answers import make_rows, make_speed, sample
+from scripts.common.answers import sample
 from scripts.common.chat import ChatContract, read_contract
-from scripts.common.generate import answer_all, first_fitting, render_prompts
-from scripts.common.gpus import choose_layers, gpu_name
-from scripts.common.hashing import sha256_file
+from scripts.common.generate import answer_records, first_fitting, render_prompts
+from scripts.common.gpus import choose_layers
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.isolate import run_isolated
 from scripts.common.job import find_job
@@ -51,30 +49,6 @@ def fit_prompts(
     return [row[place] for row, place in zip(prompts, places, strict=True)], counts
 
 
-def answer(
-    gguf: str | Path,
-    asked: Sequence[Record],
-    prompts: Sequence[str],
-    max_tokens: int,
-    sequences: int,
-    threads: int,
-    grammar: str | None = None,
-    gpu_layers: int = 0,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the answers to the records, which `prompts` ask, and a summary (rows, tokens, seconds, the GPU if any).
-
-    `grammar`: what every answer must match (GBNF). `gpu_layers`: computed on the GPU (`choose_layers`).
-    """
-    names = [record.source or record.id for record in asked]
-    began = time.monotonic()
-    settings = (max_tokens, sequences, threads, grammar, names, gpu_layers)
-    answers = run_isolated(f"answering with {gguf}", answer_all, str(gguf), prompts, *settings)
-    seconds = time.monotonic() - began
-    rows = make_rows(asked, answers)
-    computed = {"gpu": gpu_name(gpu_layers)} if gpu_layers else {}
-    return rows, {"gguf_sha256": sha256_file(gguf), **make_speed(rows, seconds), **computed}
-
-
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         settings, options = dict(job.params.answer), job.params.options
@@ -88,7 +62,7 @@ if job := find_job(globals()):
             job.input.gguf, contract, records, options, job.params.own_template, shown, settings["max_tokens"]
         )
         grammar = find_grammar(options.get("constrained"), job.input)
-        given, speed = answer(job.input.gguf, records, prompts, grammar=grammar, **settings)
+        given, speed = answer_records(job.input.gguf, records, prompts, grammar=grammar, **settings)
         if shown:
             given = [{**row, "examples": number} for row, number in zip(given, numbers, strict=True)]
             speed["examples"] = count_fewer(count, numbers)

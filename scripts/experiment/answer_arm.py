@@ -14,13 +14,14 @@ import torch
 
 from scripts.common.answers import sample
 from scripts.common.chat import read_contract
+from scripts.common.generate import answer_records
 from scripts.common.gpus import choose_layers
 from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import read_records
 from scripts.common.strict_json import read_schema
-from scripts.evaluate.answer import answer, fit_prompts
+from scripts.evaluate.answer import fit_prompts
 from scripts.evaluate.grade import grade
 from scripts.export.convert_gguf import convert
 from scripts.export.merge import merge
@@ -52,7 +53,7 @@ if job := find_job(globals()):
                 continue
             asked = sample(rows, job.params.max_rows[rows[0].split])
             prompts = fit_prompts(gguf, contract, asked, {}, False, [], job.params.answer["max_tokens"])[0]
-            given = answer(gguf, asked, prompts, **{**job.params.answer, "gpu_layers": layers})[0]
+            given = answer_records(gguf, asked, prompts, **{**job.params.answer, "gpu_layers": layers})[0]
             marks = grade(asked, given, task, schema, trained)[0]
             answers += [{**line, "split": rows[0].split} for line in given]
             grades += [{**line, "split": rows[0].split} for line in marks]

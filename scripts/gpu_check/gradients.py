@@ -56,9 +56,9 @@ def gradient(
         for sums, counts, _ in log_probabilities(model, groups, 10**9):
             reference = torch.full_like(sums, -100.0)
             dpo(sums, counts, reference, 0.01, Step(1.0))[0].mean().backward()
-        return torch.cat([value.grad.flatten().float().cpu() for _, value in trained if value.grad is not None])
-    for pack in packs(on(model.device, collate(rows)), 10**9, shares_beginnings(model)):
-        (completion_loss(model, pack) / len(rows)).backward()
+    else:
+        for pack in packs(on(model.device, collate(rows)), 10**9, shares_beginnings(model)):
+            (completion_loss(model, pack) / len(rows)).backward()
     return torch.cat([value.grad.flatten().float().cpu() for _, value in trained if value.grad is not None])
 
 

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from scripts.common.errors import GradusError
-from scripts.common.io import read_jsonl, write_json
+from scripts.common.io import read_json, read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.near_copies import near_copies, shingles
@@ -27,6 +27,7 @@ from scripts.tasks.task import Task, labels_of
 ALL_RIGHT, ALL_WRONG, NO_GAP, SAME = "all_right", "all_wrong", "no_gap", "same"
 CUT_OFF, NOT_GRADED = "cut_off", "not_graded"
 HALF_CHARACTER = "\ufffd"  # what stands for bytes that are no character
+LEFT_OUT = ("near_copies", "unusable", "held_out")  # pairs, answers, pairs
 REASONS = (ALL_RIGHT, ALL_WRONG, NO_GAP, SAME, CUT_OFF, NOT_GRADED)
 
 
@@ -155,8 +156,9 @@ def drop_copies(pairs: Sequence[Pair], threshold: float) -> list[Pair]:
     return [pair for number, pair in enumerate(pairs) if number not in dropped]
 
 
-def count(pairs: Sequence[Pair], copies: int, asked: int, without: Mapping[str, int]) -> dict[str, Any]:
-    """Return the counts that go with the pairs: of pairs, of rows that were asked and have none, and lengths.
+def count(pairs: Sequence[Pair], asked: int, without: Mapping[str, int], left_out: Mapping[str, int]) -> dict[str, Any]:
+    """Return the counts that go with the pairs: of pairs, of rows that were asked and have none, of what was left out
+    (LEFT_OUT), and lengths.
 
     Lengths are in characters, because the texts of the user's own were never tokens of this model.
     """
@@ -166,10 +168,10 @@ def count(pairs: Sequence[Pair], copies: int, asked: int, without: Mapping[str, 
         "pairs": len(pairs),
         "own": made["own"],
         "sampled": made["sampled"],
-        "near_copies": copies,
         "rows_asked": asked,
         "rows_with_pairs": len({pair.record.id for pair in pairs}),
         **{reason: without.get(reason, 0) for reason in REASONS},
+        **{what: left_out.get(what, 0) for what in LEFT_OUT},
         "mean_characters": {
             "chosen": round(fmean(chosen for chosen, _ in lengths), 1) if lengths else None,
             "rejected": round(fmean(rejected for _, rejected in lengths), 1) if lengths else None,
@@ -200,8 +202,8 @@ def require_enough(counts: Mapping[str, Any], least: int, after: str) -> None:
         f"only {counts['pairs']} pairs for preference tuning after phase {after}; preference.min_pairs is {least}. "
         f"Rows asked: {asked}; all answers right: {right}; all wrong: {wrong}; too small a gap: {counts['no_gap']}; "
         f"cut off: {counts['cut_off']}; without a grade: {counts['not_graded']}; near-copies: "
-        f"{counts['near_copies']}; answers left out: {counts.get('unusable', 0)}; pairs that ask what a held-out row "
-        f"asks: {counts.get('held_out', 0)}. {tell}"
+        f"{counts['near_copies']}; answers left out: {counts['unusable']}; pairs that ask what a held-out row "
+        f"asks: {counts['held_out']}. {tell}"
     )
 
 
@@ -213,15 +215,17 @@ if job := find_job(globals()):
         lines = usable(given, job.params.max_length)
         schema = read_schema(job.input.schema) if job.input.get("schema") else None
         graded = grade_samples(records, lines, task, job.params.metric or task.headline, schema)
-        made, without = sampled_pairs(records, graded, job.params.gap, lines[0]["gguf_sha256"] if lines else "")
+        gguf = read_json(job.input.speed)["gguf_sha256"] if given else ""
+        made, without = sampled_pairs(records, graded, job.params.gap, gguf)
         sampled = apart(made, (record for path in job.input.held_out for record in read_records(path)))
         every = [*own_pairs(read_records(job.input.rejected)), *sampled]
         kept = drop_copies(every, job.params.near)
-        counts = {
-            **count(kept, len(every) - len(kept), len(graded), without),
+        left_out = {
+            "near_copies": len(every) - len(kept),
             "unusable": len(given) - len(lines),
             "held_out": len(made) - len(sampled),
         }
+        counts = count(kept, len({row["id"] for row in given}), without, left_out)
         require_enough(counts, job.params.min_pairs, job.wildcards.after)
         write_pairs(job.output.pairs, kept)
         write_json(job.output.counts, counts)

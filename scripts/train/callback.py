@@ -52,8 +52,8 @@ class PhaseCallback(TrainerCallback):
         self.told, self.advice, self.guard_rewards = {} if told is None else told, advice, guard_rewards
         self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
         self.start = self.saved = time.monotonic()
-        before = map(json.loads, history.read_text(encoding="utf-8").splitlines()) if history.exists() else ()
-        lines = list(before)
+        written = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
+        lines = list(map(json.loads, written))
         self.losses: list[float] = [line["loss"] for line in lines]
         self.rewards: list[float] = [line["chosen_reward"] for line in lines if "chosen_reward" in line]
 

@@ -51,6 +51,16 @@ def _whole(causal: Any) -> bool:
     return any(getattr(causal.config, name, None) for name in names)
 
 
+def _causal(model: Any) -> Any:
+    """Return the model without its adapter's wrapper."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _frozen(head: Any) -> bool:
+    """Return whether a head is a plain matrix that is not trained, so that its gradient can be computed by hand."""
+    return type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad
+
+
 def _hidden(causal: Any, packed: Pack) -> torch.Tensor:
     """Return the hidden states that predict completion tokens, (completion tokens, width)."""
     states: torch.Tensor = causal.get_decoder()(**_arguments(causal, packed)).last_hidden_state[0]
@@ -59,7 +69,7 @@ def _hidden(causal: Any, packed: Pack) -> torch.Tensor:
 
 def completion_logits(model: Any, packed: Pack) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (logits, targets) at the completion tokens of a pack, (completion tokens, vocabulary) and their ids."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal = _causal(model)
     wanted = packed.targets != IGNORED
     with _autocast(model, causal):
         if _whole(causal):
@@ -74,10 +84,9 @@ def completion_loss(model: Any, packed: Pack) -> torch.Tensor:
 
     The head is computed at those positions only.
     """
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal = _causal(model)
     head = causal.get_output_embeddings()
-    frozen = type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad
-    if frozen and torch.is_grad_enabled() and not _whole(causal):
+    if _frozen(head) and torch.is_grad_enabled() and not _whole(causal):
         with _autocast(model, causal):
             targets = packed.targets[packed.targets != IGNORED]
             return HeadLoss.apply(_hidden(causal, packed), head.weight, targets)  # type: ignore[no-any-return]
@@ -94,10 +103,9 @@ def completion_loss(model: Any, packed: Pack) -> torch.Tensor:
 
 def token_losses(model: Any, packed: Pack) -> torch.Tensor:
     """Return the cross-entropy, in nats, of each completion token of a pack, (completion tokens,)."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal = _causal(model)
     head = causal.get_output_embeddings()
-    frozen = type(head) is torch.nn.Linear and head.bias is None and not head.weight.requires_grad
-    if _whole(causal) or (torch.is_grad_enabled() and not frozen):
+    if _whole(causal) or (torch.is_grad_enabled() and not _frozen(head)):
         logits, targets = completion_logits(model, packed)
         return cross_entropy(logits.float(), targets, reduction="none")
     targets = packed.targets[packed.targets != IGNORED]

@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scripts.common.preference import METHODS as PREFERENCE
+
 if TYPE_CHECKING:  # rules import this module, and should not wait for torch
     from datasets import Dataset
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:  # rules import this module, and should not wait for torch
 
 SFT = "sft"
 # imported by name, so that an edit of what is for pairs alone retrains no supervised phase
-MODULES = {SFT: "sft", "dpo": "preference", "orpo": "preference", "kto": "preference"}
+MODULES = {SFT: "sft", **dict.fromkeys(PREFERENCE, "preference")}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Method:
     single_rows: Callable[..., list[dict[str, list[int]]]]  # (dataset, count): single rows of it
     collate: Callable[..., Any]  # one step's line as tensors
     trainer: "Callable[..., PhaseTrainer]"
+    against_reference: bool = False  # whether rewards are log-ratios to a reference, which must not sink
 
 
 def find_method(name: str) -> Method:

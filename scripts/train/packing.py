@@ -3,16 +3,17 @@
 Packed rows do not see each other.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any
+from itertools import accumulate, islice
+from typing import Any, TypeVar
 
 import torch
 
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
 
+T = TypeVar("T")
 IGNORED = -100  # the label that the loss ignores
 
 
@@ -47,6 +48,12 @@ def label(records: Sequence[Record], tokenizer: Any, contract: Any, max_length: 
             "Raise train.max_length (this takes more memory), or remove the rows."
         )
     return rows
+
+
+def cut(items: Iterable[T], sizes: Sequence[int]) -> list[list[T]]:
+    """Return the items in order, in lists of `sizes` each."""
+    stream = iter(items)
+    return [list(islice(stream, size)) for size in sizes]
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
@@ -190,12 +197,18 @@ def group_packs(
         yield [pack_groups([groups[n] for n in numbers], share)], slice(numbers[0], numbers[-1] + 1)
 
 
+def rows_of(inputs: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """Return the rows of a step that `collate` prepared, each as `input_ids` and `labels`."""
+    lengths = inputs["lengths"].tolist()
+    split = (inputs[name].split(lengths) for name in ("input_ids", "labels"))
+    return [{"input_ids": ids, "labels": labels} for ids, labels in zip(*split, strict=True)]
+
+
 def packs(inputs: Mapping[str, torch.Tensor], token_budget: int, share: bool) -> Iterator[Pack]:
     """Yield the packs of a step that `collate` prepared."""
-    lengths = inputs["lengths"].tolist()
-    split = {name: inputs[name].split(lengths) for name in ("input_ids", "labels")}
-    for group in micro_batches(lengths, token_budget):
-        yield pack([{name: split[name][row] for name in split} for row in group], share)
+    rows = rows_of(inputs)
+    for group in micro_batches(inputs["lengths"].tolist(), token_budget):
+        yield pack([rows[number] for number in group], share)
 
 
 def on(device: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -8,7 +8,6 @@ losses and gradients with TRL's.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,9 +17,10 @@ from torch.nn.functional import logsigmoid
 from scripts.common.chat import ChatContract
 from scripts.common.errors import GradusError
 from scripts.common.pairs import Pair, read_pair_steps
+from scripts.common.preference import WITH_OTHERS
 from scripts.train.loss import shares_beginnings, sums_by_row, token_losses
 from scripts.train.methods import Method
-from scripts.train.packing import IGNORED, collate_step, group_packs, label
+from scripts.train.packing import IGNORED, collate_step, cut, group_packs, label, rows_of
 from scripts.train.trainer import PhaseTrainer
 
 Groups = list[list[dict[str, torch.Tensor]]]
@@ -110,9 +110,7 @@ def make_dataset(
 
 def make_steps(pairs: Dataset, sizes: Sequence[int]) -> Dataset:
     """Return the pairs of `make_dataset` as steps of `sizes` pairs each, in order: one answer after the other."""
-    ends = list(accumulate(sizes))
-    flat = list(pairs)
-    steps = [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    steps = cut(pairs, sizes)
     return Dataset.from_list(
         [{name: [row for pair in step for row in pair[name]] for name in step[0]} for step in steps]
     )
@@ -130,9 +128,7 @@ def single_rows(pairs: Dataset, count: int) -> list[dict[str, list[int]]]:
 
 def grouped(inputs: Mapping[str, torch.Tensor], size: int) -> Groups:
     """Return the rows of a step that `collate` prepared in groups of `size`, each as `input_ids` and `labels`."""
-    lengths = inputs["lengths"].tolist()
-    split = {name: inputs[name].split(lengths) for name in ("input_ids", "labels")}
-    rows = [{name: split[name][number] for name in split} for number in range(len(lengths))]
+    rows = rows_of(inputs)
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
@@ -190,13 +186,19 @@ class PreferenceTrainer(PhaseTrainer):
 
 
 OBJECTIVES: dict[str, Objective] = {"dpo": dpo, "orpo": orpo, "kto": kto}
-WITH_OTHERS = ("kto",)
 
 
 def _method(name: str) -> Method:
     others = name in WITH_OTHERS
-    trainer = partial(PreferenceTrainer, objective=OBJECTIVES[name], others=others)
-    return Method(read_pair_steps, partial(make_dataset, others=others), make_steps, single_rows, collate, trainer)
+    return Method(
+        read_pair_steps,
+        partial(make_dataset, others=others),
+        make_steps,
+        single_rows,
+        collate,
+        partial(PreferenceTrainer, objective=OBJECTIVES[name], others=others),
+        against_reference=name != "orpo",
+    )
 
 
 METHODS = {name: _method(name) for name in OBJECTIVES}

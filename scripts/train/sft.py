@@ -1,7 +1,6 @@
 """Supervised fine-tuning on prompt and response: rows as token ids, steps, and held-out loss."""
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from scripts.common.chat import ChatContract
 from scripts.common.records import Record, read_steps
 from scripts.train.loss import completion_loss, shares_beginnings
 from scripts.train.methods import SFT, Method
-from scripts.train.packing import IGNORED, collate, collate_step, label, on, packs
+from scripts.train.packing import IGNORED, collate, collate_step, cut, label, on, packs
 from scripts.train.trainer import PhaseTrainer
 
 
@@ -22,10 +21,9 @@ def make_dataset(records: Sequence[Record], tokenizer: Any, contract: ChatContra
 
 def make_steps(rows: Dataset, sizes: Sequence[int]) -> Dataset:
     """Return the rows of `make_dataset` as steps of `sizes` rows each, in order."""
-    ends = list(accumulate(sizes))
-    flat = [(row["input_ids"], row["labels"]) for row in rows]
-    steps = [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return Dataset.from_list([{"input_ids": [i for i, _ in step], "labels": [j for _, j in step]} for step in steps])
+    return Dataset.from_list(
+        [{name: [row[name] for row in step] for name in ("input_ids", "labels")} for step in cut(rows, sizes)]
+    )
 
 
 def single_rows(rows: Dataset, count: int) -> list[dict[str, list[int]]]:

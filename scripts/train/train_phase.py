@@ -106,9 +106,7 @@ def fingerprint(
 ) -> str:
     """Return a hash of all that affects a phase's result: input contents, settings, code, libraries, device.
 
-    `code`: what else is its code (`code_of`).
-
-    Training resumes from a checkpoint only if its fingerprint is the same.
+    `code`: what else is its code (`code_of`). Training resumes from a checkpoint only if its fingerprint is the same.
     """
     contents = {
         name: None if path is None else sha256_folder(path) if Path(path).is_dir() else sha256_file(path)
@@ -128,9 +126,9 @@ def fingerprint(
     )[:16]
 
 
-def preference_advice(phase: str, rate: float, method: str) -> str:
+def preference_advice(phase: str, rate: float, against_reference: bool) -> str:
     """Return what to do if a phase of preference tuning fails; its settings are its own."""
-    beta = "lower" if method == "orpo" else "raise"  # there it is the weight of the odds ratio
+    beta = "raise" if against_reference else "lower"  # without a reference, it is the weight of the odds ratio
     return f"Lower learning_rate of the phase {phase} in curriculum.phases (it is {rate:g}), or {beta} its beta."
 
 
@@ -221,7 +219,7 @@ def train_phase(
         return ranks.mean(lambda rows: heldout_loss(model, rows, params.micro_batch_tokens), check)
 
     told: dict[str, float] = {}
-    advice = ADVICE if method == SFT else preference_advice(phase, params.learning_rate, method)
+    advice = ADVICE if method == SFT else preference_advice(phase, params.learning_rate, functions.against_reference)
 
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -244,7 +242,7 @@ def train_phase(
             ranks=ranks,
             told=told,
             advice=advice,
-            guard_rewards=method in ("dpo", "kto"),  # ORPO's have no reference
+            guard_rewards=functions.against_reference,
         )
         project, name = tracked_as.split("/", 1)
         before_this, _ = schedule_position(schedule, phase, "all")

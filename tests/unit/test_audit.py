@@ -121,7 +121,7 @@ def test_rejected_answers_are_counted_and_their_lengths_compared_with_the_right_
     assert found["rejected_is_longer"] == found["too_long"] == sum(len(wrong) == 600 for _, wrong in pairs)
     assert found["tokens"]["rejected"] == {"p50": 3, "p95": 601, "max": 601}
     assert "note: 100 rows have rejected answers, 80 of them in training" in told(facts)
-    assert f"warning: {found['too_long']} rejected answers are longer with their prompt than train.max" in told(facts)
+    assert f"warning: {found['too_long']} rejected answers are longer with the prompt than train.max" in told(facts)
     longer = f"the right answer is the longer one in {found['right_is_longer']} of {len(pairs)} pairs"
     assert f"warning: {longer} of training rows (median 10 tokens if right, 3 if rejected)" in told(facts)
     for record in records[:100]:
@@ -140,12 +140,12 @@ def test_the_page_shows_rejected_answers_and_is_the_same_without(base, contract,
         write_page(ROOT / "scripts/data/audit.html.j2", page, tmp_path / "audit.html")
         pages.append((tmp_path / "audit.html").read_text(encoding="utf-8"))
     assert "ejected answer" not in pages[0]
-    assert "Rows with rejected answers: train 1, valid 1. In the 1 pairs of training rows,\nthe right" in pages[1]
+    assert "Rows with rejected answers: train 1, valid 1. In the 1 pair of training rows,\nthe right" in pages[1]
 
 
 def test_rejected_answers_that_left_with_their_rows_are_told(base, contract):
     facts = look(base, contract, rows(), duplicates={**QUIET["duplicates"], "rejected": {"left_out": 3}})
-    assert "note: 3 rejected answers were left out with their rows, which are near-copies" in told(facts)
+    assert "note: 3 rejected answers were left out with near-copies" in told(facts)
 
 
 def test_the_mix_has_every_level_in_order_however_many(base, contract):

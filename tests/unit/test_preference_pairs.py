@@ -112,7 +112,7 @@ def test_the_model_answers_each_row_several_times(random_gguf, contract):
     lines, speed = sample_answers(random_gguf, contract, asked, 1, 2, 1.0, settings)
     assert [(line["id"], line["sample"]) for line in lines] == [(row.id, n) for row in asked for n in (1, 2)]
     assert len({line["text"] for line in lines}) == 6
-    assert speed["rows"] == 6 and {line["gguf_sha256"] for line in lines} == {speed["gguf_sha256"]}
+    assert speed["rows"] == 6
     assert sample_answers(random_gguf, contract, asked, 1, 2, 1.0, settings)[0] == lines
     fewer, _ = sample_answers(random_gguf, contract, asked[1:], 1, 2, 1.0, settings)
     assert [line["text"] for line in fewer] == [line["text"] for line in lines[2:]]
@@ -254,16 +254,16 @@ def test_near_copies_of_an_earlier_pair_are_dropped_but_not_other_wrong_answers_
 
 def test_too_few_pairs_stop_the_run_with_what_would_give_more():
     pairs = [Pair(ROW, "aws s3 ls and more", {"made": "own"}), Pair(ROW, "x", {"made": "sampled"})]
-    counts = count(pairs, 1, 10, {"all_right": 8, "all_wrong": 1})
+    counts = count(pairs, 10, {"all_right": 8, "all_wrong": 1}, {"near_copies": 1})
     assert (counts["own"], counts["sampled"], counts["rows_with_pairs"], counts["near_copies"]) == (1, 1, 1, 1)
     assert counts["mean_characters"] == {"chosen": 18, "rejected": 9.5} and counts["chosen_longer"] == 1
     require_enough(counts, 2, "hard")
     with pytest.raises(GradusError, match="only 2 pairs .* after phase hard.*asked: 10; all answers right: 8.*remove"):
         require_enough(counts, 3, "hard")
     with pytest.raises(GradusError, match="all wrong: 8.*preference.samples.*train the supervised phase longer"):
-        require_enough(count(pairs, 0, 10, {"all_wrong": 8}), 3, "hard")
+        require_enough(count(pairs, 10, {"all_wrong": 8}, {}), 3, "hard")
     with pytest.raises(GradusError, match="asked no rows. Set preference.rows"):
-        require_enough(count([], 0, 0, {}), 1, "hard")
+        require_enough(count([], 0, {}, {}), 1, "hard")
 
 
 # order
