@@ -43,7 +43,6 @@ rule train_arm:
         audit=ancient("results/{run}/data/audit.json"),
         estimate=ancient("results/{run}/train/estimate.json"),
         labels=ancient("results/{run}/fidelity/labels.passed"),
-        before=training_before,
     output:
         trained=directory("results/{run}/experiment/{variant}/{arm}/seed{seed}/trained"),
         losses="results/{run}/experiment/{variant}/{arm}/seed{seed}/losses.jsonl",
@@ -57,10 +56,12 @@ rule train_arm:
     conda:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
+    # seed by seed, so that what is there after a stop is pairs
+    priority: place_in_order
+    # no `training`: as many side by side as cores, memory and GPUs allow
     resources:
         mem_mb=training_memory,
         runtime=minutes(60, SLOWNESS * len(PHASES), "base", "train"),
-        training=1,
         gpu=TRAINING_GPU,
     params:
         train=trained_with,

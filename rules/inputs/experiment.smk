@@ -35,15 +35,10 @@ def measured_losses(wildcards):
     return []
 
 
-def training_before(wildcards):
-    """The result of the training before this one, so that they go in their order: what is there after a stop is pairs.
-
-    `ancient`: nothing of it is used, so nothing is trained again because of it.
-    """
+def place_in_order(wildcards):
+    """The priority of a training: the first one of the experiment has the highest, the last one 1."""
     here = experiments.Training(wildcards.variant, wildcards.arm, int(wildcards.seed))
-    place = EXPERIMENT_TRAININGS.index(here)
-    files = of_trainings("result.json", EXPERIMENT_TRAININGS[max(0, place - 1) : place])
-    return [ancient(file.format(run=wildcards.run)) for file in files]
+    return len(EXPERIMENT_TRAININGS) - EXPERIMENT_TRAININGS.index(here)
 
 
 def trained_with(wildcards):
