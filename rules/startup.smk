@@ -47,6 +47,7 @@ from scripts.common.snakemake_internals import (
     OURS,
     limit_resource,
     OUTPUT,
+    plan_behind_ancient,
     planned_values,
     read_metadata,
     redirect_jobs,
@@ -61,6 +62,7 @@ from scripts.progress.times import Planned, Times, last_times
 from scripts.version.restore import forget, restore
 
 leave_out_pandas()
+plan_behind_ancient()
 limit_resource(workflow, "mem_mb", memory_mb() * 9 // 10)  # the rest is the system's
 
 STAGES = read_stages(Path(workflow.basedir))  # {rule: stage}

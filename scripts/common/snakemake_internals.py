@@ -11,7 +11,9 @@ import re
 import shlex
 import sys
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,31 @@ def leave_out_pandas() -> None:
     It does so to recognize tables among the rules' params, if pandas is installed. Ours are never tables.
     """
     sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # None: Python takes it for not installed
+
+
+def plan_behind_ancient() -> None:
+    """Let Snakemake see what must run behind `ancient` inputs, too.
+
+    What follows a job that will run, it does not examine: it would run anyway. But what follows by `ancient` inputs
+    alone would not. So with another rank, which the estimate reads, too, it makes the estimate, trains nothing, and
+    calls the run done (snakemake/snakemake#4166).
+    """
+    from snakemake.dag import DAG
+
+    update, search = DAG.update_needrun, DAG.bfs
+
+    async def update_needrun(dag: Any, create_inventory: bool = False) -> None:
+        follow: dict[Any, dict[Any, Any]] = defaultdict(dict)
+        for job, jobs in dag.depending.items():
+            follow[job] = {after: files for after, files in jobs.items() if not all(f.is_ancient for f in files)}
+        dag.bfs = lambda _, *jobs: search(dag, follow, *jobs)  # only used to find what follows
+        try:
+            await update(dag, create_inventory)
+        finally:
+            del dag.bfs
+
+    if not hasattr(update, "__wrapped__"):
+        DAG.update_needrun = wraps(update)(update_needrun)
 
 
 def all_cores(workflow: Any) -> int:
