@@ -54,7 +54,7 @@ rule sample_answers:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(1200, 1, "gguf"),
-        runtime=minutes(120, 0.4, "gguf"),
+        runtime=minutes(120, 0.0002 * samples_asked(), "gguf"),
         gpu=ANSWERING_GPU,
     params:
         answer={key: config["evaluate"][key] for key in ("max_tokens", "sequences", "threads", "gpu_layers")},

@@ -21,6 +21,12 @@ def asked_model(wildcards):
     return f"results/{wildcards.run}/export/{model.weights}/{QUANT}.gguf"
 
 
+def samples_asked():
+    """How many answers to training rows a model is asked for; of all rows, at most as many as of 20,000."""
+    rows = config["preference"]["rows"]
+    return (20_000 if rows is None else rows) * config["preference"]["samples"]
+
+
 def samples(wildcards):
     """The model's answers to training rows, and which file gave them, unless all pairs are to be the user's own."""
     folder = f"results/{wildcards.run}/preference/{wildcards.arm}/seed{wildcards.seed}/{wildcards.after}"
