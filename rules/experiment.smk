@@ -53,11 +53,11 @@ rule train_arm:
         "results/{run}/logs/train_arm/{variant}+{arm}-{seed}.log",
     benchmark:
         "results/{run}/benchmarks/train_arm-{variant}+{arm}-{seed}.tsv"
+    # seed by seed, so that what is there after a stop is pairs
+    priority: place_in_order
     conda:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
-    # seed by seed, so that what is there after a stop is pairs
-    priority: place_in_order
     # no `training`: as many side by side as cores, memory and GPUs allow
     resources:
         mem_mb=training_memory,
