@@ -26,6 +26,7 @@ rule score:
         "results/{run}/benchmarks/score.tsv"
     conda:
         "../envs/gradus.yaml"
+    threads: 2
     resources:
         mem_mb=memory(1000),
     params:

@@ -1,9 +1,10 @@
-"""Atomic writes (a file appears complete or not at all), and JSON with reproducible bytes."""
+"""Atomic writes (a file appears complete or not at all), JSON with reproducible bytes, and rows read by number."""
 
 import json
 import os
 import re
 import shutil
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,3 +119,25 @@ def read_jsonl(path: str | Path) -> Iterator[Any]:
                 yield json.loads(line)
             except ValueError as error:
                 raise GradusError(f"{path}:{number}: not JSON ({error}); each line must hold one JSON object") from None
+
+
+class Rows:
+    """Random access to the rows of a JSONL file by number; rows are read on demand, also by forked processes."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Index the offset of each line."""
+        self.handle = open(path, "rb")  # noqa: SIM115
+        self.offsets = array("q", [0])
+        for line in self.handle:
+            self.offsets.append(self.offsets[-1] + len(line))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def line(self, number: int) -> str:
+        """Return a row as it is in the file."""
+        start, end = self.offsets[number : number + 2]
+        return os.pread(self.handle.fileno(), end - start, start).decode()
+
+    def __getitem__(self, number: int) -> Any:
+        return json.loads(self.line(number))

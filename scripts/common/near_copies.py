@@ -5,12 +5,9 @@ Two texts are near-copies if the Jaccard similarity of their sets of character 4
 Memory: 8 bytes per row and band, about 150 bytes per row; texts stay on disk.
 """
 
-import json
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rensa import RMinHash
@@ -23,29 +20,6 @@ os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
 PIECE = 4  # characters
 PERMUTATIONS = 128
-
-
-class Rows:
-    """Random access to the rows of a JSONL file by number; rows are read on demand, also by forked processes."""
-
-    def __init__(self, path: str | Path) -> None:
-        """Index the offset of each line."""
-        self.handle = open(path, "rb")  # noqa: SIM115
-        offsets = [0]
-        for line in self.handle:
-            offsets.append(offsets[-1] + len(line))
-        self.offsets = np.array(offsets, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def line(self, number: int) -> str:
-        """Return a row as it is in the file."""
-        start, end = self.offsets[number : number + 2].tolist()
-        return os.pread(self.handle.fileno(), end - start, start).decode()
-
-    def __getitem__(self, number: int) -> Any:
-        return json.loads(self.line(number))
 
 
 def pieces(text: str, size: int = PIECE) -> list[str]:

@@ -1,9 +1,9 @@
-"""The same work on many items by several processes or threads, with the results in the items' order."""
+"""The same work on many items by several processes, with the results in the items' order."""
 
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -17,12 +17,10 @@ def _call(item: Any) -> Any:
     return _function(item)
 
 
-def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, in_threads: bool = False
-) -> Iterator[Result]:
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """Yield `function` of each item, in order; the items are taken a few at a time.
 
-    The workers are forked processes, or threads, for a function that is mostly in native code. One worker is none.
+    The workers are forked processes. One worker is none.
     """
     if workers == 1:
         yield from map(function, items)
@@ -30,11 +28,10 @@ def in_order(
     global _function
     _function = function
     processes = multiprocessing.get_context("fork")
-    pool: Executor = ThreadPoolExecutor(workers) if in_threads else ProcessPoolExecutor(workers, processes)
-    with pool:
+    with ProcessPoolExecutor(workers, processes) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
-            waiting.append(pool.submit(function if in_threads else _call, item))
+            waiting.append(pool.submit(_call, item))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:

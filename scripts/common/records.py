@@ -1,14 +1,14 @@
 """The record type that all stages after `ingest` exchange, as one JSON object per line."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from scripts.common.hashing import sha256_json
-from scripts.common.io import read_jsonl
+from scripts.common.io import Rows, read_jsonl
 
 OWN = "eval-own"  # the split of the rows of data.own
 SPLITS = ("train", "valid", "test", "eval-hard", "eval-unseen", OWN)
@@ -89,6 +89,22 @@ def read_records(path: str | Path) -> Iterator[Record]:
     for row in read_jsonl(path):
         row.pop("step", None)
         yield Record(**row)
+
+
+class StoredRecords(Sequence[Record]):
+    """The records of a JSONL file that a rule wrote, read when they are asked for, also by forked processes."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Index the offset of each line."""
+        self.rows = Rows(path)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        return Record(**self.rows[number])
 
 
 def read_steps(path: str | Path) -> list[list[Record]]:

@@ -14,9 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from pathlib import Path
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
@@ -28,7 +27,8 @@ from scripts.common.errors import GradusError
 from scripts.common.io import atomic_open, dump_line, read_json, read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import SPLITS, Record, read_records
+from scripts.common.parallel import chunks, in_order
+from scripts.common.records import SPLITS, Record, StoredRecords
 from scripts.curriculum.scorers import SCORERS, Known
 
 
@@ -60,14 +60,25 @@ def sample(records: Iterable[Record], sizes: Mapping[str, int]) -> list[Record]:
     return [record for name in sorted(heaps) for _, _, record in sorted(heaps[name], reverse=True)]
 
 
-def score_all(path: str | Path, names: Sequence[str], known: Known) -> dict[str, np.ndarray]:
-    """Return each named scorer's value of every record, in file order. Reads a few thousand records at a time."""
+def score_all(records: Sequence[Record], names: Sequence[str], known: Known, processes: int) -> dict[str, np.ndarray]:
+    """Return each named scorer's value of every record, in their order. Reads a few thousand records at a time."""
+
+    def work(numbers: range) -> list[list[float]]:
+        batch = records[numbers.start : numbers.stop]
+        return [SCORERS[name](batch, known) for name in names]
+
     scores: dict[str, list[float]] = {name: [] for name in names}
-    stream = iter(tqdm(read_records(path), desc="scoring", unit="row", mininterval=1))
-    while batch := list(islice(stream, 4096)):
-        for name in names:
-            scores[name] += SCORERS[name](batch, known)
+    with tqdm(desc="scoring", total=len(records), unit="row", mininterval=1) as bar:
+        for numbers, values in zip(parts(len(records)), in_order(work, parts(len(records)), processes), strict=True):
+            for name, some in zip(names, values, strict=True):
+                scores[name] += some
+            bar.update(len(numbers))
     return {name: np.array(values) for name, values in scores.items()}
+
+
+def parts(count: int, size: int = 4096) -> Iterator[range]:
+    """Yield the numbers of `count` records, `size` at a time."""
+    return chunks(range(count), size)
 
 
 def mix(scores: Mapping[str, np.ndarray], params: ScoreParams) -> np.ndarray:
@@ -85,9 +96,12 @@ def place(record: Record, given: set[str], hardest: int) -> str:
     return "eval-hard" if hard else record.split
 
 
-def scored(records: Iterable[Record], given: set[str], found: np.ndarray, hardest: int) -> Iterator[Record]:
-    """Yield each record with its difficulty and split."""
-    for number, record in enumerate(records):
+def scored(
+    records: Sequence[Record], numbers: Iterable[int], given: set[str], found: np.ndarray, hardest: int
+) -> Iterator[Record]:
+    """Yield each record of these numbers with its difficulty and split."""
+    for number in numbers:
+        record = records[number]
         if record.difficulty is None:
             record.difficulty = int(found[number])
         record.split = place(record, given, hardest)
@@ -109,15 +123,26 @@ class Scores:
 
 
 def score(
-    records: str | Path, params: ScoreParams, known: Known, given: set[str], hardest: int, sizes: Mapping[str, int]
+    records: Sequence[Record],
+    params: ScoreParams,
+    known: Known,
+    given: set[str],
+    hardest: int,
+    sizes: Mapping[str, int],
+    processes: int = 1,
 ) -> Scores:
     """Return all scores of the records. The sample is taken after eval-hard is split off, to match the evaluation."""
     if "retrieval" in params.mixed:
-        known.corpus = list(read_records(records))
-    mixed = score_all(records, params.mixed, known)
+        known.corpus = list(records)
+    mixed = score_all(records, params.mixed, known, processes)
     values = mix(mixed, params)
     level = to_levels(values, params.thresholds, params.quantiles)
-    rows = sample(scored(read_records(records), given, level, hardest), sizes)
+
+    def work(numbers: range) -> list[Record]:
+        return sample(scored(records, numbers, given, level, hardest), sizes)
+
+    # a sample of the parts' samples is that of all
+    rows = sample(chain.from_iterable(in_order(work, parts(len(records), 20_000), processes)), sizes)
     known.corpus = known.corpus or rows
     compared: dict[str, dict[str, float]] = defaultdict(dict)
     for name in params.compared:
@@ -126,6 +151,34 @@ def score(
     train = [record for record in rows if record.split == "train"]
     training = {name: SCORERS[name](train, known) for name in [*params.mixed, *params.compared]} if train else {}
     return Scores(values, level, mixed, compared, training)
+
+
+class Written(NamedTuple):
+    """What is written of a record, each a line, and what is counted; `rejected`: empty if it is in no pair."""
+
+    split: str
+    difficulty: int
+    group: str
+    row: str
+    rejected: str
+    scores: str
+
+
+def written(
+    records: Sequence[Record], numbers: range, given: set[str], found: Scores, hardest: int
+) -> Iterator[Written]:
+    """Yield what is written of the records of these numbers."""
+    for number, row in zip(numbers, scored(records, numbers, given, found.level, hardest), strict=True):
+        each = {name: float(column[number]) for name, column in found.mixed.items()}
+        line = {"id": row.id, "split": row.split, "difficulty": row.difficulty, "score": float(found.mix[number])}
+        yield Written(
+            row.split,
+            row.difficulty or 0,
+            row.group,
+            dump_line((replace(row, rejected=[]) if row.rejected else row).to_json()),
+            dump_line(row.to_json()) if row.rejected and row.split == "train" else "",
+            dump_line({**line, "scores": {**each, **found.compared.get(row.id, {})}}),
+        )
 
 
 def check_splits(mix: Mapping[str, Counter[str]], evaluated: str) -> None:
@@ -159,23 +212,23 @@ if job := find_job(globals()):
         curriculum = read_curriculum(job.params.curriculum)
         tables = read_tables({name: path for name, path in job.input.items() if name not in ("records", "given")})
         brought, last = set(read_json(job.input.given)), len(curriculum.levels) - 1
-        known = Known(settings.rules, tables)
-        found = score(job.input.records, settings, known, brought, last, job.params.sample)
+        known, stored = Known(settings.rules, tables), StoredRecords(job.input.records)
+        found = score(stored, settings, known, brought, last, job.params.sample, job.threads)
         # one file per split, so that an edited training row does not rerun the evaluation
         outputs = {name: files.enter_context(atomic_open(job.output[name.replace("-", "_")])) for name in SPLITS}
         table = files.enter_context(atomic_open(job.output.scores))
         wrong = files.enter_context(atomic_open(job.output.rejected))
         counted: dict[str, Counter[str]] = defaultdict(Counter)
         groups: dict[str, Counter[str]] = defaultdict(Counter)  # rows of each group, by split
-        for number, row in enumerate(scored(read_records(job.input.records), brought, found.level, last)):
-            if row.rejected and row.split == "train":
-                wrong.write(dump_line(row.to_json()))
-            outputs[row.split].write(dump_line((replace(row, rejected=[]) if row.rejected else row).to_json()))
-            counted[row.split][curriculum.level(row.difficulty)] += 1
-            groups[row.split][row.group] += 1
-            each = {name: float(column[number]) for name, column in found.mixed.items()}
-            line = {"id": row.id, "split": row.split, "difficulty": row.difficulty, "score": float(found.mix[number])}
-            table.write(dump_line({**line, "scores": {**each, **found.compared.get(row.id, {})}}))
+        lines = in_order(
+            lambda numbers: list(written(stored, numbers, brought, found, last)), parts(len(stored)), job.threads
+        )
+        for line in chain.from_iterable(lines):
+            outputs[line.split].write(line.row)
+            wrong.write(line.rejected)
+            table.write(line.scores)
+            counted[line.split][curriculum.level(line.difficulty)] += 1
+            groups[line.split][line.group] += 1
         check_splits(counted, job.params.evaluated)
         check_phases(counted["train"], curriculum, found.training)
         trained = set(groups["train"]) - {""}

@@ -7,7 +7,7 @@ the difficulty mix if it is cheap to compute. Out: audit.json, audit.html.
 import os
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -26,9 +26,9 @@ from scripts.common.html import inline_svg, write_page
 from scripts.common.io import read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.parallel import in_order
+from scripts.common.parallel import chunks, in_order
 from scripts.common.plots import COLORS, level_colors, save
-from scripts.common.records import SPLITS, Record, read_records
+from scripts.common.records import SPLITS, Record, StoredRecords
 from scripts.common.strict_json import strict_json
 from scripts.common.tokens import TokenCounter
 from scripts.data.findings import MANY_LABELS, find
@@ -87,6 +87,23 @@ class Tally:
                 self.first_not_nfc = self.first_not_nfc or record.source
                 self.not_nfc += 1
 
+    def merge(self, later: "Tally") -> None:
+        """Add the statistics of the records that follow these."""
+        for mine, more in ((self.lengths, later.lengths), (self.pairs, later.pairs)):
+            for name, values in more.items():
+                mine[name].extend(values)
+        if later.most > self.most:
+            self.most, self.longest = later.most, later.longest
+        for name in ("splits", "given_difficulty", "formats", "fields", "rejected_rows"):
+            getattr(self, name).update(getattr(later, name))
+        for label, where in later.labels.items():
+            if len(self.labels) <= MANY_LABELS:
+                self.labels[label].update(where)
+        self.groups |= later.groups
+        self.first_not_nfc = self.first_not_nfc or later.first_not_nfc
+        for name in ("too_long", "turns", "augmented", "not_nfc", "pairs_too_long"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+
     def _add_pairs(
         self, records: Sequence[Record], counted: Sequence[tuple[int, int]], rejected: Sequence[int]
     ) -> None:
@@ -142,13 +159,13 @@ def pairs_of(tally: Tally) -> dict[str, Any]:
 
 
 def audit(
-    records: Iterable[Record],
+    records: Sequence[Record],
     counter: TokenCounter,
     task: str,
     max_length: int,
     levels: Sequence[str],
     counts: Mapping[str, Any],
-    threads: int = 1,
+    processes: int = 1,
 ) -> tuple[dict[str, Any], Tally]:
     """Return the content of audit.json and the tally. `counts`: the counts of ingest, mask, deduplicate, split and
     decontaminate, and the difficulty mix of the training rows, empty if unknown.
@@ -156,16 +173,18 @@ def audit(
     normalizer = counter.tokenizer.normalizer
     composes = normalizer is not None and normalizer.normalize_str("e\u0301") == "\u00e9"
     tally = Tally(task, max_length, composes=composes)
-    stream = iter(tqdm(records, desc="audit", unit="row", mininterval=1))
-    # the tokenizer is native code, beside which the other threads read and render the next rows
-    batches = iter(lambda: list(islice(stream, 2000)), [])
 
-    def count(batch: list[Record]) -> tuple[list[Record], list[tuple[int, int]], list[int]]:
+    def count(numbers: range) -> Tally:
+        batch = records[numbers.start : numbers.stop]
         rejected = [text for record in batch for text in record.rejected]
-        return batch, counter.count(batch), counter.count_answers(rejected) if rejected else []
+        part = Tally(task, max_length, composes=composes)
+        part.add(batch, counter.count(batch), counter.count_answers(rejected) if rejected else [])
+        return part
 
-    for batch, counted, rejected in in_order(count, batches, threads, in_threads=True):
-        tally.add(batch, counted, rejected)
+    with tqdm(desc="audit", total=len(records), unit="row", mininterval=1) as bar:
+        for part in in_order(count, chunks(range(len(records)), 2000), processes):
+            tally.merge(part)
+            bar.update(len(part.lengths["both"]))
     rows = sum(tally.splits.values())
     facts: dict[str, Any] = {
         "rows": rows,
@@ -239,12 +258,11 @@ def draw_counts(counts: Mapping[str, int], what: str) -> Figure:
 
 
 if job := find_job(globals()):
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    os.environ["RAYON_NUM_THREADS"] = str(job.threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each process counts its own rows
     with logging_to(job.log[0]), TemporaryDirectory() as scratch:
         scores = read_json(job.input.scores) if job.input.get("scores") else {}
         found, tallied = audit(
-            read_records(job.input.dataset),
+            StoredRecords(job.input.dataset),
             TokenCounter(job.input.tokenizer, read_contract(job.input.contract)),
             base_of(job.params.task),
             job.params.max_length,

@@ -21,10 +21,10 @@ from scipy.sparse import csc_matrix
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
-from scripts.common.io import atomic_open, read_jsonl, write_json, write_jsonl
+from scripts.common.io import Rows, atomic_open, read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.near_copies import Rows, near_copies
+from scripts.common.near_copies import near_copies
 from scripts.common.ngrams import find_shared, grams
 from scripts.common.parallel import chunks, in_order
 from scripts.common.records import Record

@@ -19,10 +19,10 @@ from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from scripts.common.hashing import sha256_text
-from scripts.common.io import atomic_open, dump_line, write_json, write_jsonl
+from scripts.common.io import Rows, atomic_open, dump_line, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.near_copies import Rows, near_copies
+from scripts.common.near_copies import near_copies
 from scripts.common.records import OWN, Record, distinct, normal, read_records
 
 COPY = "near-copy of "  # the reason of a row that is thinned out, before the id of the earlier row

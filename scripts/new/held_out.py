@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.common.io import write_jsonl
-from scripts.common.near_copies import Rows
+from scripts.common.io import Rows, write_jsonl
 from scripts.common.records import Record, read_records
 from scripts.config.schema import default
 from scripts.data.decontaminate import find_pairs, sides_of

@@ -7,7 +7,8 @@ from tokenizers.normalizers import NFC
 
 from scripts.common.hashing import ROOT
 from scripts.common.html import write_page
-from scripts.common.records import Record
+from scripts.common.io import write_jsonl
+from scripts.common.records import Record, StoredRecords
 from scripts.common.tokens import TokenCounter
 from scripts.data.audit import audit
 from scripts.data.findings import find_labels
@@ -233,3 +234,25 @@ def test_the_audit_and_all_before_it_need_no_torch(script):
     code = f"import scripts.{script.replace('/', '.')}, sys; assert not set(sys.modules) & {{'torch', 'transformers'}}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_find_what_one_does(base, contract, tmp_path):
+    """Rows of several parts, of which every statistic has some; labels stop being counted where there are too many."""
+    made = rows(5000, response="label {}")
+    for number, record in enumerate(made):
+        record.group, record.source = f"group {number % 70}", f"f:{number}"
+        record.rejected = ["another"] if number % 9 == 0 else []
+        record.response = '{"a": 1}' if number % 11 == 0 else record.response
+        record.prompt += " long" * (200 if number in (2500, 4500) else number % 5)
+        record.difficulty = number % 3 if number % 2 else None
+    write_jsonl(tmp_path / "rows.jsonl", (record.to_json() for record in made))
+    counter = TokenCounter(base, contract)
+    found = [
+        audit(StoredRecords(tmp_path / "rows.jsonl"), counter, "classify", 512, LEVELS, QUIET, processes)
+        for processes in (1, 2)
+    ]
+    assert found[0] == found[1]
+    facts = found[0][0]
+    assert facts["longest"] == "f:2500"
+    assert (facts["groups"], facts["too_long"], facts["rejected"]["rows"]["valid"]) == (70, 2, 56)
+    assert sum(facts["given_difficulty"].values()) == 2500

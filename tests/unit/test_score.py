@@ -12,8 +12,8 @@ from scripts.common.curriculum import read_curriculum
 from scripts.common.difficulty import check_phases, divide, propose, to_levels
 from scripts.common.errors import GradusError
 from scripts.common.io import write_jsonl
-from scripts.common.records import SPLITS, Record, read_records
-from scripts.curriculum.score import ScoreParams, check_splits, mix, read_tables, score, scored
+from scripts.common.records import SPLITS, Record, StoredRecords
+from scripts.curriculum.score import ScoreParams, check_splits, mix, read_tables, score, scored, written
 from scripts.curriculum.scorers import SCORERS, Known, has_word, score_by_rules
 from scripts.evaluate.validity import correlation, failures, validity
 
@@ -110,8 +110,9 @@ def run(tmp_path, rows, given=frozenset(), weights=None, known=None, hardest=2, 
     write_jsonl(tmp_path / "dataset.jsonl", (r.to_json() for r in rows))
     settings = params(weights or {"rules": 1, "length": 0}, thresholds)
     sizes = dict.fromkeys(SPLITS, size)
-    found = score(tmp_path / "dataset.jsonl", settings, known or Known(RULES), given, hardest, sizes)
-    rows = list(scored(read_records(tmp_path / "dataset.jsonl"), given, found.level, hardest))
+    records = StoredRecords(tmp_path / "dataset.jsonl")
+    found = score(records, settings, known or Known(RULES), given, hardest, sizes)
+    rows = list(scored(records, range(len(records)), given, found.level, hardest))
     return rows, found.mixed, found.compared
 
 
@@ -283,3 +284,27 @@ def test_a_scorer_looks_up_any_file_that_a_rule_made_for_it(monkeypatch, tmp_pat
     monkeypatch.setitem(SCORERS, "judge", lambda some, known: [known.tables["marks"][row.id]["mark"] for row in some])
     known = Known(RULES, read_tables({"marks": str(tmp_path / "marks.jsonl")}))
     assert SCORERS["judge"](rows, known) == [0, 1, 2]
+
+
+def test_two_processes_score_and_sample_as_one_does(tmp_path):
+    random.seed(3)
+    made = [Record("word " * random.randrange(1, 200), f"answer {n}", "qa", split="test") for n in range(9000)]
+    write_jsonl(tmp_path / "rows.jsonl", (record.to_json() for record in made))
+    found = []
+    for processes in (1, 2):
+        records, settings = (
+            StoredRecords(tmp_path / "rows.jsonl"),
+            params({"rules": 1, "length": 2, "facts": 0}, None, [0.3, 0.8]),
+        )
+        sizes = dict.fromkeys(SPLITS, 300)
+        scores = score(records, settings, Known(RULES), set(), 2, sizes, processes)
+        found.append(
+            (
+                list(scores.mix),
+                list(scores.level),
+                scores.compared,
+                list(written(records, range(9000), set(), scores, 2)),
+            )
+        )
+    assert found[0] == found[1]
+    assert len(found[0][2]) == 600  # of test, and of eval-hard

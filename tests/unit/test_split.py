@@ -6,8 +6,8 @@ import random
 import pytest
 
 from scripts.common.errors import GradusError
-from scripts.common.io import read_jsonl, write_jsonl
-from scripts.common.near_copies import Rows, bands, near_copies, shingles
+from scripts.common.io import Rows, read_jsonl, write_jsonl
+from scripts.common.near_copies import bands, near_copies, shingles
 from scripts.common.ngrams import grams
 from scripts.common.records import Record, read_records
 from scripts.data.decontaminate import Sides, find_augmented, find_pairs, gate, sides_of
