@@ -141,19 +141,31 @@ def test_another_version_than_the_installed_one_is_refused(tmp_path):
         convert(tmp_path, options())
 
 
+def read_run(name):
+    return yaml.safe_load((ROOT / f"config/runs/{name}.yaml").read_text())
+
+
 def test_the_noisy_run_is_the_known_one_with_wrong_answers_and_half_of_the_budget():
-    known, noisy = (
-        yaml.safe_load((ROOT / f"config/runs/{name}.yaml").read_text())
-        for name in ("known-difficulty", "noisy-answers")
-    )
+    known, noisy = read_run("known-difficulty"), read_run("noisy-answers")
     assert noisy["data"]["package"]["options"].pop("corrupt") == 0.2
     for one, other in zip(known["curriculum"]["phases"], noisy["curriculum"]["phases"], strict=True):
         assert other["rows"] * 2 == one.pop("rows")
         del other["rows"]
+    del known["train"]["threads"]
     for config in (known, noisy):
         for key in ("run", "report", "experiment"):
             config.pop(key, None)
     assert noisy == known
+
+
+def test_the_ablation_is_the_known_run_with_other_schedules():
+    known, other = read_run("known-difficulty"), read_run("known-difficulty-schedules")
+    assert other["train"].pop("schedule") == "constant_with_warmup"
+    assert other["experiment"]["variants"]["restart"]["train"] == {"schedule": "cosine", "schedule_spans": "phase"}
+    for config in (known, other):
+        for key in ("run", "report", "experiment"):
+            config.pop(key, None)
+    assert other == known
 
 
 def row(task, level, number):
