@@ -78,10 +78,11 @@ def rules_at_work(main):
     return found
 
 
-def run_until_killed(folder, pending):
-    """Run snakemake; kill it in the first rule that is pending. Return (rule or None, exit code, all text)."""
+def run_until_killed(folder, pending, *arguments, **more):
+    """Run snakemake, by Project.command; kill it in the first rule that is pending. Return (rule or None, exit code, text)."""
     with open(folder.folder / "run.log", "w+") as log:
-        process = subprocess.Popen(folder.command(), cwd=folder.folder, stdout=log, stderr=subprocess.STDOUT)
+        command = folder.command(*arguments, **more)
+        process = subprocess.Popen(command, cwd=folder.folder, stdout=log, stderr=subprocess.STDOUT)
         rule = None
         while process.poll() is None:
             hit = rules_at_work(process.pid) & set(pending) if rule is None else None

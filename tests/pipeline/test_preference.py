@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 
 from scripts.common.io import read_json, read_jsonl
+from tests.fault.test_kill import run_until_killed
 from tests.project import Project
 
 CONFIG = """
@@ -70,6 +72,11 @@ def run(reference, tmp_path_factory):
 
 def results(run):
     return run.folder / "results" / "preferred"
+
+
+def files(folder):
+    """All files in a folder, but for Snakemake's own."""
+    return [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
 
 
 def digest(path):
@@ -148,3 +155,31 @@ def test_too_few_pairs_are_said_before_the_phase(run):
     assert code != 0
     assert "preference.min_pairs" in text
     assert digest(results(run) / "train/curriculum/seed1/dpo/trained/adapter/adapter_model.safetensors") == before
+
+
+def test_killed_in_each_step_of_preference_tuning_it_goes_on_to_the_same_bytes(run, tmp_path):
+    copy = run.copy_to(tmp_path / "project", linked=False)
+    for folder in (FOLDER, "train/curriculum/seed1/dpo", "train/curriculum/seed1/odds"):
+        shutil.rmtree(results(copy) / folder)
+    target = "results/preferred/train/curriculum/seed1/dpo/trained"
+    pending = {
+        "sample_answers": (0.5, "everything"),
+        "reference_losses": (3, "job"),
+        "train_phase": (8, "everything"),
+        "order_pairs": (0, "snakemake"),
+    }
+    killed = []
+    for _ in range(2 * len(pending)):
+        rule, code, text = run_until_killed(copy, pending, target, configs=("preferred.yaml",))
+        if rule is None:
+            break
+        pending.pop(rule)
+        killed += [rule] if code else []
+    assert (rule, code) == (None, 0), text
+    assert {"sample_answers", "reference_losses", "train_phase"} <= set(killed)
+    made = [path for folder in (FOLDER, "train/curriculum/seed1/dpo") for path in files(results(copy) / folder)]
+    assert len(made) > 10
+    for path in made:
+        there = results(run) / path.relative_to(results(copy))
+        if not path.name.endswith(("history.jsonl", "speed.json", "summary.json")):  # have seconds
+            assert digest(path) == digest(there), path
