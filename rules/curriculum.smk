@@ -28,7 +28,7 @@ rule score:
         "../envs/gradus.yaml"
     threads: 2
     resources:
-        mem_mb=memory(1000),
+        mem_mb=memory(1000, 2, "records"),
     params:
         score=lambda w: config["score"],
         curriculum=curriculum("name", "levels"),

@@ -96,6 +96,7 @@ rule answer_arm:
         "results/{run}/logs/answer_arm/{variant}+{arm}-{seed}.log",
     benchmark:
         "results/{run}/benchmarks/answer_arm-{variant}+{arm}-{seed}.tsv"
+    priority: place_in_order
     conda:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]

@@ -36,9 +36,9 @@ def measured_losses(wildcards):
 
 
 def place_in_order(wildcards):
-    """The priority of a training: the first one of the experiment has the highest, the last one 1."""
+    """The priority of a training and its answers: 1 of the experiment's first, near 0 of its last, below what else has one."""
     here = experiments.Training(wildcards.variant, wildcards.arm, int(wildcards.seed))
-    return len(EXPERIMENT_TRAININGS) - EXPERIMENT_TRAININGS.index(here)
+    return 1 - EXPERIMENT_TRAININGS.index(here) / len(EXPERIMENT_TRAININGS)
 
 
 def trained_with(wildcards):

@@ -30,7 +30,7 @@ def samples_asked():
 def samples(wildcards):
     """The model's answers to training rows, and which file gave them, unless all pairs are to be the user's own."""
     folder = f"results/{wildcards.run}/preference/{wildcards.arm}/seed{wildcards.seed}/{wildcards.after}"
-    files = {"samples": f"{folder}/samples.jsonl", "speed": f"{folder}/samples.speed.json"}
+    files = {"samples": f"{folder}/samples.jsonl", "gguf": asked_model(wildcards)}
     return {} if config["preference"]["rows"] == 0 else files
 
 

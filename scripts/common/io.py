@@ -135,7 +135,9 @@ class Rows:
         return len(self.offsets) - 1
 
     def line(self, number: int) -> str:
-        """Return a row as it is in the file."""
+        """Return a row as it is in the file; IndexError if there is none of that number."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
         start, end = self.offsets[number : number + 2]
         return os.pread(self.handle.fileno(), end - start, start).decode()
 

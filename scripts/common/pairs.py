@@ -10,14 +10,8 @@ from scripts.common.hashing import sha256_json
 from scripts.common.io import read_jsonl, write_jsonl
 from scripts.common.records import Record
 
-FIELDS = (
-    "step",
-    "rejected",
-    "origin",
-    "other",
-    "reference",
-    "difficulty",
-)  # fields of a line that are not the record's
+# of a line, those that are not the record's
+PAIR_FIELDS = ("step", "rejected", "origin", "other", "reference", "difficulty")
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ class Pair:
 
 def read_pair(row: dict[str, Any]) -> Pair:
     """Return the pair of a line."""
-    record = Record(**{name: value for name, value in row.items() if name not in FIELDS})
+    record = Record(**{name: value for name, value in row.items() if name not in PAIR_FIELDS})
     reference = tuple(map(float, row["reference"])) if "reference" in row else None
     return Pair(record, row["rejected"], row["origin"], row.get("other"), reference, row.get("difficulty"))
 

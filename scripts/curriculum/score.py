@@ -31,6 +31,8 @@ from scripts.common.parallel import chunks, in_order
 from scripts.common.records import SPLITS, Record, StoredRecords
 from scripts.curriculum.scorers import SCORERS, Known
 
+PART = 8192  # records that a process reads at a time
+
 
 @dataclass
 class ScoreParams:
@@ -60,6 +62,11 @@ def sample(records: Iterable[Record], sizes: Mapping[str, int]) -> list[Record]:
     return [record for name in sorted(heaps) for _, _, record in sorted(heaps[name], reverse=True)]
 
 
+def numbered(records: Sequence[Record]) -> Iterator[range]:
+    """Yield the numbers of the records, PART at a time."""
+    return chunks(range(len(records)), PART)
+
+
 def score_all(records: Sequence[Record], names: Sequence[str], known: Known, processes: int) -> dict[str, np.ndarray]:
     """Return each named scorer's value of every record, in their order. Reads a few thousand records at a time."""
 
@@ -69,16 +76,11 @@ def score_all(records: Sequence[Record], names: Sequence[str], known: Known, pro
 
     scores: dict[str, list[float]] = {name: [] for name in names}
     with tqdm(desc="scoring", total=len(records), unit="row", mininterval=1) as bar:
-        for numbers, values in zip(parts(len(records)), in_order(work, parts(len(records)), processes), strict=True):
+        for values in in_order(work, numbered(records), processes):
             for name, some in zip(names, values, strict=True):
                 scores[name] += some
-            bar.update(len(numbers))
+            bar.update(min(PART, len(records) - bar.n))
     return {name: np.array(values) for name, values in scores.items()}
-
-
-def parts(count: int, size: int = 4096) -> Iterator[range]:
-    """Yield the numbers of `count` records, `size` at a time."""
-    return chunks(range(count), size)
 
 
 def mix(scores: Mapping[str, np.ndarray], params: ScoreParams) -> np.ndarray:
@@ -142,7 +144,7 @@ def score(
         return sample(scored(records, numbers, given, level, hardest), sizes)
 
     # a sample of the parts' samples is that of all
-    rows = sample(chain.from_iterable(in_order(work, parts(len(records), 20_000), processes)), sizes)
+    rows = sample(chain.from_iterable(in_order(work, numbered(records), processes)), sizes)
     known.corpus = known.corpus or rows
     compared: dict[str, dict[str, float]] = defaultdict(dict)
     for name in params.compared:
@@ -221,7 +223,7 @@ if job := find_job(globals()):
         counted: dict[str, Counter[str]] = defaultdict(Counter)
         groups: dict[str, Counter[str]] = defaultdict(Counter)  # rows of each group, by split
         lines = in_order(
-            lambda numbers: list(written(stored, numbers, brought, found, last)), parts(len(stored)), job.threads
+            lambda numbers: list(written(stored, numbers, brought, found, last)), numbered(stored), job.threads
         )
         for line in chain.from_iterable(lines):
             outputs[line.split].write(line.row)

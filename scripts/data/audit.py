@@ -4,7 +4,6 @@ In: the dataset, the counts of the preceding rules, the base's tokenizer and cha
 the difficulty mix if it is cheap to compute. Out: audit.json, audit.html.
 """
 
-import os
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -258,7 +257,6 @@ def draw_counts(counts: Mapping[str, int], what: str) -> Figure:
 
 
 if job := find_job(globals()):
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each process counts its own rows
     with logging_to(job.log[0]), TemporaryDirectory() as scratch:
         scores = read_json(job.input.scores) if job.input.get("scores") else {}
         found, tallied = audit(

@@ -175,8 +175,7 @@ def find_rejected(facts: Mapping[str, Any]) -> list[dict[str, str]]:
                 finding(
                     "warning",
                     f"{counted(pairs['too_long'], 'rejected answer is', 'rejected answers are')} longer with the "
-                    f"prompt than train.max_length "
-                    f"({facts['max_length']} tokens)",
+                    f"prompt than train.max_length ({facts['max_length']} tokens)",
                     "Preference tuning cannot use them: raise train.max_length, or remove them.",
                 )
             )

@@ -12,7 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from scripts.common.errors import GradusError
-from scripts.common.io import read_json, read_jsonl, write_json
+from scripts.common.hashing import sha256_file
+from scripts.common.io import read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.near_copies import near_copies, shingles
@@ -27,7 +28,7 @@ from scripts.tasks.task import Task, labels_of
 ALL_RIGHT, ALL_WRONG, NO_GAP, SAME = "all_right", "all_wrong", "no_gap", "same"
 CUT_OFF, NOT_GRADED = "cut_off", "not_graded"
 HALF_CHARACTER = "\ufffd"  # what stands for bytes that are no character
-LEFT_OUT = ("near_copies", "unusable", "held_out")  # pairs, answers, pairs
+LEFT_OUT = ("near_copies", "unusable", "held_out")  # the first and last are pairs, the second answers
 REASONS = (ALL_RIGHT, ALL_WRONG, NO_GAP, SAME, CUT_OFF, NOT_GRADED)
 
 
@@ -215,7 +216,7 @@ if job := find_job(globals()):
         lines = usable(given, job.params.max_length)
         schema = read_schema(job.input.schema) if job.input.get("schema") else None
         graded = grade_samples(records, lines, task, job.params.metric or task.headline, schema)
-        gguf = read_json(job.input.speed)["gguf_sha256"] if given else ""
+        gguf = sha256_file(job.input.gguf) if given else ""
         made, without = sampled_pairs(records, graded, job.params.gap, gguf)
         sampled = apart(made, (record for path in job.input.held_out for record in read_records(path)))
         every = [*own_pairs(read_records(job.input.rejected)), *sampled]

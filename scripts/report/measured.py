@@ -350,7 +350,7 @@ def experiment(run: Path) -> list[str]:
         spent = list(csv.DictReader(handle))
     took = sum(float(line["seconds"]) for line in spent) / 60
     where = " and ".join(sorted({line["cpu"] for line in spent}))
-    return [*tables.splitlines(), "", f"The trainings took {took:.0f} minutes in all, on: {where}."]
+    return [*tables.splitlines(), "", f"The trainings took {took:.0f} minutes, added up, on: {where}."]
 
 
 def busy(spans: Iterable[tuple[float, float]]) -> float:

@@ -12,8 +12,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scripts.common.preference import METHODS as PREFERENCE
-
 if TYPE_CHECKING:  # rules import this module, and should not wait for torch
     from datasets import Dataset
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:  # rules import this module, and should not wait for torch
 
 SFT = "sft"
 # imported by name, so that an edit of what is for pairs alone retrains no supervised phase
-MODULES = {SFT: "sft", **dict.fromkeys(PREFERENCE, "preference")}
+MODULES = {SFT: "sft", "dpo": "preference", "orpo": "preference", "kto": "preference"}
 
 
 @dataclass(frozen=True)

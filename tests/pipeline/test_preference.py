@@ -164,8 +164,8 @@ def test_killed_in_each_step_of_preference_tuning_it_goes_on_to_the_same_bytes(r
     target = "results/preferred/train/curriculum/seed1/dpo/trained"
     pending = {
         "sample_answers": (0.5, "everything"),
-        "reference_losses": (3, "job"),
-        "train_phase": (8, "everything"),
+        "reference_losses": (1, "job"),
+        "train_phase": (2, "everything"),
         "order_pairs": (0, "snakemake"),
     }
     killed = []

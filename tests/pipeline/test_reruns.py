@@ -62,7 +62,7 @@ TABLE = [
     ("a config key that is used: train.learning_rate", replace("tiny.yaml", "learning_rate: 0.002", "learning_rate: 0.001"),
      {*TRAINED, *SUMMED_UP, *RECORDED}),
     ("a config key that the estimate reads, too: train.lora.rank", replace("tiny.yaml", "train:\n", "train:\n  lora: {rank: 4}\n"),
-     {*TRAINED, "estimate", *SUMMED_UP, *RECORDED}),
+     {*TRAINED, "estimate", "phase", *SUMMED_UP, *RECORDED}),
     ("settings of training that shape nothing", replace("tiny.yaml", "train:\n", "train:\n  memory_gib: 99\n  report_to: wandb\n  checkpoint_minutes: 1\n  checkpoint_steps: 9\n"),
      RECORDED),
     (

@@ -10,7 +10,7 @@ from scripts.common.html import write_page
 from scripts.common.io import write_jsonl
 from scripts.common.records import Record, StoredRecords
 from scripts.common.tokens import TokenCounter
-from scripts.data.audit import audit
+from scripts.data.audit import Tally, audit
 from scripts.data.findings import find_labels
 
 LEVELS = ["easy", "medium", "hard"]
@@ -237,21 +237,26 @@ def test_the_audit_and_all_before_it_need_no_torch(script):
 
 
 def test_two_processes_find_what_one_does(base, contract, tmp_path):
-    """Rows of several parts, of which every statistic has some; labels stop being counted where there are too many."""
-    made = rows(5000, response="label {}")
+    """Rows of several parts, of which every statistic has some: counted in one piece, in parts, and by two processes."""
+    made = rows(5000)
     for number, record in enumerate(made):
-        record.group, record.source = f"group {number % 70}", f"f:{number}"
+        record.group, record.source, record.response = f"group {number % 70}", f"f:{number}", f"label {number % 7}"
         record.rejected = ["another"] if number % 9 == 0 else []
         record.response = '{"a": 1}' if number % 11 == 0 else record.response
-        record.prompt += " long" * (200 if number in (2500, 4500) else number % 5)
+        record.prompt += " long" * (200 if number in (2500, 4501) else number % 5)
         record.difficulty = number % 3 if number % 2 else None
+        record.augmented = number % 50 == 0
+        record.context = (
+            [{"role": "user", "content": "before"}, {"role": "assistant", "content": "so"}] if number % 60 == 0 else []
+        )
     write_jsonl(tmp_path / "rows.jsonl", (record.to_json() for record in made))
     counter = TokenCounter(base, contract)
-    found = [
-        audit(StoredRecords(tmp_path / "rows.jsonl"), counter, "classify", 512, LEVELS, QUIET, processes)
-        for processes in (1, 2)
-    ]
+    stored = StoredRecords(tmp_path / "rows.jsonl")
+    found = [audit(stored, counter, "classify", 512, LEVELS, QUIET, processes) for processes in (1, 2)]
+    whole = Tally("classify", 512)
+    whole.add(made, counter.count(made), counter.count_answers([text for record in made for text in record.rejected]))
     assert found[0] == found[1]
+    assert vars(found[0][1]) == vars(whole)
     facts = found[0][0]
     assert facts["longest"] == "f:2500"
     assert (facts["groups"], facts["too_long"], facts["rejected"]["rows"]["valid"]) == (70, 2, 56)

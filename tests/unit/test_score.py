@@ -13,7 +13,7 @@ from scripts.common.difficulty import check_phases, divide, propose, to_levels
 from scripts.common.errors import GradusError
 from scripts.common.io import write_jsonl
 from scripts.common.records import SPLITS, Record, StoredRecords
-from scripts.curriculum.score import ScoreParams, check_splits, mix, read_tables, score, scored, written
+from scripts.curriculum.score import ScoreParams, check_splits, mix, read_tables, sample, score, scored, written
 from scripts.curriculum.scorers import SCORERS, Known, has_word, score_by_rules
 from scripts.evaluate.validity import correlation, failures, validity
 
@@ -286,7 +286,8 @@ def test_a_scorer_looks_up_any_file_that_a_rule_made_for_it(monkeypatch, tmp_pat
     assert SCORERS["judge"](rows, known) == [0, 1, 2]
 
 
-def test_two_processes_score_and_sample_as_one_does(tmp_path):
+def test_two_processes_score_and_sample_as_one_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("scripts.curriculum.score.PART", 2000)
     random.seed(3)
     made = [Record("word " * random.randrange(1, 200), f"answer {n}", "qa", split="test") for n in range(9000)]
     write_jsonl(tmp_path / "rows.jsonl", (record.to_json() for record in made))
@@ -307,4 +308,17 @@ def test_two_processes_score_and_sample_as_one_does(tmp_path):
             )
         )
     assert found[0] == found[1]
-    assert len(found[0][2]) == 600  # of test, and of eval-hard
+    everything = sample(scored(records, range(9000), set(), scores.level, 2), sizes)
+    assert list(found[0][2]) == [record.id for record in everything]
+    assert len(everything) == 600  # of test, and of eval-hard
+
+
+def test_stored_records_are_a_sequence_and_retrieval_is_mixed_from_them(tmp_path):
+    made = [Record(f"question {n}", f"answer {n}", "qa", split="test") for n in range(30)]
+    _, mixed, _ = run(tmp_path, made, weights={"retrieval": 1})
+    assert len(mixed["retrieval"]) == 30
+    records = StoredRecords(tmp_path / "dataset.jsonl")
+    assert [record.id for record in records] == [record.id for record in made]
+    assert [record.id for record in records[28:40]] == [made[28].id, made[29].id]
+    with pytest.raises(IndexError):
+        records[30]

@@ -233,7 +233,7 @@ rule train:
 
 
 def test_what_follows_ancient_inputs_is_planned_by_its_own_reasons(tmp_path):
-    """Without our mend, Snakemake makes the estimate and calls the run done (the first assertion fails if it is mended there)."""
+    """Without our mend, Snakemake makes the estimate and calls the run done; the second assertion fails if it no longer does."""
     (tmp_path / "Snakefile").write_text(BEHIND_ANCIENT)
 
     def make(rank, rate, *more):
@@ -251,3 +251,31 @@ def test_what_follows_ancient_inputs_is_planned_by_its_own_reasons(tmp_path):
     before = (tmp_path / "trained").stat().st_mtime_ns
     run(tmp_path, "--config", "rank=64", "rate=4", "mended=1", "--forcerun", "estimate")
     assert (tmp_path / "trained").stat().st_mtime_ns == before, "an ancient input alone is no reason"
+
+
+ORDERED = """
+from pathlib import Path
+from types import SimpleNamespace
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+
+with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    config = ConfigSettings(configfiles=[Path("config/runs/known-difficulty.yaml")])
+    opened = api.workflow(resource_settings=ResourceSettings(cores=1), config_settings=config, snakefile=Path("Snakefile"))
+    rules = {name: opened._workflow.get_rule(name) for name in ("train_arm", "answer_arm", "gate")}
+    for arm, seed in (("curriculum", 1), ("growing-random", 1), ("self-paced", 1), ("curriculum", 2), ("self-paced", 8)):
+        asked = SimpleNamespace(variant="main", arm=arm, seed=str(seed))
+        print(rules["train_arm"].priority(asked), rules["answer_arm"].priority(asked))
+    print(rules["gate"].priority)
+"""
+
+
+def test_an_experiment_trains_seed_by_seed_and_lets_gates_go_first():
+    done = subprocess.run([sys.executable, "-c", ORDERED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *places, (gate,) = [list(map(float, line.split())) for line in done.stdout.splitlines()[-6:]]
+    assert all(train == answer for train, answer in places)
+    order = [train for train, _ in places]
+    assert order == sorted(order, reverse=True)
+    assert len(set(order)) == 5
+    assert 0 < order[-1] < order[0] == 1 < gate
