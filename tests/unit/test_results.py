@@ -116,7 +116,7 @@ def test_an_experiments_comparisons_and_figures_are_kept(tmp_path):
     )
     page = "<!-- results: experiment order -->\nold\n<!-- /results -->\n"
     text, missing = fill(page, {"order": tmp_path / "order"})
-    assert "**Does it?**" in text and "took 2 minutes in all, on: X." in text and "old" not in text
+    assert "**Does it?**" in text and "took 2 minutes, added up, on: X." in text and "old" not in text
     assert missing == []
     keep_experiment(tmp_path / "order", tmp_path / "docs")
     assert sorted(file.name for file in (tmp_path / "docs/results/order").iterdir()) == sorted(EXPERIMENT)
