@@ -147,16 +147,6 @@ def test_a_setting_of_one_phase_trains_that_phase_alone(run):
     assert run.planned(configs=("preferred.yaml",)) == {}
 
 
-def test_too_few_pairs_are_said_before_the_phase(run):
-    before = digest(results(run) / "train/curriculum/seed1/dpo/trained/adapter/adapter_model.safetensors")
-    config = (run.folder / "preferred.yaml").read_text()
-    (run.folder / "many.yaml").write_text(config.replace("min_pairs: 10", "min_pairs: 5000"))
-    code, text = run.snakemake(configs=("many.yaml",))
-    assert code != 0
-    assert "preference.min_pairs" in text
-    assert digest(results(run) / "train/curriculum/seed1/dpo/trained/adapter/adapter_model.safetensors") == before
-
-
 def test_killed_in_each_step_of_preference_tuning_it_goes_on_to_the_same_bytes(run, tmp_path):
     copy = run.copy_to(tmp_path / "project", linked=False)
     for folder in (FOLDER, "train/curriculum/seed1/dpo", "train/curriculum/seed1/odds"):
@@ -183,3 +173,13 @@ def test_killed_in_each_step_of_preference_tuning_it_goes_on_to_the_same_bytes(r
         there = results(run) / path.relative_to(results(copy))
         if not path.name.endswith(("history.jsonl", "speed.json", "summary.json")):  # have seconds
             assert digest(path) == digest(there), path
+
+
+def test_too_few_pairs_are_said_before_the_phase(run):
+    before = digest(results(run) / "train/curriculum/seed1/dpo/trained/adapter/adapter_model.safetensors")
+    config = (run.folder / "preferred.yaml").read_text()
+    (run.folder / "many.yaml").write_text(config.replace("min_pairs: 10", "min_pairs: 5000"))
+    code, text = run.snakemake(configs=("many.yaml",))
+    assert code != 0
+    assert "preference.min_pairs" in text
+    assert digest(results(run) / "train/curriculum/seed1/dpo/trained/adapter/adapter_model.safetensors") == before
