@@ -37,7 +37,9 @@ def test_the_hugging_face_folder_loads_and_answers(reference):
     talk = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
     inputs = tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     assert inputs["input_ids"].shape[1] == row["prompt_tokens"]
-    out = model.generate(**inputs)[0, row["prompt_tokens"] :]  # greedy and bounded by generation_config.json
+    # greedy and bounded by generation_config.json; in fp32, because with random weights the best tokens are nearly tied, and
+    # which one bf16 takes differs between CPUs
+    out = model.float().generate(**inputs)[0, row["prompt_tokens"] :]
     assert len(out) <= 24
     assert row["text"].startswith(tokenizer.decode(out[:3]))  # llama.cpp's answer
     adapted = PeftModel.from_pretrained(
