@@ -108,6 +108,10 @@ def write_jsonl(path: str | Path, rows: Iterable[Any], sort_keys: bool = True) -
     return count
 
 
+def _not_json(path: str | Path, line: int, error: ValueError) -> GradusError:
+    return GradusError(f"{path}:{line}: not JSON ({error}); each line must hold one JSON object")
+
+
 def read_jsonl(path: str | Path) -> Iterator[Any]:
     """Yield the JSON value of each line.
 
@@ -118,7 +122,7 @@ def read_jsonl(path: str | Path) -> Iterator[Any]:
             try:
                 yield json.loads(line)
             except ValueError as error:
-                raise GradusError(f"{path}:{number}: not JSON ({error}); each line must hold one JSON object") from None
+                raise _not_json(path, number, error) from None
 
 
 class Rows:
@@ -126,6 +130,7 @@ class Rows:
 
     def __init__(self, path: str | Path) -> None:
         """Index the offset of each line."""
+        self.path = path
         self.handle = open(path, "rb")  # noqa: SIM115
         self.offsets = array("q", [0])
         for line in self.handle:
@@ -142,4 +147,7 @@ class Rows:
         return os.pread(self.handle.fileno(), end - start, start).decode()
 
     def __getitem__(self, number: int) -> Any:
-        return json.loads(self.line(number))
+        try:
+            return json.loads(self.line(number))
+        except ValueError as error:
+            raise _not_json(self.path, number + 1, error) from None

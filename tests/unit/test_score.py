@@ -291,22 +291,14 @@ def test_two_processes_score_and_sample_as_one_does(tmp_path, monkeypatch):
     random.seed(3)
     made = [Record("word " * random.randrange(1, 200), f"answer {n}", "qa", split="test") for n in range(9000)]
     write_jsonl(tmp_path / "rows.jsonl", (record.to_json() for record in made))
+    records = StoredRecords(tmp_path / "rows.jsonl")
+    settings = params({"rules": 1, "length": 2, "facts": 0}, None, [0.3, 0.8])
+    sizes = dict.fromkeys(SPLITS, 300)
     found = []
     for processes in (1, 2):
-        records, settings = (
-            StoredRecords(tmp_path / "rows.jsonl"),
-            params({"rules": 1, "length": 2, "facts": 0}, None, [0.3, 0.8]),
-        )
-        sizes = dict.fromkeys(SPLITS, 300)
         scores = score(records, settings, Known(RULES), set(), 2, sizes, processes)
-        found.append(
-            (
-                list(scores.mix),
-                list(scores.level),
-                scores.compared,
-                list(written(records, range(9000), set(), scores, 2)),
-            )
-        )
+        lines = list(written(records, range(9000), set(), scores, 2))
+        found.append((list(scores.mix), list(scores.level), scores.compared, lines))
     assert found[0] == found[1]
     everything = sample(scored(records, range(9000), set(), scores.level, 2), sizes)
     assert list(found[0][2]) == [record.id for record in everything]
@@ -322,3 +314,7 @@ def test_stored_records_are_a_sequence_and_retrieval_is_mixed_from_them(tmp_path
     assert [record.id for record in records[28:40]] == [made[28].id, made[29].id]
     with pytest.raises(IndexError):
         records[30]
+    whole = (tmp_path / "dataset.jsonl").read_text()
+    (tmp_path / "dataset.jsonl").write_text(whole[:-9])
+    with pytest.raises(GradusError, match=r"dataset.jsonl:30: not JSON .*; each line must hold one JSON object"):
+        list(StoredRecords(tmp_path / "dataset.jsonl"))
