@@ -13,9 +13,12 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False)  # made once: `json.dumps` would make one for each value
+
+
 def sha256_json(value: Any) -> str:
     """Return the sha256 of a JSON value, independent of key order."""
-    return sha256_text(json.dumps(value, sort_keys=True, ensure_ascii=False))
+    return sha256_text(_JSON.encode(value))
 
 
 def sha256_file(path: str | Path) -> str:

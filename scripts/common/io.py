@@ -93,9 +93,13 @@ def read_json(path: str | Path) -> Any:
             raise GradusError(f"{path}: not JSON, or truncated ({error}); delete it and run again") from None
 
 
+# made once: `json.dumps` would make one for each row
+_LINES = {keys: json.JSONEncoder(sort_keys=keys, ensure_ascii=False, allow_nan=False) for keys in (True, False)}
+
+
 def dump_line(row: Any, sort_keys: bool = True) -> str:
     """Return one line of a JSONL file with a newline; NaN is an error."""
-    return json.dumps(row, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False) + "\n"
+    return _LINES[sort_keys].encode(row) + "\n"
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Any], sort_keys: bool = True) -> int:

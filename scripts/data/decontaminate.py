@@ -7,7 +7,6 @@ n-grams that occur in training prompts (8-grams and a share of 0.7 are PaLM's de
 2022, arXiv 2204.02311, section 8).
 """
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,11 +20,11 @@ from scipy.sparse import csc_matrix
 from tqdm import tqdm
 
 from scripts.common.errors import GradusError
-from scripts.common.io import Rows, atomic_open, read_jsonl, write_json, write_jsonl
+from scripts.common.io import Rows, atomic_open, write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.near_copies import near_copies
-from scripts.common.ngrams import find_shared, grams
+from scripts.common.ngrams import distinct_grams, find_shared, grams, hits
 from scripts.common.parallel import chunks, in_order
 from scripts.common.records import Record
 
@@ -39,12 +38,19 @@ class Sides:
     augmented: list[int] = field(default_factory=list)
 
 
-def sides_of(records: str | Path) -> Sides:
+def sides_of(rows: Rows, processes: int = 1) -> Sides:
     """Return which rows are on which side."""
+
+    def side(row: dict[str, Any]) -> str:
+        return "augmented" if row.get("augmented") else "train" if row["split"] == "train" else "held_out"
+
+    def work(numbers: range) -> list[str]:
+        return [side(rows[number]) for number in numbers]
+
     sides = Sides()
-    for number, row in enumerate(read_jsonl(records)):
-        side = sides.augmented if row.get("augmented") else sides.train if row["split"] == "train" else sides.held_out
-        side.append(number)
+    parts = in_order(work, chunks(range(len(rows)), 2000), processes)
+    for number, name in enumerate(chain.from_iterable(parts)):
+        getattr(sides, name).append(number)
     return sides
 
 
@@ -53,11 +59,14 @@ def asked_by(rows: Rows, number: int) -> str:
     return Record(**rows[number]).asked
 
 
-def grams_of(rows: Rows, numbers: list[int], size: int, what: str, processes: int) -> Iterator[np.ndarray]:
-    """Yield the `grams` of what each row asks; `what` labels the progress bar."""
+def grams_of(
+    rows: Rows, numbers: list[int], size: int, what: str, processes: int, known: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the `grams` of what each row asks, or their `hits` in `known`; `what` labels the progress bar."""
 
     def work(some: list[int]) -> list[np.ndarray]:
-        return [grams(asked_by(rows, number), size) for number in some]
+        found = [grams(asked_by(rows, number), size) for number in some]
+        return found if known is None else [hits(known, theirs) for theirs in found]
 
     parts = in_order(work, chunks(numbers, 2000), processes)
     yield from tqdm(chain.from_iterable(parts), desc=what, total=len(numbers), unit="row", mininterval=1)
@@ -66,8 +75,9 @@ def grams_of(rows: Rows, numbers: list[int], size: int, what: str, processes: in
 def overlaps(rows: Rows, sides: Sides, size: int, processes: int) -> Iterator[tuple[int, int, float]]:
     """Yield (held-out row, training row with the largest overlap, share of its n-grams found in training)."""
     own = list(grams_of(rows, sides.held_out, size, "n-grams", processes))
-    trained = zip(sides.train, grams_of(rows, sides.train, size, "overlap", processes), strict=True)
-    for number, mine, found in zip(sides.held_out, own, find_shared(own, trained), strict=True):
+    known = distinct_grams(own)
+    trained = zip(sides.train, grams_of(rows, sides.train, size, "overlap", processes, known), strict=True)
+    for number, mine, found in zip(sides.held_out, own, find_shared(own, known, trained), strict=True):
         if found:
             yield number, Counter(found).most_common(1)[0][0], len(found) / len(mine)
 
@@ -91,8 +101,8 @@ def crossing(
 
 def find_augmented(
     rows: Rows, sides: Sides, threshold: float, ngram: int, ngram_share: float, processes: int = 1
-) -> set[str]:
-    """Return the ids of the augmented rows that come too close to a held-out row.
+) -> set[int]:
+    """Return the numbers of the augmented rows that come too close to a held-out row.
 
     They are near-copies of one, or would be what lifts the share of its n-grams in training to `ngram_share`: training
     rows count first, then the augmented rows in their order.
@@ -101,33 +111,32 @@ def find_augmented(
         return set()
     gone = {number for _, number, _ in crossing(rows, sides.held_out, sides.augmented, threshold, processes)}
     own = list(grams_of(rows, sides.held_out, ngram, "n-grams", processes))
-    index, place = np.unique(np.concatenate(own), return_inverse=True)
+    known = distinct_grams(own)
+    place = np.concatenate([hits(known, mine) for mine in own])
     sizes = np.array([len(mine) for mine in own])
     owner = np.repeat(np.arange(len(own)), sizes)
-    times = csc_matrix((np.ones(len(place)), (owner, place)), shape=(len(own), len(index)))  # of a gram in a text
-    known = np.zeros(len(index), dtype=bool)  # whether training has the n-gram
+    times = csc_matrix((np.ones(len(place)), (owner, place)), shape=(len(own), len(known)))  # of a gram in a text
+    trained = np.zeros(len(known), dtype=bool)  # whether training has the n-gram
     counts = np.zeros(len(own))  # of each held-out row's n-grams that training has
-    order = [*sides.train, *sides.augmented] if len(index) else []
-    for number in tqdm(order, desc="augmented", unit="row", mininterval=1):
-        record = Record(**rows[number])
-        theirs = grams(record.asked, ngram)
-        at = np.minimum(np.searchsorted(index, theirs), len(index) - 1)
-        new = np.unique(at[(index[at] == theirs) & ~known[at]])
+    order, augmented = [*sides.train, *sides.augmented], set(sides.augmented)
+    theirs = grams_of(rows, order, ngram, "augmented", processes, known)
+    for number, found in zip(order, theirs, strict=True):
+        new = np.unique(found[~trained[found]])
         if number in gone or not len(new):
             continue
         after = counts + np.asarray(times[:, new].sum(axis=1)).ravel()
         clean = counts / np.maximum(sizes, 1) < ngram_share
-        if record.augmented and (clean & (after / np.maximum(sizes, 1) >= ngram_share)).any():
+        if number in augmented and (clean & (after / np.maximum(sizes, 1) >= ngram_share)).any():
             gone.add(number)
         else:
-            known[new], counts = True, after
-    return {rows[number]["id"] for number in gone}
+            trained[new], counts = True, after
+    return gone
 
 
 def find_pairs(
     rows: Rows, sides: Sides, threshold: float, ngram: int, ngram_share: float, processes: int = 1
-) -> list[dict[str, Any]]:
-    """Return the pairs of too similar held-out and training rows, one per held-out row.
+) -> dict[int, dict[str, Any]]:
+    """Return the pairs of too similar held-out and training rows, by the held-out row's number.
 
     Augmented rows are none of these: they go, whatever is to be done about the others (`find_augmented`).
     """
@@ -150,14 +159,14 @@ def find_pairs(
     for one, other, share in overlaps(rows, sides, ngram, processes):
         if share >= ngram_share:
             note(one, other, "n-grams", share)
-    return [found[number] for number in sorted(found)]
+    return dict(sorted(found.items()))
 
 
-def kept(records: str | Path, gone: set[str]) -> Iterator[str]:
-    """Yield the lines of the records whose ids are not in `gone`."""
+def kept(records: str | Path, gone: set[int]) -> Iterator[str]:
+    """Yield the lines of the records whose numbers are not in `gone`."""
     with open(records, encoding="utf-8", newline="\n") as handle:
-        for line in handle:
-            if not gone or json.loads(line)["id"] not in gone:
+        for number, line in enumerate(handle):
+            if number not in gone:
                 yield line
 
 
@@ -180,18 +189,19 @@ def gate(pairs: Sequence[dict[str, Any]], held_out: int, max_share: float) -> No
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         settings = job.params.decontaminate
-        rows, sides = Rows(job.input.records), sides_of(job.input.records)
+        rows = Rows(job.input.records)
+        sides = sides_of(rows, job.threads)
         limits = {name: settings[name] for name in ("threshold", "ngram", "ngram_share")}
         alike = find_pairs(rows, sides, **limits, processes=job.threads)
         leave_out = settings["found"] == "leave-out"
         if not leave_out:
-            gate(alike, len(sides.held_out), settings["max_share"])
+            gate(list(alike.values()), len(sides.held_out), settings["max_share"])
         copies = find_augmented(rows, sides, **limits, processes=job.threads)
-        left_out = {pair["id"] for pair in alike} if leave_out else set()
+        left_out = set(alike) if leave_out else set()
         with atomic_open(job.output.dataset) as handle:
             handle.writelines(kept(job.input.records, left_out | copies))
-        write_jsonl(job.output.pairs, alike)
-        kinds = Counter(f"{pair['split']}: {pair['check']}" for pair in alike)
+        write_jsonl(job.output.pairs, alike.values())
+        kinds = Counter(f"{pair['split']}: {pair['check']}" for pair in alike.values())
         more = {"augmented_left_out": len(copies)} if copies else {}
         counts = {"train": len(sides.train), "held_out": len(sides.held_out), "found": dict(kinds)}
         write_json(job.output.counts, {**counts, "left_out": len(left_out), **more})

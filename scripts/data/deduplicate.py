@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from scripts.common.io import Rows, atomic_open, dump_line, write_json, write_js
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.near_copies import near_copies
-from scripts.common.records import OWN, Record, distinct, normal, read_records
+from scripts.common.parallel import chunks, in_order
+from scripts.common.records import OWN, Record, distinct, normal
 
 COPY = "near-copy of "  # the reason of a row that is thinned out, before the id of the earlier row
 
@@ -50,25 +52,35 @@ class Pass:
     rejected: dict[str, list[str]] = field(default_factory=dict)  # rejected answers of exact duplicates, by id
 
 
-def first_pass(records: str | Path) -> Pass:
+def first_pass(rows: Rows, processes: int = 1) -> Pass:
     """Find exact duplicates, whose prompt and response differ only in whitespace, and rows with the same prompt."""
+
+    def facts(record: Record) -> tuple[int, int, bool, bool]:
+        return int(record.id, 16), key(normal(record.asked)), record.split == OWN, record.augmented
+
+    def work(numbers: range) -> list[tuple[int, int, bool, bool]]:
+        return [facts(Record(**rows[number])) for number in numbers]
+
     found = Pass()
     seen: set[int] = set()
     asked: dict[int, int] = {}
-    for number, record in enumerate(tqdm(read_records(records), desc="duplicates", unit="row", mininterval=1)):
-        if (own := int(record.id, 16)) in seen:
+    parts = chain.from_iterable(in_order(work, chunks(range(len(rows)), 2000), processes))
+    progress = tqdm(parts, desc="duplicates", total=len(rows), unit="row", mininterval=1)
+    for number, (own, question, is_own, augmented) in enumerate(progress):
+        if own in seen:
+            record = Record(**rows[number])
             found.left_out.append(left(record.to_json(), "exact duplicate"))
             if record.rejected:
                 found.rejected.setdefault(record.id, []).extend(record.rejected)
             continue
         seen.add(own)
-        first = asked.setdefault(key(normal(record.asked)), number)
+        first = asked.setdefault(question, number)
         if first != number:
             found.same_prompt.append((first, number))
         found.kept.append(number)
-        if record.split == OWN:
+        if is_own:
             found.own.add(number)
-        if record.augmented:
+        if augmented:
             found.augmented.add(number)
     return found
 
@@ -119,7 +131,8 @@ def deduplicate(
     `near`: `together` keeps near-copies and links them, `thin` keeps only the first, and augmented rows.
     Links point to earlier rows, so that rows added at the end do not change earlier records.
     """
-    rows, found = Rows(records), first_pass(records)
+    rows = Rows(records)
+    found = first_pass(rows, processes)
     left_out, same_prompt = found.left_out, found.same_prompt
     kept = [number for number in found.kept if number not in found.own]
 

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ class Source:
 
     path: str
     role: str = "all"
+
+    @cached_property
+    def name(self) -> str:
+        """The file's name without its folder."""
+        return Path(self.path).name
 
 
 @dataclass
@@ -110,7 +116,7 @@ class Ingest:
                 self._add(source, line, fault.name, fault.reason)
 
     def _make(self, row: Mapping[str, Any], shape: str, source: Source, line: int) -> list[Record]:
-        place = f"{Path(source.path).name}:{line}"
+        place = f"{source.name}:{line}"
         records = []
         turns = make_fields(row, shape, self.schema, self.ignore_fields, self.levels, self.layout)
         for fields in turns:

@@ -20,7 +20,7 @@ from scripts.common.hashing import sha256_text
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.ngrams import WORD, find_shared, grams
+from scripts.common.ngrams import WORD, distinct_grams, find_shared, grams, hits
 from scripts.common.records import Record, read_records
 from scripts.common.sources import require_sha256
 from scripts.forgetting.factbook import paragraphs
@@ -72,12 +72,13 @@ def cut(texts: Iterable[tuple[str, str]]) -> list[Passage]:
 def seen(passages: Sequence[Passage], rows: Iterable[Record]) -> dict[str, str]:
     """Return {id of a passage: source of the first training row with WINDOW of its words in a row}, of those seen."""
     own = [grams(passage["text"], WINDOW) for passage in passages]
+    known = distinct_grams(own)
     trained = (
-        (record.source or record.id, grams(f"{record.asked}\n{record.response}", WINDOW))
+        (record.source or record.id, hits(known, grams(f"{record.asked}\n{record.response}", WINDOW)))
         for record in tqdm(rows, desc="overlap", unit="row", mininterval=1)
     )
-    hits = zip(passages, find_shared(own, trained), strict=True)
-    return {passage["id"]: found[0] for passage, found in hits if found}
+    shared = zip(passages, find_shared(own, known, trained), strict=True)
+    return {passage["id"]: found[0] for passage, found in shared if found}
 
 
 def choose(

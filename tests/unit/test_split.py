@@ -248,12 +248,14 @@ def test_all_rows_in_one_group_are_refused_in_words(tmp_path):
 
 def found_pairs(tmp_path, rows):
     write_jsonl(tmp_path / "split.jsonl", (r.to_json() for r in rows))
-    sides = sides_of(tmp_path / "split.jsonl")
-    return find_pairs(Rows(tmp_path / "split.jsonl"), sides, 0.8, 8, 0.7), sides
+    stored = Rows(tmp_path / "split.jsonl")
+    sides = sides_of(stored)
+    return list(find_pairs(stored, sides, 0.8, 8, 0.7).values()), sides
 
 
 def found_augmented(tmp_path):
-    return find_augmented(Rows(tmp_path / "split.jsonl"), sides_of(tmp_path / "split.jsonl"), 0.8, 8, 0.7)
+    stored = Rows(tmp_path / "split.jsonl")
+    return {stored[number]["id"] for number in find_augmented(stored, sides_of(stored), 0.8, 8, 0.7)}
 
 
 def test_copied_and_embedded_prompts_are_found_with_their_training_row(tmp_path):
@@ -282,7 +284,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
     for processes in (1, 2):
         out = tmp_path / f"{processes}.jsonl"
         found.append(deduplicate(tmp_path / "in.jsonl", out, "prompt", 0.8, "together", processes))
-        found.append(find_pairs(Rows(out), sides_of(out), 0.8, 8, 0.7, processes))
+        found.append(find_pairs(Rows(out), sides_of(Rows(out), processes), 0.8, 8, 0.7, processes))
         found.append(out.read_bytes())
     assert found[:3] == found[3:]
     assert found[0][2]["rows_with_near_copies"] > 1500 and found[1]
