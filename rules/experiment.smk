@@ -143,6 +143,8 @@ rule effects:
         "../envs/gradus.yaml"
     params:
         experiment=EXPERIMENT,
+        definitions=config["curriculum"]["definitions"],
+        levels=config["curriculum"]["levels"],
         task=config["data"]["task"],
         headline=config["evaluate"]["headline"],
         command=f".venv/bin/snakemake --cores all --configfile {' '.join(os.path.relpath(file) for file in config_files(workflow))} -- experiment",

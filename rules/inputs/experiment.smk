@@ -47,10 +47,11 @@ def trained_with(wildcards):
 
 
 def planned():
-    """What the plan of an experiment fixes besides the files: everything that shapes a training or the analysis."""
+    """What the plan of an experiment fixes besides the files: everything that shapes a training or the analysis, but for
+    the seeds that are left out because a training failed, which the results name."""
     arms = {arm for variant in VARIANTS.values() for arm in variant["arms"]}
     return {
-        "experiment": EXPERIMENT,
+        "experiment": {key: value for key, value in (EXPERIMENT or {}).items() if key != "left_out"},
         "arms": {arm: config["curriculum"]["definitions"][arm] for arm in sorted(arms)},
         "curriculum": curriculum("name", "levels", "rows", "epochs", "method"),
         "task": config["data"]["task"],

@@ -27,12 +27,14 @@ class Training:
 
 
 def variants(experiment: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return every variant with its arms and seeds, and its changes: `train` (settings) and `difficulty` (a scorer)."""
+    """Return every variant with its arms, its seeds but for those left out, and its changes: `train` (settings) and
+    `difficulty` (a scorer).
+    """
     everything = {MAIN: {}, **experiment["variants"]}
     return {
         name: {
             "arms": changes.get("arms", experiment["arms"]),
-            "seeds": changes.get("seeds", experiment["seeds"]),
+            "seeds": [seed for seed in changes.get("seeds", experiment["seeds"]) if seed not in experiment["left_out"]],
             "train": changes.get("train", {}),
             "difficulty": changes.get("difficulty"),
         }
@@ -82,16 +84,17 @@ def check_experiment(config: Config) -> Iterator[Fault]:
                 ["experiment", key],
                 f"{experiment[key]!r} is not in experiment.arms ({', '.join(experiment['arms'])}). "
                 + (
-                    "Without a control of the same growing sets in random order, a gain says nothing about the order: "
-                    "add it, or name another control"
+                    "Without a control whose sets grow alike but are of random rows, a gain says nothing about what "
+                    "comes first: add it, or name another control"
                     if key == "control"
                     else "Add it, or name the arm that the question is about"
                 ),
             )
     if experiment["control"] == experiment["primary"]:
         yield ["experiment", "primary"], f"{experiment['primary']!r} is the control itself; name another arm"
-    if unknown := set(experiment["answers"]) - set(experiment["seeds"]):
-        yield ["experiment", "answers"], f"not in experiment.seeds: {', '.join(map(str, sorted(unknown)))}"
+    for key in ("answers", "left_out"):
+        if unknown := set(experiment[key]) - set(experiment["seeds"]):
+            yield ["experiment", key], f"not in experiment.seeds: {', '.join(map(str, sorted(unknown)))}"
     for name, variant in experiment["variants"].items():
         path: list[str | int] = ["experiment", "variants", name]
         if name == MAIN:
@@ -116,7 +119,7 @@ def _check_arms(
     for number, arm in enumerate(given.get("arms", [])):
         if arm not in definitions:
             yield [*path, "arms", number], f"no arm {arm!r} in curriculum.definitions; known: {', '.join(definitions)}"
-    if len(given.get("seeds", experiment["seeds"])) < 2:
+    if len(set(given.get("seeds", experiment["seeds"])) - set(experiment["left_out"])) < 2:
         yield (
             [*path, "seeds"],
             "one seed only shows how two models differ, and nothing about the arms: another seed may turn the "

@@ -178,7 +178,7 @@ def check(table: Table, arm: str, control: str) -> tuple[list[int], list[str]]:
         missing += [f"{arm} {seed}" for seed in sorted(of_control - of_arm)]
         raise GradusError(
             f"{arm} and {control} were not trained with the same seeds; missing: {', '.join(missing)}. A seed counts "
-            "only as a pair: finish these trainings, or leave the seeds out of both arms."
+            "only as a pair: finish these trainings, or name the seeds in experiment.left_out."
         )
     seeds = sorted(of_arm)
     if len(seeds) == 1:
@@ -208,7 +208,7 @@ def _check_items(values: Mapping[str, float], items: Sequence[str], where: str, 
         raise GradusError(
             f"{where}: the value of {len(unknown)} of {len(items)} rows is no number, such as {unknown[0]} "
             f"({values[unknown[0]]}). Measure this model again; if it stays so, its training diverged: "
-            "train it again, or leave the seed out of both arms."
+            "name its seed in experiment.left_out, so that it counts in no arm."
         )
 
 

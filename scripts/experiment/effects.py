@@ -1,8 +1,8 @@
 """Compare the arms of an experiment over seeds and held-out rows.
 
 In: the plan, and of each training its result, the losses of its held-out rows, its history, and grades of answers, if
-some were made. Out: effects.json (every comparison of an arm with the control, docs/statistics.md says what each number
-is), learning curves, exposures and times as CSV, the same as Markdown tables, and two figures.
+some were made. Out: effects.json (every comparison of arms, docs/statistics.md says what each number is), learning
+curves, exposures and times as CSV, the same as Markdown tables, and two figures.
 """
 
 import csv
@@ -93,38 +93,59 @@ def collect(
     return values
 
 
+def reordered(definitions: Mapping[str, Mapping[str, Any]], arm: str) -> list[str]:
+    """Return the arms that show the rows of `arm`, each as often, in another order: their definitions differ in `order`
+    alone.
+    """
+
+    def rows(name: str) -> dict[str, Any]:
+        return {key: value for key, value in definitions[name].items() if key != "order"}
+
+    return [name for name in definitions if name != arm and rows(name) == rows(arm)]
+
+
 def compare(
-    values: Values, experiment: Mapping[str, Any], clusters: Mapping[str, str], splits: Sequence[str]
+    values: Values,
+    experiment: Mapping[str, Any],
+    clusters: Mapping[str, str],
+    splits: Sequence[str],
+    same_rows: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Return every comparison with the control, the primary one first. p of all others is corrected together (Holm)."""
+    """Return the comparisons of every arm with the control, and of the primary arm with those of `same_rows`; the
+    primary comparison comes first. p of all others is corrected together (Holm).
+    """
     control, made = experiment["control"], list[tuple[Cell, Comparison]]()
 
-    def primary(cell: Cell, arm: str) -> bool:
-        return cell == Cell(MAIN, LOSS, splits[0]) and arm == experiment["primary"]
+    def primary(cell: Cell, arm: str, other: str) -> bool:
+        return cell == Cell(MAIN, LOSS, splits[0]) and (arm, other) == (experiment["primary"], control)
 
     for cell, table in values.items():
-        if control not in table or len(table[control]) < 2:
-            continue
-        for arm in table:
+        pairs = [(arm, control) for arm in table if arm != control]
+        pairs += [
+            (experiment["primary"], other) for other in same_rows if other not in (control, experiment["primary"])
+        ]
+        for arm, other in pairs:
+            if not {arm, other} <= table.keys() or len(table[other]) < 2:
+                continue
             rows = next(iter(table[arm].values()))
             # a level of a split whose rows are one unit tells nothing; the primary comparison says so with an error
             units = {clusters.get(row) or row for row in rows}
-            if arm == control or (len(units) < 2 and not primary(cell, arm)):
+            if len(units) < 2 and not primary(cell, arm, other):
                 continue
             margin = experiment["margin"]
             higher = cell.metric != LOSS
-            made.append((cell, compare_arms(table, arm, control, clusters, margin, higher_is_better=higher)))
+            made.append((cell, compare_arms(table, arm, other, clusters, margin, higher_is_better=higher)))
 
     p = {
         str(place): found.p
         for place, (cell, found) in enumerate(made)
-        if not primary(cell, found.arm) and found.p is not None
+        if not primary(cell, found.arm, found.control) and found.p is not None
     }
     adjusted = holm(p)
     lines = []
     for place, (cell, found) in enumerate(made):
         found = replace(found, p_holm=adjusted.get(str(place)))
-        lines.append({**vars(cell), "primary": primary(cell, found.arm), **found.to_dict()})
+        lines.append({**vars(cell), "primary": primary(cell, found.arm, found.control), **found.to_dict()})
     return sorted(lines, key=lambda line: not line["primary"])
 
 
@@ -167,7 +188,8 @@ def spent_lines(results: Sequence[Mapping[str, Any]], spent: Sequence[Mapping[st
     """Yield the seconds of each training: all other files of the experiment are the same each time it is made."""
     for result, cost in zip(results, spent, strict=True):
         named = {key: result[key] for key in ("variant", "arm", "seed")}
-        yield {**named, "seconds": cost["this_attempt"], "steps_seconds": cost["steps"], "cpu": cost["cpu"]}
+        seconds = {"seconds": cost["this_attempt"], "imports_seconds": cost["imports"], "steps_seconds": cost["steps"]}
+        yield {**named, **seconds, "cpu": cost["cpu"]}
 
 
 def write_csv(path: str | Path, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -193,7 +215,8 @@ if job := find_job(globals()):
         headline = job.params.headline or load_task(job.params.task).headline
         values = collect(results, losses, answered, headline)
         asked = [split for split in experiment["splits"] if any(row["split"] == split for row in losses[0])]
-        comparisons = compare(values, experiment, groups, asked)
+        same_rows = reordered(job.params.definitions, experiment["primary"])
+        comparisons = compare(values, experiment, groups, asked, same_rows)
         curves, exposures = list(curve_lines(results, histories)), list(exposure_lines(results))
         effects = {
             "plan": plan["hash"],
@@ -209,12 +232,13 @@ if job := find_job(globals()):
             ],
             "answered": sorted({seed for _, _, seed in answered}),
             "variants": variants(experiment),
+            "left_out": experiment["left_out"],
         }
         write_json(job.output.effects, effects)
         write_csv(job.output.curves, curves)
         write_csv(job.output.exposures, exposures)
         write_csv(job.output.spent, list(spent_lines(results, [read_json(path) for path in job.input.spent])))
         with atomic_open(job.output.tables) as handle:
-            handle.write(tables(effects))
+            handle.write(tables(effects, exposures, job.params.levels))
         draw_forest(comparisons, job.output.forest)
         draw_curves(curves, job.output.figure)

@@ -38,12 +38,24 @@ def said(line: Mapping[str, Any]) -> str:
     if low <= 0 <= high:
         shown = "equal within the margin" if line["equivalent"] else "not shown"
         least = line["minimum_detectable_effect"]
-        return shown if least is None else f"{shown}; would have found {least:.3g}"
+        return shown if least is None else f"{shown}; 80% power at {least:.3g}"
     better = (line["difference"] > 0) == line["higher_is_better"]
     return f"{'better' if better else 'worse'}{', within the margin' if line['equivalent'] else ''}"
 
 
-def tables(effects: Mapping[str, Any]) -> str:
+def seen(exposures: Lines, levels: Sequence[str]) -> list[str]:
+    """Return the lines of a table: how many rows of each level a training sees, the mean over an arm's seeds."""
+    arms: dict[tuple[str, str], dict[int, dict[str, int]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(int)))
+    for line in exposures:
+        arms[line["variant"], line["arm"]][line["seed"]][line["level"]] += line["rows"]
+    lines = [f"| variant | arm | {' | '.join(levels)} |", "|---|---|" + "--:|" * len(levels)]
+    for (variant, arm), seeds in arms.items():
+        means = (f"{mean(rows[level] for rows in seeds.values()):,.0f}" for level in levels)
+        lines.append(f"| {variant} | {arm} | {' | '.join(means)} |")
+    return lines
+
+
+def tables(effects: Mapping[str, Any], exposures: Lines, levels: Sequence[str]) -> str:
     """Return the experiment as Markdown."""
     primary, trainings = effects["primary"], effects["trainings"]
     tokens = [line["tokens"] for line in trainings]
@@ -64,26 +76,34 @@ def tables(effects: Mapping[str, Any]) -> str:
             f"{primary['items']} rows; margin {primary['margin']:g}): **{said(primary)}**.",
             "",
         ]
+    if effects["left_out"]:
+        lines += [f"Left out of all arms, as a training failed: seeds {', '.join(map(str, effects['left_out']))}.", ""]
     lines += [
-        "Differences are arm minus control. Below 0 the arm is better where it is a loss, above 0 where it is a share.",
+        "Rows seen by a training, by level, mean over seeds:",
         "",
-        "| variant | arm | metric | split | level | n | arm's | control's | difference | 95% interval | bootstrap "
-        "| p | p (Holm) | SD of seeds | shows |",
-        "|---|---|---|---|---|---|--:|--:|--:|---|---|--:|--:|--:|---|",
+        *seen(exposures, levels),
+        "",
+        f"Differences are of an arm from the control, {effects['control']}, or another. Below 0 the arm is better "
+        "where it is a loss, above 0 where it is a share.",
+        "",
+        "| variant | arm | from | metric | split | level | n | arm's | the other's | difference | 95% interval "
+        "| bootstrap | p | p (Holm) | SD of seeds | shows |",
+        "|---|---|---|---|---|---|---|--:|--:|--:|---|---|--:|--:|--:|---|",
     ]
     for line in effects["comparisons"]:
         arm = f"**{line['arm']}**" if line["primary"] else line["arm"]
         lines.append(
-            f"| {line['variant']} | {arm} | {line['metric']} | {line['split']} | {line['level'] or 'all'} | "
-            f"{line['seeds']} × {line['items']} | {number(line['value'])} | {number(line['control_value'])} | "
-            f"{number(line['difference'], sign=True)} | {interval(line['interval'])} | {interval(line['bootstrap'])} | "
+            f"| {line['variant']} | {arm} | {line['control']} | {line['metric']} | {line['split']} | "
+            f"{line['level'] or 'all'} | {line['seeds']} × {line['items']} | {number(line['value'])} | "
+            f"{number(line['control_value'])} | {number(line['difference'], sign=True)} | "
+            f"{interval(line['interval'])} | {interval(line['bootstrap'])} | "
             f"{p_value(line['p'])} | {p_value(line['p_holm'])} | {number(line['seed_sd'])} | {said(line)} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def draw_forest(comparisons: Lines, path: str | Path) -> None:
-    """Draw the differences of the loss from the control, on all rows of each split, with 95% intervals."""
+    """Draw each comparison of arms: the difference of the loss on all rows of a split, with its 95% interval."""
     shown = [line for line in comparisons if line["metric"] == "loss" and line["level"] is None]
     figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.3 * len(shown)))
     for place, line in enumerate(shown):
@@ -92,8 +112,8 @@ def draw_forest(comparisons: Lines, path: str | Path) -> None:
             axes.plot(line["interval"], [place, place], color=color, linewidth=1.5)
         axes.plot(line["difference"], place, "o", color=color, markersize=5)
     names = [
-        f"{'' if line['variant'] == MAIN else line['variant'] + ': '}{line['arm']}, {line['split']} "
-        f"({line['seeds']} × {line['items']})"
+        f"{'' if line['variant'] == MAIN else line['variant'] + ': '}{line['arm']} − {line['control']}, "
+        f"{line['split']} ({line['seeds']} × {line['items']})"
         for line in shown
     ]
     axes.set_yticks(range(len(shown)), names)
@@ -102,7 +122,7 @@ def draw_forest(comparisons: Lines, path: str | Path) -> None:
     if shown:
         margin = shown[0]["margin"]
         axes.axvspan(-margin, margin, color="#888888", alpha=0.15, linewidth=0)
-        axes.set_xlabel(f"loss minus that of {shown[0]['control']}, nats a token (gray: within the margin)")
+        axes.set_xlabel("difference of the loss, nats a token (gray: within the margin)")
     axes.spines[["top", "right", "left"]].set_visible(False)
     save(figure, path)
 

@@ -25,6 +25,7 @@ from scripts.report.measured import SECTIONS, bare, made, table
 OPENING = re.compile(r"^<!-- results: ", re.MULTILINE)
 BLOCK = re.compile(r"^(<!-- results: (\w+) ([\w. -]+?) -->\n)(.*?)^(<!-- /results -->)$", re.DOTALL | re.MULTILINE)
 EXPERIMENT = ("effects.json", "exposures.csv", "spent.csv", "curves.csv", "forest.svg", "curves.svg")  # is kept
+PLAN = "experiment.json"  # likewise, from the run's own folder
 OVERVIEW = table(["run", "measured", "served model", "best contender", "lead in points", "training is"], [], left=6)
 
 
@@ -97,6 +98,8 @@ def keep_experiment(run: Path, docs: Path) -> None:
         for name in EXPERIMENT:
             with atomic_path(docs / "results" / run.name / name) as part:
                 shutil.copyfile(run / "experiment" / name, part)
+        with atomic_path(docs / "results" / run.name / PLAN) as part:
+            shutil.copyfile(run / PLAN, part)
 
 
 def main() -> None:

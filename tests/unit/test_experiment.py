@@ -7,10 +7,19 @@ import random
 import pytest
 
 from scripts.common.errors import GradusError
-from scripts.common.experiment import Training, answered, trainings
+from scripts.common.experiment import Training, answered, trainings, variants
 from scripts.common.records import Record
 from scripts.config.check import check_config
-from scripts.experiment.effects import collect, compare, curve_lines, require_plan, spent_lines, write_csv
+from scripts.experiment.effects import (
+    collect,
+    compare,
+    curve_lines,
+    exposure_lines,
+    reordered,
+    require_plan,
+    spent_lines,
+    write_csv,
+)
 from scripts.experiment.plan import differences, make_plan, require_same
 from scripts.experiment.show import said, tables
 from scripts.experiment.train_arm import join_histories, relabel
@@ -34,11 +43,13 @@ def config(train=None, models=None, **experiment):
     ("faulty", "message"),
     [
         ({"seeds": [7]}, "another seed may turn the difference around"),
-        ({"arms": ["curriculum", "shuffled"]}, "Without a control of the same growing sets"),
+        ({"arms": ["curriculum", "shuffled"]}, "Without a control whose sets grow alike"),
         ({"arms": [*ARMS, "curiculum"]}, "no arm 'curiculum' in curriculum.definitions"),
         ({"primary": "reversed"}, "'reversed' is not in experiment.arms"),
         ({"primary": "growing-random"}, "is the control itself"),
         ({"answers": [1, 9]}, "not in experiment.seeds: 9"),
+        ({"left_out": [9]}, "left_out: not in experiment.seeds: 9"),
+        ({"left_out": [1, 2]}, "one seed only"),
         ({"variants": {"constant": {"arms": ["curriculum", "shuffled"], "train": {"schedule": "linear"}}}}, "control"),
         (
             {"variants": {"constant": {"arms": ["growing-random", "shuffled"], "train": {"schedule": "linear"}}}},
@@ -204,7 +215,35 @@ def test_no_effect_is_said_to_be_equal_or_not_shown_with_what_would_have_been_fo
     primary = compare(collect(made, losses, {}, "exact"), EXPERIMENT, {}, ["test"])[0]
     assert primary["interval"][0] < 0 < primary["interval"][1]
     assert said(primary).startswith("equal within the margin" if primary["equivalent"] else "not shown")
-    assert f"would have found {primary['minimum_detectable_effect']:.3g}" in said(primary)
+    assert f"; 80% power at {primary['minimum_detectable_effect']:.3g}" in said(primary)
+
+
+def test_the_primary_arm_is_also_compared_with_its_own_rows_in_another_order():
+    definitions = {
+        "curriculum": {},
+        "growing-random": {"difficulty": "random"},
+        "shuffled": {"order": "mixed"},
+        "mine": {"order": "difficulty", "replay": 0.1},
+    }
+    assert reordered(definitions, "curriculum") == ["shuffled"]
+    assert reordered(definitions, "mine") == []
+    made, losses = drawn(effect=0.05)
+    lines = compare(collect(made, losses, {}, "exact"), EXPERIMENT, {}, ["test"], ["shuffled"])
+    assert [(line["arm"], line["control"]) for line in lines if line["primary"]] == [("curriculum", "growing-random")]
+    own = next(line for line in lines if (line["control"], line["split"], line["level"]) == ("shuffled", "test", None))
+    assert own["arm"] == "curriculum"
+    assert own["interval"][1] < 0
+    assert own["p_holm"] >= own["p"]
+
+
+def test_a_seed_of_which_a_training_failed_can_be_left_out_of_all_arms_without_another_plan():
+    experiment = config(left_out=[2], answers=[2, 3], variants={"by-length": {"difficulty": "length"}})["experiment"]
+    assert {training.seed for training in trainings(experiment)} == {1, 3}
+    assert {training.seed for training in answered(experiment)} == {3}
+    assert {(name, *variant["seeds"]) for name, variant in variants(experiment).items()} == {
+        ("main", 1, 3),
+        ("by-length", 1, 3),
+    }
 
 
 def test_grades_of_the_seeds_that_answered_are_compared_as_a_share_where_higher_is_better():
@@ -235,14 +274,20 @@ def test_tables_name_command_plan_and_n(tmp_path):
     made, losses = drawn(effect=0.05)
     comparisons = compare(collect(made, losses, {}, "exact"), EXPERIMENT, {}, ["test"])
     effects = {"question": "Q?", "plan": "abc" * 5, "command": "snakemake x", "primary": comparisons[0]}
-    text = tables({**effects, "comparisons": comparisons, "trainings": made})
+    effects |= {"control": "growing-random", "left_out": []}
+    exposures = list(exposure_lines(made))
+    text = tables({**effects, "comparisons": comparisons, "trainings": made}, exposures, ["easy", "hard"])
+    assert "| main | curriculum | 3 | 1 |" in text
+    assert "Left out" not in text
     assert "**Q?**" in text
     assert "snakemake x" in text
     assert "`abcabcabcabc`" in text
     assert "6 seeds, 90 rows" in text
     assert "18 trainings" in text
-    none = tables({**effects, "primary": None, "comparisons": comparisons, "trainings": made})
+    more = {"primary": None, "comparisons": comparisons, "trainings": made, "left_out": [4, 7]}
+    none = tables({**effects, **more}, exposures, ["easy", "hard"])
     assert "Primary comparison" not in none
+    assert "seeds 4, 7." in none
 
 
 def test_the_seconds_of_the_trainings_have_a_file_of_their_own(tmp_path):
@@ -250,7 +295,10 @@ def test_the_seconds_of_the_trainings_have_a_file_of_their_own(tmp_path):
     cost = {"steps": 50.0, "imports": 3.0, "this_attempt": 60.0, "cpu": "a CPU"}
     write_csv(tmp_path / "spent.csv", list(spent_lines([result("curriculum", 1)], [cost])))
     header, line = (tmp_path / "spent.csv").read_text().splitlines()
-    assert (header, line) == ("variant,arm,seed,seconds,steps_seconds,cpu", "main,curriculum,1,60.0,50.0,a CPU")
+    assert (header, line) == (
+        "variant,arm,seed,seconds,imports_seconds,steps_seconds,cpu",
+        "main,curriculum,1,60.0,3.0,50.0,a CPU",
+    )
 
 
 def test_curves_have_a_line_for_each_measurement(tmp_path):
