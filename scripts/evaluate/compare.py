@@ -2,7 +2,8 @@
 
 In: every model's metrics, grades and answers, the records, the advice. Out: metrics.json, {model: {split: {metric:
 {value, n}}}}, and comparison.json: the interval of every value; each model against the one named in `compare_with`; the
-served model against each other model, and which of these was the strongest on the validation rows.
+served model against each other model, and which of these was the strongest on the validation rows; ways of training
+over several seeds.
 """
 
 import math
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from scripts.common.experiment_statistics import compare_arms
 from scripts.common.io import read_json, read_jsonl, write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
@@ -191,6 +193,42 @@ def against_each(
     return table
 
 
+def over_seeds(
+    models: Sequence[Mapping[str, Any]], values: Callable[[str, str], Values], splits: Sequence[str], metric: str
+) -> list[dict[str, Any]]:
+    """Return each way of training against the first one, where both have two seeds or more in common; a way is an arm
+    of a group of models. The same seeds and rows are paired, and the interval is over both (docs/statistics.md, "Two
+    arms").
+
+    `values(model, split)`: those of `metric`. One over all rows at once is left out, and so are splits of one unit.
+    """
+    ways: dict[str, dict[int, str]] = {}
+    for model in models:
+        if model.get("group"):
+            training = model["training"]
+            ways.setdefault(f"{model['group']}-{training['arm']}", {})[training["seed"]] = model["name"]
+    found = []
+    for split in splits:
+        for way in list(ways)[1:]:
+            first = next(iter(ways))
+            seeds = sorted(ways[first].keys() & ways[way].keys())
+            table = {name: {seed: values(ways[name][seed], split) for seed in seeds} for name in (first, way)}
+            every = [value for by_seed in table.values() for value in by_seed.values()]
+            if len(seeds) < 2 or any(value.measure for value in every):
+                continue
+            rows = [key for key in every[0].by_id if all(key in value.by_id for value in every)]
+            groups = every[0].groups
+            if len({groups.get(row) or row for row in rows}) < 2:
+                continue
+            shared = {
+                name: {seed: {row: value.by_id[row] for row in rows} for seed, value in by_seed.items()}
+                for name, by_seed in table.items()
+            }
+            compared = compare_arms(shared, way, first, groups, higher_is_better=True)
+            found.append({"split": split, "metric": metric, **compared.to_dict()})
+    return found
+
+
 def compare(
     models: Sequence[Mapping[str, Any]],
     first: str,
@@ -238,6 +276,12 @@ def compare(
                 table, served, [contenders, [model["name"] for model in models if model["trained"]]]
             ),
         },
+        "over_seeds": over_seeds(
+            models,
+            lambda model, split: table[model][split][task.headline],
+            list(next(iter(metrics.values()))),
+            task.headline,
+        ),
     }
 
 

@@ -102,7 +102,7 @@ def splits(run: Path, models: Models | None = None) -> list[str]:
             rows.append([name, what_is(model, chosen.get(name)), *cells, *n])
         head = [f"{split} ({row_counts(metrics, split)})", "what it is", *names, *asked_rows(metrics, split, "n")]
         lines += [*table(head, rows, left=2), ""]
-        lines += [*against(served, split, headline), ""]
+        lines += [*against(served, split, headline), *of_ways(comparison["over_seeds"], split), ""]
     return lines[:-1]
 
 
@@ -112,6 +112,21 @@ def _is_list(value: Any) -> bool:
 
 def _cell(value: float | None, bounds: Sequence[float] | None) -> str:
     return percent(value) if bounds is None else f"{percent(value)} ({interval(bounds)})"
+
+
+def of_ways(over_seeds: Sequence[Mapping[str, Any]], split: str) -> list[str]:
+    """Return a line for each way of training that is compared with the first, over seeds and rows."""
+    lines = []
+    for pair in over_seeds:
+        if pair["split"] == split:
+            low, high = pair["interval"] or (None, None)
+            lines.append(
+                f"- {split}, {pair['metric']}, {pair['seeds']} seeds × {pair['items']} rows: {pair['arm']} "
+                f"{percent(pair['value'])} against {pair['control']} {percent(pair['control_value'])}, difference "
+                f"{points(pair['difference'])} points (95% interval {points(low)} to {points(high)}), "
+                f"p = {general(pair['p'])}"
+            )
+    return lines
 
 
 def against(served: Mapping[str, Any], split: str, headline: str) -> list[str]:

@@ -154,6 +154,23 @@ def side_by_side(models: Mapping[str, Any]) -> dict[str, Table]:
                 ],
                 every,
             )
+        if found["over_seeds"]:
+            tables[f"over-seeds-{split}"] = Table(
+                f"Ways of training against each other on {split}, by {headline}, paired by seed and row.",
+                [
+                    Column("arm", "way"),
+                    Column("control", "against"),
+                    Column("seeds", "seeds"),
+                    Column("items", "rows"),
+                    Column("control_value", "the other", percent),
+                    Column("value", "the way", percent),
+                    Column("difference", "difference, points", points),
+                    Column("interval", "95% interval", point_interval, True),
+                    Column("p", "p", general),
+                    Column("seed_sd", "seed SD", places(4)),
+                ],
+                found["over_seeds"],
+            )
         if found["against"]:
             tables[f"against-{split}"] = Table(
                 f"{models['served']} against each other model on {split}, by {headline}.",

@@ -7,7 +7,7 @@ from scripts.common.comparison import tell_apart
 from scripts.common.records import Record
 from scripts.common.statistics import holm, mcnemar, mean_interval, paired_shares, sign_flips, wilson
 from scripts.common.verdict import of_models
-from scripts.evaluate.compare import compare, compare_values, read_values, values_of, values_over_all
+from scripts.evaluate.compare import compare, compare_values, over_seeds, read_values, values_of, values_over_all
 from scripts.evaluate.validity import judged
 from scripts.tasks.task import Task
 
@@ -282,3 +282,23 @@ def test_a_metric_over_all_rows_that_fails_on_a_resample_has_no_interval():
     answers = [{"id": key, "text": "x"} for key in records]
     whole = [lambda asked, texts: None, lambda asked, texts: 1 / 0]
     assert [values_over_all(records, answers, each, 0.5).interval for each in whole] == [None, None]
+
+
+def way(group, arm, seed):
+    return {"name": f"{group}-{arm}-{seed}", "group": group, "training": {"arm": arm, "seed": seed}}
+
+
+def test_ways_of_training_are_compared_over_the_seeds_and_rows_that_they_share():
+    lots = np.random.default_rng(1)
+    shares = {"sft": 0.5, "dpo": 0.8}
+    models = [way(group, "curriculum", seed) for group in shares for seed in (1, 2, 3)]
+    models += [way("odds", "curriculum", 3), {"name": "base", "group": None}]
+    values = {
+        model["name"]: binary(lots.random(200) < shares.get(model["group"], 0.5)) for model in models if model["group"]
+    }
+    (found,) = over_seeds(models, lambda model, split: values[model], ["test"], "exact")
+    assert (found["arm"], found["control"]) == ("dpo-curriculum", "sft-curriculum")
+    assert (found["split"], found["metric"], found["seeds"], found["items"]) == ("test", "exact", 3, 200)
+    assert found["difference"] == pytest.approx(0.3, abs=0.08)
+    assert found["interval"][0] > 0.1
+    assert over_seeds(models[-2:], lambda model, split: values[model], ["test"], "exact") == []

@@ -92,6 +92,7 @@ def comparison_of(models, empty=("eval-unseen",), strongest=None, pairs=None):
             "strongest": strongest,
             "models": table(name for name in names if name != "tuned"),
         },
+        "over_seeds": [],
     }
 
 

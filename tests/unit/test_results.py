@@ -60,6 +60,21 @@ def run(tmp_path):
                 "strongest": "nearest",
                 "models": {name: {"test": {"exact": pair(name)}} for name in ("base", "nearest")},
             },
+            "over_seeds": [
+                {
+                    "split": "test",
+                    "metric": "exact",
+                    "arm": "dpo-curriculum",
+                    "control": "sft-curriculum",
+                    "seeds": 3,
+                    "items": 40,
+                    "value": 0.5,
+                    "control_value": 0.4,
+                    "difference": 0.1,
+                    "interval": [-0.05, 0.25],
+                    "p": 0.12,
+                }
+            ],
         },
         "verdict.json": {
             "verdict": "worth it",
@@ -103,6 +118,14 @@ def test_models_that_were_asked_fewer_rows_are_compared_on_these(run):
         "| tuned 50.0% (40.0 to 60.0); of all 200 rows 70.0% (40.0 to 60.0) | nearest 25.0% (15.0 to 35.0) | +25.0 ("
         in text
     )
+
+
+def test_ways_of_training_are_said_with_seeds_and_rows(run):
+    text, _ = fill("<!-- results: models one -->\n<!-- /results -->\n", {"one": run})
+    assert (
+        "- test, exact, 3 seeds × 40 rows: dpo-curriculum 50.0% against sft-curriculum 40.0%, difference +10.0 points "
+        "(95% interval -5.0 to +25.0), p = 0.12"
+    ) in text
 
 
 def test_an_experiments_comparisons_and_figures_are_kept(tmp_path):

@@ -93,6 +93,7 @@ def side_by_side(
                 "points": reference_points(details.get((first, split), {}), names),
                 "against": in_groups(pairs, models),
                 "hang": any("units" in row for row in pairs),  # rows with each other
+                "over_seeds": [row for row in comparison["over_seeds"] if row["split"] == split],
                 "more": in_groups(against_first(ordered, comparison, split), models),
             }
         )
