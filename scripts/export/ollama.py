@@ -80,6 +80,14 @@ If `models` in the config has an entry with `constrained: schema`, the report sh
 """
 
 
+OWN_ORDER = """
+## Why there is no request with a schema
+
+The model writes the keys in the order of the text (`data.key_order: row`). Ollama's grammar would force the schema's
+order, which it never saw. So ask without `format`, and check each answer against the schema.
+"""
+
+
 def schema_of(path: str | None, key_order: str) -> Any:
     """Return the schema that requests can hold; None without one, and if the model learned the rows' own order of keys
     (`data.key_order: row`): Ollama's grammar would force the schema's order, which it never saw.
@@ -95,15 +103,15 @@ def link(source: str | Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def describe(about: Mapping[str, Any], modelfile: str, said: str, schema: bool) -> str:
+def describe(about: Mapping[str, Any], modelfile: str, said: str, more: str = "") -> str:
     """Return the text of the README.
 
-    `about`: run, description, fidelity; `said`: the verdict; `schema`: whether answers have one.
+    `about`: run, description, fidelity; `said`: the verdict; `more`: a section on the schema that answers have.
     """
     commands = dict(read_modelfile(modelfile))
     version = NEEDS_PARSER if "parser" in commands else ""
     limits = {name: commands[f"parameter {name}"] for name in ("num_ctx", "num_predict")}
-    return README.format(**about, **limits, verdict=said, version=version) + (SCHEMA if schema else "")
+    return README.format(**about, **limits, verdict=said, version=version) + more
 
 
 def request(run: str, schema: Any) -> dict[str, Any]:
@@ -129,9 +137,10 @@ def make_folder(
 if job := find_job(globals()):
     with logging_to(job.log[0]):
         about = job.params.about
-        schema = schema_of(job.input.get("schema"), job.params.key_order)
+        given = job.input.get("schema")
+        schema = schema_of(given, job.params.key_order)
         said = read_json(job.input.verdict)["sentence"]
         modelfile = Path(job.input.modelfile).read_text(encoding="utf-8")
-        readme = describe(about, modelfile, said, schema is not None)
+        readme = describe(about, modelfile, said, SCHEMA if schema else OWN_ORDER if given else "")
         example = request(about["run"], schema) if schema else None
         make_folder(job.input.gguf, job.input.modelfile, readme, job.output.folder, example)

@@ -3,7 +3,7 @@
 import json
 import re
 
-from scripts.export.ollama import describe, make_folder, request, schema_of
+from scripts.export.ollama import OWN_ORDER, SCHEMA, describe, make_folder, request, schema_of
 
 ABOUT = {"run": "my-run", "description": "What it does.", "fidelity": "results/my-run/fidelity.json"}
 MODELFILE = "FROM ./model.gguf\nPARAMETER num_ctx 2048\nPARAMETER num_predict 64\n"
@@ -27,7 +27,7 @@ def test_a_schema_comes_along_as_a_request_that_keeps_the_order_of_its_keys(tmp_
 
 
 def test_the_readme_has_the_modelfiles_limits_and_requests_that_ollama_reads():
-    text = describe(ABOUT, MODELFILE, SAID, schema=False)
+    text = describe(ABOUT, MODELFILE, SAID)
     assert SAID in text
     assert "a context of 2048 tokens" in text
     assert "answers of at most 64 tokens" in text
@@ -38,9 +38,10 @@ def test_the_readme_has_the_modelfiles_limits_and_requests_that_ollama_reads():
     assert "counts the answers that are the" in " ".join(text.split())
     assert "request.json" not in text
     assert text.index("write your request in place of `…`") < text.index("## From a script")
-    assert "`format`" in describe(ABOUT, MODELFILE, SAID, schema=True)
+    assert "request.json" in describe(ABOUT, MODELFILE, SAID, SCHEMA)
+    assert "key_order: row" in describe(ABOUT, MODELFILE, SAID, OWN_ORDER)
 
 
 def test_the_readme_says_which_version_a_parser_needs():
-    assert "Ollama 0.12 or newer is needed" in describe(ABOUT, f"{MODELFILE}PARSER passthrough\n", SAID, schema=False)
-    assert "0.12" not in describe(ABOUT, MODELFILE, SAID, schema=False)
+    assert "Ollama 0.12 or newer is needed" in describe(ABOUT, f"{MODELFILE}PARSER passthrough\n", SAID)
+    assert "0.12" not in describe(ABOUT, MODELFILE, SAID)
