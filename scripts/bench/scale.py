@@ -1,9 +1,10 @@
 """`python -m scripts.bench.scale [rows …]`: measure time and memory from ingest to audit as the number of rows grows.
 
 Generates the given numbers of rows (default: 10,000, 100,000 and 1,000,000), runs the real rules on them and prints a
-table; results/bench/scale.json has every rule's seconds and peak memory. The rows are synthetic: sentences of random
-words with Zipf frequencies, 60 to 600 characters; one in ten is nearly a copy of an earlier row, one in a hundred is an
-exact duplicate, one in fifty contains an email address, and one in ten thousand cannot be read.
+table; results/bench/scale.json has every rule's seconds and peak memory: resident (max_rss, pages that processes share
+counted for each) and own (max_pss, such pages divided). The rows are synthetic: sentences of random words with
+Zipf frequencies, 60 to 600 characters; one in ten is nearly a copy of an earlier row, one in a hundred is an exact
+duplicate, one in fifty contains an email address, and one in ten thousand cannot be read.
 """
 
 import csv
@@ -60,7 +61,9 @@ def make_rows(count: int, seed: int = 1) -> Iterator[str]:
 
 
 def run(count: int) -> dict[str, Any]:
-    """Run `count` rows from ingest to audit; return total minutes, and seconds and peak memory (GiB) of each rule."""
+    """Run `count` rows from ingest to audit; return total minutes, and seconds and peak memory (GiB, resident and own)
+    of each rule.
+    """
     folder = ROOT / ".work" / "scale"
     with atomic_open(folder / f"{count}.jsonl") as handle:
         for line in tqdm(make_rows(count), total=count, desc="generating rows", unit="row", mininterval=1):
@@ -77,10 +80,14 @@ def run(count: int) -> dict[str, Any]:
     for path in sorted((results / "benchmarks").glob("*.tsv")):
         with open(path, encoding="utf-8") as table:
             for row in csv.DictReader(table, delimiter="\t"):
-                memory = float(row["max_rss"]) / 1024 if row["max_rss"] not in ("-", "NA") else 0.0
-                rules[path.stem] = {"seconds": round(float(row["s"]), 1), "peak_gib": round(memory, 2)}
+                resident, own = (
+                    round(float(row[name]) / 1024, 2) if row[name] not in ("-", "NA") else 0.0
+                    for name in ("max_rss", "max_pss")
+                )
+                rules[path.stem] = {"seconds": round(float(row["s"]), 1), "peak_gib": resident, "own_gib": own}
     rules.pop("prepare_tokenizer", None)
-    return {"minutes": round(minutes, 2), "peak_gib": max(rule["peak_gib"] for rule in rules.values()), "rules": rules}
+    peaks = {name: max(rule[name] for rule in rules.values()) for name in ("peak_gib", "own_gib")}
+    return {"minutes": round(minutes, 2), **peaks, "rules": rules}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -90,11 +97,11 @@ def main(arguments: Sequence[str]) -> None:
         measured[count] = run(count)
         write_json(ROOT / "results" / "bench" / "scale.json", {str(key): value for key, value in measured.items()})
     names = list(next(iter(measured.values()))["rules"])
-    print(f"| rows | minutes | peak memory of a rule (GiB) | {' | '.join(f'{name} (s)' for name in names)} |")
-    print("|--:|" + "--:|" * (2 + len(names)))
+    print(f"| rows | minutes | peak memory of a rule (GiB): resident | own | {' | '.join(f'{n} (s)' for n in names)} |")
+    print("|--:|" + "--:|" * (3 + len(names)))
     for count, row in measured.items():
         seconds = " | ".join(f"{row['rules'][name]['seconds']:g}" for name in names)
-        print(f"| {count:,} | {row['minutes']:.1f} | {row['peak_gib']:.2f} | {seconds} |")
+        print(f"| {count:,} | {row['minutes']:.1f} | {row['peak_gib']:.2f} | {row['own_gib']:.2f} | {seconds} |")
 
 
 if __name__ == "__main__":
