@@ -10,6 +10,7 @@ from matplotlib import pyplot
 from scipy.stats import t
 
 from scripts.common.experiment import MAIN
+from scripts.common.experiment_statistics import ALPHA
 from scripts.common.plots import COLORS, save
 
 Lines = Sequence[Mapping[str, Any]]
@@ -40,7 +41,11 @@ def said(line: Mapping[str, Any]) -> str:
         least = line["minimum_detectable_effect"]
         return shown if least is None else f"{shown}; 80% power at {least:.3g}"
     better = (line["difference"] > 0) == line["higher_is_better"]
-    return f"{'better' if better else 'worse'}{', within the margin' if line['equivalent'] else ''}"
+    uncorrected = line["p_holm"] is not None and line["p_holm"] >= ALPHA
+    return (
+        f"{'better' if better else 'worse'}{', within the margin' if line['equivalent'] else ''}"
+        f"{'; not after Holm’s correction' if uncorrected else ''}"
+    )
 
 
 def seen(exposures: Lines, levels: Sequence[str]) -> list[str]:

@@ -268,6 +268,7 @@ def test_grades_of_the_seeds_that_answered_are_compared_as_a_share_where_higher_
     assert exact["seeds"] == 3
     assert exact["higher_is_better"]
     assert said(exact) == "better"
+    assert said({**exact, "p_holm": 0.3}) == "better; not after Holm’s correction"
 
 
 def test_tables_name_command_plan_and_n(tmp_path):
