@@ -4,13 +4,14 @@ import dataclasses
 import fcntl
 import os
 import stat
-import subprocess
 
 import pytest
 import torch
 
 from scripts.common import gpus as gpus_module
 from scripts.common.errors import GradusError
+from scripts.common.job import GIVEN_GPUS
+from scripts.common.machine import ON_CLUSTER
 from scripts.train import device as module
 from scripts.train import train_phase
 from tests.unit.test_phase import PARAMS
@@ -21,8 +22,10 @@ def gpus(monkeypatch, tmp_path):
     """Return a function that fakes so many usable GPUs; nothing leaves this test."""
     monkeypatch.setattr(gpus_module, "LOCKS", tmp_path / "gpus")
     monkeypatch.setattr(gpus_module, "TAKEN", [])
-    gpus_module.listed_gpus.cache_clear()
+    gpus_module.ask_driver.cache_clear()
     for name in (
+        GIVEN_GPUS,
+        ON_CLUSTER,
         "CUDA_VISIBLE_DEVICES",
         "CUDA_DEVICE_ORDER",
         "CUBLAS_WORKSPACE_CONFIG",
@@ -44,7 +47,7 @@ def gpus(monkeypatch, tmp_path):
         monkeypatch.setattr(torch, "ones", lambda *shape, **more: ones(*shape))
 
     yield fake
-    gpus_module.listed_gpus.cache_clear()
+    gpus_module.ask_driver.cache_clear()
 
 
 @pytest.fixture
@@ -102,20 +105,31 @@ def test_a_gpu_that_torch_cannot_use_stops_the_run(gpus, smi):
     assert module.choose_device() == "cpu"
 
 
-def test_without_a_gpu_it_is_the_cpu(gpus, smi):
+def test_without_a_driver_it_is_the_cpu(gpus, monkeypatch, tmp_path):
     gpus(0)
-    smi("echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'", "exit 9")
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert module.choose_device() == "cpu"
 
 
-def test_a_driver_that_hangs_is_named(gpus, monkeypatch):
+def test_a_driver_that_fails_is_never_the_cpu_unless_the_user_wants_it(gpus, smi):
     gpus(0)
+    smi("echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'", "exit 9")
+    with pytest.raises(
+        GradusError,
+        match=r"^torch finds no GPU: nvidia-smi lists no GPU; it ended with code 9 and said: NVIDIA-SMI has failed "
+        r"because.*\. Mend the driver.*set train.device: cpu.$",
+    ):
+        module.choose_device()
+    assert module.choose_device("cpu") == "cpu"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    assert module.choose_device() == "cpu"
 
-    def run(command, timeout, **_):
-        raise subprocess.TimeoutExpired(command, timeout)
 
-    monkeypatch.setattr(gpus_module.subprocess, "run", run)
-    with pytest.raises(GradusError, match=r"nvidia-smi did not answer within 30 s: the driver hangs"):
+def test_a_job_that_was_given_a_gpu_and_finds_none_stops(gpus, monkeypatch, tmp_path):
+    gpus(0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    os.environ[GIVEN_GPUS] = "1"
+    with pytest.raises(GradusError, match=r"^torch finds no GPU: this job was given 1 GPU .*set train.device: cpu.$"):
         module.choose_device()
 
 
