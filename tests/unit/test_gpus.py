@@ -1,4 +1,4 @@
-"""What llama.cpp computes on a GPU, which GPU a job takes, and the jobs that declare one."""
+"""What llama.cpp computes on a GPU, which GPU a job takes, the jobs that declare one, and what is said if one fails."""
 
 import fcntl
 import json
@@ -14,6 +14,7 @@ from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.isolate import run_isolated
 from scripts.common.job import GIVEN_GPUS, find_job
+from scripts.common.logs import explain, logging_to
 from scripts.common.machine import ON_CLUSTER
 from scripts.config.check import check_config
 from scripts.config.reading import read_config
@@ -147,6 +148,43 @@ def test_a_script_knows_how_many_gpus_snakemake_gave_it(monkeypatch):
         assert find_job({"snakemake": job}) is job
         assert os.environ[GIVEN_GPUS] == given
     assert find_job({"__name__": "scripts.train.estimate"}) is None
+
+
+class AcceleratorError(RuntimeError):
+    """As torch's, which is known by its name."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: device lost"),
+        AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …"),
+        AcceleratorError("CUDA error: uncorrectable ECC error encountered"),
+        RuntimeError("CUDA error: unspecified launch failure"),
+        RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        RuntimeError("No CUDA GPUs are available"),
+    ],
+)
+def test_a_gpu_that_fails_in_the_middle_of_a_phase_is_no_bug(tmp_path, capsys, error):
+    with pytest.raises(SystemExit), logging_to(tmp_path / "job.log"):
+        raise error
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"Gradus: the GPU or its driver failed ({str(error).splitlines()[0]}). ")
+    assert "The last checkpoint is kept, and the same command goes on from it." in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "job.log.traceback").exists()
+
+
+def test_memory_of_a_gpu_that_runs_out_is_no_bug_but_what_code_asks_wrongly_is():
+    out = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15.00 GiB"
+    assert explain(RuntimeError(out)).startswith(
+        "the GPU's memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB). End what else uses it"
+    )
+    for bug in ("device-side assert triggered", "invalid configuration argument", "CUBLAS_STATUS_NOT_SUPPORTED"):
+        assert explain(AcceleratorError(f"CUDA error: {bug}")) is None
+    assert explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert explain(KeyError("CUDA error: device lost")) is None
 
 
 def test_a_process_that_answers_and_trains_asks_the_driver_once(card, built_for_cuda, monkeypatch, tmp_path):
