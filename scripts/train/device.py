@@ -39,9 +39,16 @@ def choose_device(wanted: str = "auto") -> str:
             f"there is a GPU ({torch.cuda.get_device_name()}), but a first addition on it failed: "
             f"{str(error).splitlines()[0]}. {_remedy()}"
         ) from None
-    if not torch.cuda.is_bf16_supported(including_emulation=False):
-        logging.warning("%s has no bf16 units: training computes in bf16 all the same, slowly", _gpu_name())
+    if slow := slow_bf16("cuda"):
+        logging.warning("%s", slow)
     return "cuda"
+
+
+def slow_bf16(device: str) -> str:
+    """Return what to tell a user whose GPU has no bf16 units; nothing for others, and for a CPU."""
+    if device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False):
+        return ""
+    return f"{_gpu_name()} has no bf16 units: training computes in bf16 all the same, slowly"
 
 
 def _take_one_gpu() -> None:

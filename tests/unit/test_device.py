@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import os
 import stat
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -131,6 +132,33 @@ def test_a_job_that_was_given_a_gpu_and_finds_none_stops(gpus, monkeypatch, tmp_
     os.environ[GIVEN_GPUS] = "1"
     with pytest.raises(GradusError, match=r"^torch finds no GPU: this job was given 1 GPU .*set train.device: cpu.$"):
         module.choose_device()
+
+
+def test_a_gpu_without_bf16_is_said_to_the_user(gpus):
+    gpus(1, name="Tesla T4", bf16=False)
+    assert module.slow_bf16("cuda").startswith("Tesla T4 has no bf16 units")
+    assert module.slow_bf16("cpu") == ""
+    gpus(1)
+    assert module.slow_bf16("cuda") == ""
+
+
+def test_the_estimate_prints_that_a_gpu_has_no_bf16(gpus, monkeypatch, tmp_path, capsys):
+    """As a run shows it. Model and rows are left out: what is counted of them is tested elsewhere."""
+    from scripts.progress.output import MESSAGE
+    from scripts.train import estimate
+
+    for name in ("read_contract", "AutoTokenizer"):
+        monkeypatch.setattr(estimate, name, MagicMock())
+    monkeypatch.setattr(estimate, "read_records", lambda file: ["row"])
+    monkeypatch.setattr(estimate, "encode", lambda *given: ([1, 2], [3]))
+    monkeypatch.setattr(estimate, "count_bytes", lambda *given, **more: {"adapter": 8})
+    train = {**dataclasses.asdict(PARAMS), "device": "auto", "attention": "auto"}
+    slow = "Gradus: Tesla T4 has no bf16 units: training computes in bf16 all the same, slowly"
+    written = {"phases": 1, "trainings": 1, "merged": 1, "exported": 1, "quants": []}
+    for bf16, told in ((True, []), (False, [slow])):
+        gpus(1, name="Tesla T4", bf16=bf16)
+        estimate.estimate("rows", "valid", tmp_path, "contract", train, written, 9.0, False, tmp_path / "estimate.json")
+        assert MESSAGE.findall(capsys.readouterr().err) == told
 
 
 def test_a_card_for_which_torch_has_no_kernels_stops_the_run(gpus, monkeypatch, caplog):
