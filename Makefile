@@ -56,7 +56,7 @@ experiment: setup
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: envs/requirements.in envs/requirements.lock
-	@sh envs/preflight.sh $(PYTHON) $(if $(WITH_CUDA),1)
+	@$(if $(WHEELS),PIP_FIND_LINKS=$(WHEELS) )sh envs/preflight.sh $(PYTHON) $(if $(WITH_CUDA),1)
 	@echo "Gradus: setting up $(VENV), once; nothing outside this folder is changed"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@date +%s > $(LOG)
