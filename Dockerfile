@@ -21,7 +21,7 @@ COPY --chown=gradus envs envs
 COPY --chown=gradus scripts/__init__.py scripts/
 COPY --chown=gradus scripts/common scripts/common
 COPY --chown=gradus scripts/setup scripts/setup
-# where pip finds a CPU build of torch; without it, it takes the CUDA build, which is 3 GB larger
+# where pip finds a CPU build of torch; without it, it takes the CUDA build, which is 4 GB larger
 ARG PIP_EXTRA_INDEX_URL
 RUN --mount=type=cache,target=/home/gradus/.cache/pip,uid=1000,gid=1000 make setup
 

@@ -56,7 +56,7 @@ experiment: setup
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: envs/requirements.in envs/requirements.lock
-	@sh envs/preflight.sh $(PYTHON) $(if $(WITH_CUDA),1)
+	@$(if $(WHEELS),PIP_FIND_LINKS=$(WHEELS) )sh envs/preflight.sh $(PYTHON) $(if $(WITH_CUDA),1)
 	@echo "Gradus: setting up $(VENV), once; nothing outside this folder is changed"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@date +%s > $(LOG)
@@ -174,7 +174,7 @@ gpu-check: setup
 	@$(BIN)/python -m scripts.gpu_check $${SIZES:+--sizes $$SIZES} $${MINUTES:+--minutes "$$MINUTES"}
 
 # checkpoints of random weights in the shapes of Qwen 2.5 1.5B and Llama 3.2 3B through every stage, on the CPU: one to two hours
-# on two cores with nothing else running, and 33 GB of free disk space; they are deleted on the way
+# on two cores with nothing else running, and 36 GB of free disk space; they are deleted on the way
 sizes: setup
 	$(BIN)/python -m scripts.bench.sizes
 

@@ -20,7 +20,18 @@ command -v "$compiler" >/dev/null 2>&1 ||
   fail "no C++ compiler ($compiler); it is needed to build llama.cpp; on Debian or Ubuntu: apt-get install g++"
 [ "$cuda" != 1 ] || command -v "${CUDACXX:-nvcc}" >/dev/null 2>&1 ||
   fail "${CUDACXX:-nvcc} not found; make CUDA=1 needs NVIDIA's CUDA toolkit: install it, or put it on the path: PATH=/usr/local/cuda/bin:\$PATH (make CUDA=0 does without)"
-needed=${GRADUS_DISK_KB:-$([ "$cuda" = 1 ] && echo 14000000 || echo 8000000)}
+needed=8000000 less=
+if [ "$cuda" = 1 ]; then
+  needed=14000000
+elif [ "$(uname 2>/dev/null)" = Linux ] && ! [ -d "$(echo .venv/lib/python*/site-packages/torch)" ]; then
+  # pip takes torch's CUDA build, unless it was told of another place: 3 GB to download, which its cache keeps, and 4 GB
+  # more than a CPU build once it is installed
+  case "${PIP_EXTRA_INDEX_URL:+extra-index-url}${PIP_FIND_LINKS:+find-links}$("$python" -m pip config list 2>/dev/null)" in
+    *extra-index-url* | *find-links*) ;;
+    *) needed=14000000 less=" (8 GB with torch's CPU build: docs/gpu.md)" ;;
+  esac
+fi
+needed=${GRADUS_DISK_KB:-$needed}
 free=$(df -Pk . | awk 'NR == 2 { print $4 }')
 [ "$free" -ge "$needed" ] ||
-  fail "$((free / 1000000)) GB free in $(pwd), $((needed / 1000000)) GB needed; free some space, or clone elsewhere"
+  fail "$((free / 1000000)) GB free in $(pwd), $((needed / 1000000)) GB needed$less; free some space, or clone elsewhere"

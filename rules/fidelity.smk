@@ -258,6 +258,7 @@ rule check_serving:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(1200, 1, "gguf"),
+        runtime=minutes(60, 0.1, "gguf"),
         gpu=ANSWERING_GPU,
     params:
         asked=config["fidelity"]["served_rows"],

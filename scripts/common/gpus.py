@@ -8,16 +8,21 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 import socket
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from scripts.common.errors import GradusError
+from scripts.common.job import GIVEN_GPUS
+from scripts.common.machine import ON_CLUSTER
 
 ALL = -1  # llama.cpp's number for all layers
+PATIENCE = 30.0  # seconds for nvidia-smi
 TAKEN: list[IO[str]] = []  # the lock of this process's GPU; it ends with the process
 LOCKS = Path(".work/gpus")
 
@@ -33,36 +38,61 @@ def gpu_backends() -> frozenset[str]:
 
 
 @cache
-def listed_gpus() -> list[tuple[str, str, str]] | None:
-    """Return (number, model, id) of the machine's NVIDIA GPUs; none if there is no driver; None if it hangs. A process
-    asks once.
+def ask_driver() -> tuple[list[tuple[str, str, str]], str]:
+    """Return (number, model, id) of the machine's NVIDIA GPUs, and why nvidia-smi lists none; nothing of either if
+    there is no nvidia-smi. A process asks once.
     """
+    if not shutil.which("nvidia-smi"):
+        return [], ""
     try:
-        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False).stdout
-    except FileNotFoundError:
-        return []
+        asked = subprocess.Popen(
+            ["nvidia-smi", "-L"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+    except OSError as error:  # another machine's program
+        return [], f"cannot be run ({error.strerror})"
+    try:
+        told, _ = asked.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
-        return None
-    return re.findall(r"^GPU (\d+): (.*?)(?: \(UUID: (.*)\))?$", told, re.MULTILINE)
+        asked.kill()
+        with suppress(subprocess.TimeoutExpired):  # waiting for a broken driver, a process cannot even be killed
+            asked.wait(1)
+        return [], f"did not answer within {PATIENCE:g} s: the driver hangs"
+    if listed := re.findall(r"^GPU (\d+): (.*?)(?: \(UUID: (.*)\))?$", told, re.MULTILINE):
+        return listed, ""
+    said = " ".join(told.split())[:300] or "nothing"
+    return [], f"lists no GPU; it ended with code {asked.returncode} and said: {said}"
+
+
+def hidden_gpus() -> bool:
+    """Return whether CUDA_VISIBLE_DEVICES hides all GPUs, so that the user wants the CPU."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+
+
+def lost_gpu() -> str:
+    """Return why a job that finds no GPU must not go on without one: the driver fails, or the job was given one. Empty
+    where none is to be expected.
+    """
+    given, (_, fault) = int(os.environ.get(GIVEN_GPUS, 0)), ask_driver()
+    # on a cluster nvidia-smi lists none for jobs that asked for none
+    if fault and (given or ON_CLUSTER not in os.environ):
+        return f"nvidia-smi {fault.rstrip('.')}. Mend the driver, or restart the machine if a GPU was lost"
+    if given:
+        return (
+            f"this job was given {given} GPU{'s' if given > 1 else ''} (Snakemake's resource gpu), and there is no "
+            "nvidia-smi here. Install the driver, let the job run where there is a GPU, or leave out --resources gpu=…"
+        )
+    return ""
 
 
 @cache
 def visible_gpus() -> dict[str, str]:
     """Return {number or id: model} of the machine's NVIDIA GPUs, or of those that CUDA_VISIBLE_DEVICES names, if it is
-    set; none if there is no driver.
-
-    Raises GradusError if the driver hangs and llama.cpp was built for CUDA: else one job would answer on the CPU.
+    set; none if there is no driver, or if it fails.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given in ("", "-1"):
+    if hidden_gpus():
         return {}
-    if (listed := listed_gpus()) is None:
-        if "cuda" not in gpu_backends():
-            return {}
-        raise GradusError(
-            "nvidia-smi did not answer within 30 s: the driver hangs. Mend it, or do without the GPU: set "
-            "CUDA_VISIBLE_DEVICES to nothing (CUDA_VISIBLE_DEVICES= make …)"
-        )
+    listed, _ = ask_driver()
     found = {number: model for number, model, _ in listed}
     if given is None or not found:
         return found
@@ -102,10 +132,14 @@ def choose_layers(wanted: int | str) -> int:
     `evaluate.gpu_layers`.
 
     If there are several GPUs and any layers, this process and its children see one of them from then on. Raises
-    GradusError if llama.cpp was built for CPUs only and layers are wanted.
+    GradusError if llama.cpp was built for CPUs only and layers are wanted, or if the GPU that it was built for is lost.
     """
     if fault := layer_fault(wanted):
         raise GradusError(f"evaluate.gpu_layers {fault}")
+    if wanted and "cuda" in gpu_backends() and not visible_gpus() and not hidden_gpus() and (lost := lost_gpu()):
+        raise GradusError(
+            f"llama.cpp was built for CUDA, but {lost}. To answer on the CPU all the same, set evaluate.gpu_layers: 0"
+        )
     if not offloads(wanted, len(visible_gpus())):
         return 0
     take_one_gpu(list(visible_gpus()))

@@ -1,8 +1,11 @@
 """The job that a script runs."""
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
+
+GIVEN_GPUS = "GRADUS_GPUS"  # in a job's environment, and its children's: how many GPUs Snakemake gave it
 
 
 def find_job(names: Mapping[str, Any]) -> Any:
@@ -11,8 +14,11 @@ def find_job(names: Mapping[str, Any]) -> Any:
     The job comes from Snakemake or, if the script was started from a shell, from --job.
     """
     if "snakemake" in names:
-        return names["snakemake"]
-    if names["__name__"] != "__main__":
+        job = names["snakemake"]
+    elif names["__name__"] == "__main__":
+        # imported by name to keep it out of code fingerprints: an edit of it must not retrain
+        job = import_module("scripts.common.debug").asked_for(names)
+    else:
         return None
-    # imported by name to keep it out of code fingerprints: an edit of it must not retrain
-    return import_module("scripts.common.debug").asked_for(names)
+    os.environ[GIVEN_GPUS] = str(job.resources.get("gpu", 0))
+    return job

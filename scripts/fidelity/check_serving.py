@@ -34,7 +34,16 @@ from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
 
-WAIT = 120  # seconds to wait for the model to load
+LEAST = 120.0  # seconds to wait for anything
+READ = 2e7  # bytes a second of a model that is loaded, from a slow network's file system
+COMPUTED = 1e9  # bytes a second of weights that one slow core computes with; each token takes all of them
+
+
+def patience(size: int, tokens: int) -> tuple[float, float]:
+    """Return seconds to wait for a model of `size` bytes to load, and for an answer; `tokens`: those of prompt and
+    answer, at most. Generous: only a server that hangs is to reach them.
+    """
+    return LEAST + size / READ, LEAST + size / COMPUTED * tokens
 
 
 def free_port() -> int:
@@ -50,6 +59,7 @@ def serving(gguf: str | Path, context: int, threads: int, gpu_layers: int = 0) -
 
     Raises GradusError with the server's last message if it does not start.
     """
+    loading, answering = patience(Path(gguf).stat().st_size, context)
     port = free_port()
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--n_ctx", str(context), "--n_threads", str(threads)]
@@ -62,14 +72,14 @@ def serving(gguf: str | Path, context: int, threads: int, gpu_layers: int = 0) -
         client = OpenAI(
             base_url=f"http://127.0.0.1:{port}/v1",
             api_key="none needed",
-            http_client=DefaultHttpxClient(trust_env=False, timeout=120),
+            http_client=DefaultHttpxClient(trust_env=False, timeout=answering),
             max_retries=0,
         )
         try:
-            deadline = time.monotonic() + WAIT
+            deadline = time.monotonic() + loading
             while True:
                 try:
-                    client.models.list()
+                    client.models.list(timeout=LEAST)
                     break
                 except APIConnectionError:
                     if server.poll() is not None or time.monotonic() > deadline:

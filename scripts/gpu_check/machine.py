@@ -57,7 +57,7 @@ def check(job: dict[str, Any], findings: Findings) -> None:
         from scripts.train.device import choose_device
 
         if choose_device() != "cuda":
-            findings.add("GPU", False, f"torch {torch.__version__} finds none, and nvidia-smi neither")
+            findings.add("GPU", False, f"torch {torch.__version__} finds none, and there is no nvidia-smi")
             return
         facts = torch.cuda.get_device_properties(0)
         driver = (nvidia_smi("driver_version") or ["unknown"])[0]

@@ -9,24 +9,28 @@ from typing import Any
 import torch
 
 from scripts.common.errors import GradusError
-from scripts.common.gpus import listed_gpus, take_one_gpu
+from scripts.common.gpus import ask_driver, hidden_gpus, lost_gpu, take_one_gpu
+
+TO_CPU = "To train on the CPU all the same, set train.device: cpu."
 
 
 def choose_device(wanted: str = "auto") -> str:
     """Return `cuda` or `cpu`, the device to train on; `wanted` is `train.device`.
 
     With several GPUs, this process sees one of them from then on. Raises GradusError if there is a GPU that torch
-    cannot use.
+    cannot use, if the driver fails, or if the job was given a GPU and there is none: never the CPU in place of a GPU.
     """
-    if wanted == "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    if wanted == "cpu" or hidden_gpus():
         return "cpu"
     _take_one_gpu()
     if torch.cuda.device_count():  # read when CUDA starts
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits each time
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # packs differ in length
     if not torch.cuda.is_available():
-        if found := _nvidia_smi():
-            raise GradusError(f"{found} {_remedy()}")
+        if gpus := ask_driver()[0]:
+            raise GradusError(f"this machine has GPU {gpus[0][0]}: {gpus[0][1]}, but torch cannot use it. {_remedy()}")
+        if lost := lost_gpu():
+            raise GradusError(f"torch finds no GPU: {lost}. {TO_CPU}")
         return "cpu"
     try:
         torch.ones(1, device="cuda").add_(1).item()
@@ -35,9 +39,16 @@ def choose_device(wanted: str = "auto") -> str:
             f"there is a GPU ({torch.cuda.get_device_name()}), but a first addition on it failed: "
             f"{str(error).splitlines()[0]}. {_remedy()}"
         ) from None
-    if not torch.cuda.is_bf16_supported(including_emulation=False):
-        logging.warning("%s has no bf16 units: training computes in bf16 all the same, slowly", _gpu_name())
+    if slow := slow_bf16("cuda"):
+        logging.warning("%s", slow)
     return "cuda"
+
+
+def slow_bf16(device: str) -> str:
+    """Return what to tell a user whose GPU has no bf16 units; nothing for others, and for a CPU."""
+    if device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False):
+        return ""
+    return f"{_gpu_name()} has no bf16 units: training computes in bf16 all the same, slowly"
 
 
 def _take_one_gpu() -> None:
@@ -47,19 +58,11 @@ def _take_one_gpu() -> None:
     take_one_gpu(given.split(",")[:count] if given else [str(number) for number in range(count)])
 
 
-def _nvidia_smi() -> str:
-    """Return what is wrong if this machine has an NVIDIA GPU; nothing if it has none, as far as the driver says."""
-    if (gpus := listed_gpus()) is None:
-        return "torch finds no GPU, and nvidia-smi did not answer within 30 s: the driver hangs."
-    return f"this machine has GPU {gpus[0][0]}: {gpus[0][1]}, but torch cannot use it." if gpus else ""
-
-
 def _remedy() -> str:
     built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is a build without CUDA"
     return (
         f"torch {torch.__version__} {built}; `nvidia-smi` shows the newest CUDA that the driver runs. Update the "
-        "driver, or install another build of torch (docs/gpu.md). To train on the CPU all the same, set "
-        "train.device: cpu."
+        f"driver, or install another build of torch (docs/gpu.md). {TO_CPU}"
     )
 
 

@@ -11,6 +11,7 @@ the measured peak.
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from scripts.common.logs import logging_to
 from scripts.common.machine import ON_CLUSTER
 from scripts.common.models import resolve, trainings
 from scripts.common.records import read_records
-from scripts.train.device import choose_device
+from scripts.train.device import choose_device, slow_bf16
 from scripts.train.fused import fuse_lora
 from scripts.train.model import LoraParams, choose_attention, lora_config
 from scripts.train.packing import encode
@@ -291,6 +292,8 @@ def estimate(
     if not checkpointed:
         advice += ", set train.gradient_checkpointing: auto"
     check_fit(parts, free, disk, free_disk, advice)
+    if slow := slow_bf16(device):
+        print(f"Gradus: {slow}", file=sys.stderr)
     write_json(output, facts)
 
 

@@ -29,7 +29,7 @@ import torch.distributed as dist
 
 from scripts.common.errors import GradusError, first_line
 from scripts.common.io import read_json
-from scripts.common.logs import explain
+from scripts.common.logs import explain, explain_gpu
 from scripts.train.device import choose_device
 from scripts.train.packing import IGNORED
 
@@ -48,6 +48,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # of torch.distributed, for whatever is wrong with another rank
+        if explain_gpu(error):  # of this rank's own GPU, which tells what went wrong only when it is asked again
+            raise
         raise LostRank(first_line(error)) from None
 
 

@@ -206,6 +206,7 @@ def test_without_training_rows_contenders_say_so(name, tmp_path, capsys):
         input=SimpleNamespace(train=str(tmp_path / "none.jsonl"), records=asked if name == "neighbors" else [asked]),
         output=SimpleNamespace(**dict.fromkeys(("answers", "speed"), [str(tmp_path / "x")])),
         params=SimpleNamespace(**params),
+        resources={},
         log=[str(tmp_path / "log")],
     )
     job.output.choice = job.output.neighbors = str(tmp_path / "y")

@@ -4,13 +4,15 @@ import dataclasses
 import fcntl
 import os
 import stat
-import subprocess
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
 from scripts.common import gpus as gpus_module
 from scripts.common.errors import GradusError
+from scripts.common.job import GIVEN_GPUS
+from scripts.common.machine import ON_CLUSTER
 from scripts.train import device as module
 from scripts.train import train_phase
 from tests.unit.test_phase import PARAMS
@@ -21,8 +23,10 @@ def gpus(monkeypatch, tmp_path):
     """Return a function that fakes so many usable GPUs; nothing leaves this test."""
     monkeypatch.setattr(gpus_module, "LOCKS", tmp_path / "gpus")
     monkeypatch.setattr(gpus_module, "TAKEN", [])
-    gpus_module.listed_gpus.cache_clear()
+    gpus_module.ask_driver.cache_clear()
     for name in (
+        GIVEN_GPUS,
+        ON_CLUSTER,
         "CUDA_VISIBLE_DEVICES",
         "CUDA_DEVICE_ORDER",
         "CUBLAS_WORKSPACE_CONFIG",
@@ -44,7 +48,7 @@ def gpus(monkeypatch, tmp_path):
         monkeypatch.setattr(torch, "ones", lambda *shape, **more: ones(*shape))
 
     yield fake
-    gpus_module.listed_gpus.cache_clear()
+    gpus_module.ask_driver.cache_clear()
 
 
 @pytest.fixture
@@ -102,21 +106,59 @@ def test_a_gpu_that_torch_cannot_use_stops_the_run(gpus, smi):
     assert module.choose_device() == "cpu"
 
 
-def test_without_a_gpu_it_is_the_cpu(gpus, smi):
+def test_without_a_driver_it_is_the_cpu(gpus, monkeypatch, tmp_path):
     gpus(0)
-    smi("echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'", "exit 9")
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert module.choose_device() == "cpu"
 
 
-def test_a_driver_that_hangs_is_named(gpus, monkeypatch):
+def test_a_driver_that_fails_is_never_the_cpu_unless_the_user_wants_it(gpus, smi):
     gpus(0)
-
-    def run(command, timeout, **_):
-        raise subprocess.TimeoutExpired(command, timeout)
-
-    monkeypatch.setattr(gpus_module.subprocess, "run", run)
-    with pytest.raises(GradusError, match=r"nvidia-smi did not answer within 30 s: the driver hangs"):
+    smi("echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'", "exit 9")
+    with pytest.raises(
+        GradusError,
+        match=r"^torch finds no GPU: nvidia-smi lists no GPU; it ended with code 9 and said: NVIDIA-SMI has failed "
+        r"because.*\. Mend the driver.*set train.device: cpu.$",
+    ):
         module.choose_device()
+    assert module.choose_device("cpu") == "cpu"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    assert module.choose_device() == "cpu"
+
+
+def test_a_job_that_was_given_a_gpu_and_finds_none_stops(gpus, monkeypatch, tmp_path):
+    gpus(0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    os.environ[GIVEN_GPUS] = "1"
+    with pytest.raises(GradusError, match=r"^torch finds no GPU: this job was given 1 GPU .*set train.device: cpu.$"):
+        module.choose_device()
+
+
+def test_a_gpu_without_bf16_is_said_to_the_user(gpus):
+    gpus(1, name="Tesla T4", bf16=False)
+    assert module.slow_bf16("cuda").startswith("Tesla T4 has no bf16 units")
+    assert module.slow_bf16("cpu") == ""
+    gpus(1)
+    assert module.slow_bf16("cuda") == ""
+
+
+def test_the_estimate_prints_that_a_gpu_has_no_bf16(gpus, monkeypatch, tmp_path, capsys):
+    """As a run shows it. Model and rows are left out: what is counted of them is tested elsewhere."""
+    from scripts.progress.output import MESSAGE
+    from scripts.train import estimate
+
+    for name in ("read_contract", "AutoTokenizer"):
+        monkeypatch.setattr(estimate, name, MagicMock())
+    monkeypatch.setattr(estimate, "read_records", lambda file: ["row"])
+    monkeypatch.setattr(estimate, "encode", lambda *given: ([1, 2], [3]))
+    monkeypatch.setattr(estimate, "count_bytes", lambda *given, **more: {"adapter": 8})
+    train = {**dataclasses.asdict(PARAMS), "device": "auto", "attention": "auto"}
+    slow = "Gradus: Tesla T4 has no bf16 units: training computes in bf16 all the same, slowly"
+    written = {"phases": 1, "trainings": 1, "merged": 1, "exported": 1, "quants": []}
+    for bf16, told in ((True, []), (False, [slow])):
+        gpus(1, name="Tesla T4", bf16=bf16)
+        estimate.estimate("rows", "valid", tmp_path, "contract", train, written, 9.0, False, tmp_path / "estimate.json")
+        assert MESSAGE.findall(capsys.readouterr().err) == told
 
 
 def test_a_card_for_which_torch_has_no_kernels_stops_the_run(gpus, monkeypatch, caplog):

@@ -315,6 +315,16 @@ def test_a_server_that_cannot_load_the_file_is_an_error_with_its_last_words(tmp_
         pass
 
 
+def test_a_large_model_has_time_to_load_and_to_answer_on_a_slow_machine():
+    from scripts.fidelity.check_serving import patience
+
+    small, large = patience(105_000_000, 256 + 128), patience(4_700_000_000, 1500 + 500)  # 135M and 7B in Q4_K_M
+    assert 120 < min(small) < max(small) < 300
+    assert large[0] > 4700 / 25  # MB, from a slow disk
+    assert large[1] > 500 / 0.5 + 1500 / 5  # tokens a second of answer and prompt, half of what two slow cores do
+    assert patience(4_700_000_000, 4000)[1] > 1.9 * large[1]
+
+
 def test_what_a_merge_into_nf4_does_to_the_task_is_told_by_split_and_metric():
     from scripts.report.sections.fidelity import merge_deltas
 

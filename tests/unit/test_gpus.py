@@ -1,10 +1,11 @@
-"""What llama.cpp computes on a GPU, which GPU a job takes, and the jobs that declare one."""
+"""What llama.cpp computes on a GPU, which GPU a job takes, the jobs that declare one, and what is said if one fails."""
 
 import fcntl
 import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,9 @@ from scripts.common import gpus as module
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.isolate import run_isolated
+from scripts.common.job import GIVEN_GPUS, find_job
+from scripts.common.logs import explain, logging_to
+from scripts.common.machine import ON_CLUSTER
 from scripts.config.check import check_config
 from scripts.config.reading import read_config
 from scripts.setup.check_llama import check_cuda, run_prompt, write_random_model
@@ -26,7 +30,7 @@ def card(monkeypatch, tmp_path):
     (tmp_path / "nvidia-smi").write_text(SMI)
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", GIVEN_GPUS, ON_CLUSTER):
         monkeypatch.setenv(name, "")  # what a test sets is undone
         monkeypatch.delenv(name)
     monkeypatch.setattr(module, "LOCKS", tmp_path / "gpus")
@@ -38,7 +42,7 @@ def card(monkeypatch, tmp_path):
 
 def forget():
     """Have nvidia-smi asked again."""
-    module.listed_gpus.cache_clear()
+    module.ask_driver.cache_clear()
     module.visible_gpus.cache_clear()
 
 
@@ -96,17 +100,91 @@ def test_only_gpus_that_the_user_leaves_visible_count(card, built_for_cuda, monk
     assert module.choose_layers("auto") == (module.ALL if found else 0)
 
 
-def test_a_driver_that_fails_is_no_gpu_and_one_that_hangs_stops_the_run(card, built_for_cuda, monkeypatch, tmp_path):
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
-    assert module.choose_layers("auto") == 0
-    forget()
-
-    def run(command, timeout, **_):
-        raise subprocess.TimeoutExpired(command, timeout)
-
-    monkeypatch.setattr(module.subprocess, "run", run)
-    with pytest.raises(GradusError, match="the driver hangs"):
+@pytest.mark.parametrize(
+    ("smi", "told"),
+    [
+        (
+            "#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n",
+            "lists no GPU; it ended with code 9 and said: NVIDIA-SMI has",
+        ),
+        ("#!/bin/sh\necho 'No devices found.'\n", r"it ended with code 0 and said: No devices found\. Mend the driver"),
+        ("#!/bin/sh\necho broken >&2\nexit 1\n", "it ended with code 1 and said: broken"),
+        ("#!/bin/sh\n", "said: nothing"),
+        ("#!/bin/sh\nexec sleep 60\n", r"did not answer within 0.3 s: the driver hangs"),
+        ("of another machine", r"cannot be run \(Exec format error\)"),
+    ],
+)
+def test_a_driver_that_fails_stops_a_job_and_is_never_the_cpu_unless_the_user_wants_it(
+    card, built_for_cuda, monkeypatch, tmp_path, smi, told
+):
+    monkeypatch.setattr(module, "PATIENCE", 0.3 if "sleep" in smi else 30.0)
+    (tmp_path / "nvidia-smi").write_text(smi)
+    assert (module.visible_gpus(), module.choose_layers(0)) == ({}, 0)
+    with pytest.raises(GradusError, match=f"^llama.cpp was built for CUDA, but nvidia-smi .*{told}.*gpu_layers: 0$"):
         module.choose_layers("auto")
+    monkeypatch.setenv(ON_CLUSTER, "slurm")  # SLURM hides the GPUs that a job has not asked for
+    assert module.choose_layers("auto") == 0
+    monkeypatch.setenv(GIVEN_GPUS, "1")
+    with pytest.raises(GradusError, match="nvidia-smi"):
+        module.choose_layers("auto")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    forget()
+    assert module.choose_layers("auto") == 0
+
+
+def test_a_job_that_was_given_a_gpu_and_finds_no_driver_stops(card, built_for_cuda, monkeypatch, tmp_path):
+    (tmp_path / "nvidia-smi").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert module.choose_layers("auto") == 0
+    monkeypatch.setenv(GIVEN_GPUS, "2")
+    with pytest.raises(GradusError, match=r"this job was given 2 GPUs \(Snakemake's resource gpu\)"):
+        module.choose_layers("auto")
+
+
+def test_a_script_knows_how_many_gpus_snakemake_gave_it(monkeypatch):
+    for resources, given in (({"gpu": 2, "mem_mb": 9}, "2"), ({"mem_mb": 9}, "0")):
+        monkeypatch.setenv(GIVEN_GPUS, "")
+        job = SimpleNamespace(resources=resources)
+        assert find_job({"snakemake": job}) is job
+        assert os.environ[GIVEN_GPUS] == given
+    assert find_job({"__name__": "scripts.train.estimate"}) is None
+
+
+class AcceleratorError(RuntimeError):
+    """As torch's, which is known by its name."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: device lost"),
+        AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …"),
+        AcceleratorError("CUDA error: uncorrectable ECC error encountered"),
+        RuntimeError("CUDA error: unspecified launch failure"),
+        RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        RuntimeError("No CUDA GPUs are available"),
+    ],
+)
+def test_a_gpu_that_fails_in_the_middle_of_a_phase_is_no_bug(tmp_path, capsys, error):
+    with pytest.raises(SystemExit), logging_to(tmp_path / "job.log"):
+        raise error
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"Gradus: the GPU or its driver failed ({str(error).splitlines()[0]}). ")
+    assert "The last checkpoint is kept, and the same command goes on from it." in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "job.log.traceback").exists()
+
+
+def test_memory_of_a_gpu_that_runs_out_is_no_bug_but_what_code_asks_wrongly_is():
+    out = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15.00 GiB"
+    assert explain(RuntimeError(out)).startswith(
+        "the GPU's memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB). End what else uses it"
+    )
+    for bug in ("device-side assert triggered", "invalid configuration argument", "CUBLAS_STATUS_NOT_SUPPORTED"):
+        assert explain(AcceleratorError(f"CUDA error: {bug}")) is None
+    assert explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert explain(KeyError("CUDA error: device lost")) is None
 
 
 def test_a_process_that_answers_and_trains_asks_the_driver_once(card, built_for_cuda, monkeypatch, tmp_path):

@@ -230,6 +230,7 @@ def test_the_order_of_an_outputs_keys_reaches_the_records(tmp_path):
         input=SimpleNamespace(converter=converter, package=str(tmp_path)),
         output=SimpleNamespace(rows=str(rows), left_out=str(tmp_path / "left_out"), counts=str(tmp_path / "counts")),
         params=SimpleNamespace(sha256=None, options={}, variants={"kinds": []}),
+        resources={},
         log=[str(tmp_path / "log")],
     )
     runpy.run_path("scripts/data/convert.py", {"snakemake": job})

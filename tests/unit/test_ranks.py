@@ -42,6 +42,13 @@ def signals():
         signal.signal(number, handler)
 
 
+def test_a_gpu_that_fails_while_gradients_are_added_up_is_no_lost_process():
+    with pytest.raises(RuntimeError, match="ECC"), module._together():
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+    with pytest.raises(module.LostRank, match="closed"), module._together():
+        raise RuntimeError("Connection closed by peer")
+
+
 def several():
     """All TRAININGS in one rank, one after the other; writes down the rows that it computes."""
 

@@ -74,6 +74,38 @@ def test_cuda_needs_its_compiler_and_more_disk_space(preflight, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("system", "environment", "files", "refused"),
+    [
+        ("Linux", {}, {}, True),
+        ("Linux", {"PIP_FIND_LINKS": "wheels"}, {}, False),
+        ("Linux", {"PIP_EXTRA_INDEX_URL": "https://download.pytorch.org/whl/cpu"}, {}, False),
+        ("Linux", {"PIP_CONFIG_FILE": "pip.conf"}, {"pip.conf": "[global]\nextra-index-url = https://a.b/c\n"}, False),
+        ("Linux", {}, {".venv/lib/python3.12/site-packages/torch/__init__.py": ""}, False),  # torch is there
+        ("Darwin", {}, {}, False),  # no CUDA there
+    ],
+)
+def test_torch_for_cuda_needs_more_disk_space_than_a_cpu_build(tmp_path, system, environment, files, refused):
+    for name in ("awk", "pwd", "git", "c++"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    for name, told in (("uname", f"echo {system}"), ("df", "echo; echo - - - 9000000")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{told}\n")
+        (tmp_path / name).chmod(0o755)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        [shutil.which("sh"), str(ROOT / "envs/preflight.sh"), sys.executable],
+        cwd=tmp_path,
+        env={"PATH": str(tmp_path), "PIP_CONFIG_FILE": os.devnull, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = f"Gradus: 9 GB free in {tmp_path}, 14 GB needed (8 GB with torch's CPU build: docs/gpu.md); free some space"
+    assert done.stderr.startswith(said) if refused else done.stderr == "", done.stderr
+
+
+@pytest.mark.parametrize(
     ("built", "given", "flag", "reinstalls"),
     [
         ("", [], None, False),
