@@ -75,7 +75,7 @@ rule majority:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=memory(2000, 5, "train"),
+        mem_mb=memory(1000, 5, "train"),
         runtime=minutes(60, OF_ROWS, "train"),
     params:
         max_rows=[max_rows(split) for split in CONTENDED],
