@@ -10,7 +10,7 @@ import pytest
 @pytest.mark.skipif(True, reason="SLURM is not installed: sinfo")
 def test_a(): pass
 @pytest.fixture
-def cluster(): pytest.skip("its daemons do not start here: no\\\\nmore of its log")
+def cluster(): pytest.skip("its daemons do not start here: no\\nmore of its log")
 def test_b(cluster): pass
 def test_c(): pass
 """
