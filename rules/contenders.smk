@@ -19,7 +19,8 @@ rule neighbors:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=memory(1000),
+        mem_mb=memory(1000, 5, "train"),
+        runtime=minutes(60, OF_ROWS, "train"),
     params:
         code=code_fingerprint("contenders/neighbors"),
     message:
@@ -46,7 +47,8 @@ rule nearest:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=memory(2000),
+        mem_mb=memory(2000, 30, "train"),  # each row has hundreds of n-grams
+        runtime=minutes(60, 5 * OF_ROWS, "train"),  # it tries several ways
     params:
         max_rows=[max_rows(split) for split in CONTENDED],
         by=config["split"]["by"],
@@ -72,6 +74,9 @@ rule majority:
     priority: 10  # before training, so that the advice comes first
     conda:
         "../envs/gradus.yaml"
+    resources:
+        mem_mb=memory(1000, 5, "train"),
+        runtime=minutes(60, OF_ROWS, "train"),
     params:
         max_rows=[max_rows(split) for split in CONTENDED],
         code=code_fingerprint("contenders/majority"),
@@ -98,7 +103,8 @@ rule linear:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=memory(2000),
+        mem_mb=memory(2000, 30, "train"),  # each row has hundreds of n-grams
+        runtime=minutes(60, 5 * OF_ROWS, "train"),  # it tries several ways
     params:
         max_rows=[max_rows(split) for split in CONTENDED],
         by=config["split"]["by"],

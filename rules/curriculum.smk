@@ -29,6 +29,7 @@ rule score:
     threads: 2
     resources:
         mem_mb=memory(1000, 2, "records"),
+        runtime=minutes(60, OF_ROWS, "records"),
     params:
         score=lambda w: config["score"],
         curriculum=curriculum("name", "levels"),
@@ -63,7 +64,8 @@ checkpoint phase:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=memory(1000),
+        mem_mb=memory(1000, 8, "records"),  # it keeps all rows
+        runtime=minutes(60, OF_ROWS, "records"),
     params:
         arm=lambda w: config["curriculum"]["definitions"][w.arm],
         curriculum=curriculum("name", "levels", "rows", "epochs"),

@@ -75,7 +75,8 @@ rule ingest:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=memory(1000),
+        mem_mb=memory(1000, 5, "rows", of=sum),
+        runtime=minutes(60, OF_ROWS, "rows", of=sum),
     params:
         **{key: config["data"][key] for key in ("task", "shape", "max_rejected_share")},
         ignore_fields=lambda w: config["data"]["ignore_fields"],
@@ -107,7 +108,8 @@ rule mask:
         "../envs/gradus.yaml"
     threads: 2
     resources:
-        mem_mb=memory(1500),
+        mem_mb=memory(1500, 1, "records"),
+        runtime=minutes(60, OF_ROWS, "records"),
     params:
         mask=lambda w: config["mask"],
         code=code_fingerprint("data/mask"),
@@ -134,7 +136,8 @@ rule deduplicate:
         "../envs/gradus.yaml"
     threads: 2
     resources:
-        mem_mb=memory(3000),
+        mem_mb=memory(3000, 5, "records"),
+        runtime=minutes(60, OF_ROWS, "records"),
     params:
         deduplicate=config["deduplicate"],
         code=code_fingerprint("data/deduplicate"),
@@ -161,7 +164,8 @@ rule split:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=memory(1000),
+        mem_mb=memory(1000, 2, "records"),
+        runtime=minutes(60, OF_ROWS, "records"),
     params:
         seed=config["seed"],
         split=config["split"],
@@ -189,7 +193,8 @@ rule decontaminate:
         "../envs/gradus.yaml"
     threads: 2
     resources:
-        mem_mb=memory(3000),
+        mem_mb=memory(3000, 5, "records"),
+        runtime=minutes(60, OF_ROWS, "records"),
     params:
         decontaminate=config["decontaminate"],
         code=code_fingerprint("data/decontaminate"),
@@ -249,7 +254,8 @@ rule audit:
         "../envs/gradus.yaml"
     threads: 2
     resources:
-        mem_mb=memory(1500),
+        mem_mb=memory(1500, 1, "dataset"),
+        runtime=minutes(60, OF_ROWS, "dataset"),
     params:
         run=config["run"],
         task=config["data"]["task"],

@@ -19,6 +19,7 @@ rule merge:
         "../envs/gradus.yaml"
     resources:
         mem_mb=memory(2000),
+        runtime=minutes(60, OF_WEIGHTS, "base"),
     params:
         threads=config["train"]["threads"],
         code=code_fingerprint("export/merge"),
@@ -45,6 +46,7 @@ rule convert_gguf:
         "../envs/gradus.yaml"
     resources:
         mem_mb=memory(3000),
+        runtime=minutes(60, OF_WEIGHTS, "model"),
     params:
         origin=lambda w: describe_origin(config, MODELS[w.model]),
         code=code_fingerprint("export/convert_gguf", "convert_hf_to_gguf"),
@@ -73,6 +75,7 @@ rule importance:
     threads: config["train"]["threads"]
     resources:
         mem_mb=memory(2000, 0.1, "model"),
+        runtime=minutes(60, IMPORTANCE * config["export"]["imatrix"]["tokens"], "model"),
         training=1,
     params:
         threads=config["train"]["threads"],
@@ -103,6 +106,7 @@ rule quantize:
         "../envs/gradus.yaml"
     resources:
         mem_mb=memory(1500, 0.5, "gguf"),
+        runtime=minutes(60, OF_WEIGHTS, "gguf"),
     params:
         code=code_fingerprint("export/quantize"),
     message:
@@ -182,6 +186,7 @@ rule hf:
         "../envs/gradus.yaml"
     resources:
         mem_mb=memory(2000, 0.1, "merged"),
+        runtime=minutes(60, OF_WEIGHTS, "merged"),
     params:
         model=SERVED.name,
         about=lambda w: {

@@ -30,6 +30,7 @@ rule check_merge:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(2500, 0.1, "base"),
+        runtime=minutes(60, COMPARING * config["fidelity"]["probe_tokens"], "base"),
     params:
         threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
@@ -60,6 +61,7 @@ rule check_gguf:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(2500, 1.1, "model"),
+        runtime=minutes(60, COMPARING * config["fidelity"]["probe_tokens"], "model"),
         gpu=ANSWERING_GPU,
     params:
         threads=config["evaluate"]["threads"],
@@ -91,6 +93,7 @@ rule reference_logits:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(1500, 1, "gguf"),
+        runtime=minutes(60, COMPARING * config["fidelity"]["probe_tokens"], "gguf"),
         gpu=ANSWERING_GPU,
     params:
         threads=config["evaluate"]["threads"],
@@ -122,6 +125,7 @@ rule quant_loss:
     threads: config["evaluate"]["threads"]
     resources:
         mem_mb=memory(1500, 1, "gguf"),
+        runtime=minutes(60, COMPARING * config["fidelity"]["probe_tokens"], "gguf"),
         gpu=ANSWERING_GPU,
     params:
         threads=config["evaluate"]["threads"],
@@ -180,6 +184,7 @@ rule speed:
     threads: all_cores(workflow)
     resources:
         mem_mb=memory(1200, 1, "ggufs"),
+        runtime=minutes(60, 0.1, "ggufs"),
         gpu=ANSWERING_GPU,
     params:
         quants=quants(),

@@ -47,6 +47,7 @@ rule passages:
         "../envs/gradus.yaml"
     resources:
         mem_mb=memory(500),
+        runtime=minutes(60, OF_ROWS, "rows"),
     params:
         words=config["forgetting"]["words"],
         name=lambda w: config["forgetting"]["factbook"]["source"],

@@ -49,6 +49,7 @@ rule prepare_base:
         "../envs/gradus.yaml"
     resources:
         mem_mb=memory(2500, 2.5, "source"),
+        runtime=minutes(60, OF_WEIGHTS, "source"),
     params:
         source=lambda w: config["base_model"]["source"],
         sha256=sources.fetched_sha256(config["base_model"]),
@@ -77,6 +78,7 @@ rule base_loss:
     threads: config["train"]["threads"]
     resources:
         mem_mb=memory(2500, 1.2, "base"),
+        runtime=minutes(60, SLOWNESS, "base", "dataset"),
         training=1,
         gpu=TRAINING_GPU,
     params:
@@ -102,6 +104,7 @@ rule round_base:
         "../envs/gradus.yaml"
     resources:
         mem_mb=memory(2000),
+        runtime=minutes(60, OF_WEIGHTS, "base"),
         gpu=TRAINING_GPU,
     params:
         threads=config["train"]["threads"],
@@ -131,6 +134,7 @@ rule estimate:
         "../envs/gradus.yaml"
     resources:
         mem_mb=memory(3500, 1.5, "base"),  # as training: a cluster then takes the same kind of machine
+        runtime=minutes(60, OF_ROWS, "rows"),
         gpu=TRAINING_GPU,  # it reads what is free there
     params:
         # the script reads the rest itself (memory, models, quants): it shapes no result of training
@@ -169,7 +173,8 @@ rule check_labels:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=memory(1500),
+        mem_mb=memory(1500, 30, "records"),  # it keeps the tokens of all rows
+        runtime=minutes(60, OF_ROWS, "records"),
     params:
         max_length=config["train"]["max_length"],
         code=code_fingerprint("train/check_labels"),
@@ -238,6 +243,7 @@ rule reference_losses:
     threads: config["train"]["threads"]
     resources:
         mem_mb=memory(3500, 1.5, "base"),
+        runtime=minutes(60, SLOWNESS, "base", "pairs"),
         training=1,
         gpu=TRAINING_GPU,
     params:

@@ -3,31 +3,48 @@ ends a job that takes more than it declared. A job that is tried again declares 
 """
 
 from math import prod
+from pathlib import Path
 
+from scripts.common.sources import ROW_FILES
 from scripts.common.weights import weights_mb
 
 LONGEST = 3 * 24 * 60  # minutes
+# minutes for each MB of rows: ten times what the slowest data stage takes (docs/data.md, How it scales)
+OF_ROWS = 0.05
+# minutes for each MB of weights that are read or written: ten times the slowest (docs/training.md, At real sizes)
+OF_WEIGHTS = 0.01
+# the same, for each token that a model computes there layer by layer (importance), or that several are compared on
+IMPORTANCE, COMPARING = 1e-6, 1e-5
 
 
-def sizes_mb(input, names):
-    """The size in MB of the largest file, or of the largest weights in a folder, among each of the inputs `names`.
+def size_mb(path):
+    """The size in MB of a file, or of the weights and rows in a folder."""
+    rows = [file for file in Path(path).glob("*") if file.name.endswith(ROW_FILES)]
+    return weights_mb(path) + sum(map(weights_mb, rows))
+
+
+def sizes_mb(input, names, of):
+    """The size in MB of each of the inputs `names`; `of` says which size several files have: `max` or `sum`.
 
     Planning knows no sizes of files that are still to be made; Snakemake asks again when a job is ready to start.
     """
     found = [[input[name]] if isinstance(input[name], str) else input[name] for name in names]
-    return [max(map(weights_mb, files), default=0) for files in found]
+    return [of([0, *map(size_mb, files)]) for files in found]
 
 
-def memory(fixed, times=0.0, *names):
-    """A function for `mem_mb`: `fixed`, and `times` the size of the largest weights in the inputs `names`."""
+def memory(fixed, times=0.0, *names, of=max):
+    """A function for `mem_mb`: `fixed`, and `times` the size in MB of the largest of the inputs `names`.
+
+    Models are loaded one at a time; of rows in several files, `of=sum` counts all.
+    """
 
     def mem_mb(wildcards, input, attempt):
-        return attempt * (fixed + int(times * max(sizes_mb(input, names), default=0)))
+        return attempt * (fixed + int(times * max(sizes_mb(input, names, of), default=0)))
 
     return mem_mb
 
 
-def minutes(fixed, times=0.0, *names):
+def minutes(fixed, times=0.0, *names, of=max):
     """A function for `runtime`, in minutes: `fixed`, and `times` the product of the sizes in MB of the inputs `names`.
 
     Several times what two slow cores take, and three days at most: a cluster refuses a job that asks for more than its
@@ -35,7 +52,7 @@ def minutes(fixed, times=0.0, *names):
     """
 
     def runtime(wildcards, input, attempt):
-        needed = times * prod(sizes_mb(input, names)) if names else 0
+        needed = times * prod(sizes_mb(input, names, of)) if names else 0
         return min(attempt * (fixed + int(needed)), LONGEST)
 
     return runtime

@@ -10,7 +10,8 @@ from scripts.common.hashing import ROOT
 
 PYTHON = ROOT / ".venv/clusters/bin/python"
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="Snakemake's plugins are not installed: `make clusters`")
-# each rule's declared MB for a base of half a billion parameters, what the profile says of it, and what Batch gives
+# each rule's declared MB for a base of half a billion parameters and 15 MB of rows, what the profile says of it, and what
+# Batch gives
 GIVEN = """
 import json, logging
 from pathlib import Path
@@ -25,7 +26,8 @@ class Input(dict):
     def __missing__(self, name):
         return name
 
-weights.weights_mb = lambda path: 1000
+WEIGHTS = {"base", "gguf", "ggufs", "merged", "model", "source"}
+weights.weights_mb = lambda path: 1000 if path in WEIGHTS else 15
 builder = SimpleNamespace(logger=logging.getLogger())
 profile = yaml.safe_load(Path("profiles/aws-batch/config.yaml").read_text())["set-resources"]
 job = plan_job(Path("Snakefile"), "results/tiny/verdict.json", [Path("config/runs/tiny.yaml")], 2)

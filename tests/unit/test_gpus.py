@@ -1,13 +1,16 @@
 """What llama.cpp computes on a GPU, which GPU a job takes, the jobs that declare one, and what is said if one fails."""
 
 import fcntl
+import io
 import json
 import os
 import subprocess
 import sys
+from itertools import takewhile
 from types import SimpleNamespace
 
 import pytest
+from snakemake.profiles import ProfileConfigFileParser
 
 from scripts.common import gpus as module
 from scripts.common.errors import GradusError
@@ -228,6 +231,19 @@ TRAINING = {"estimate", "base_loss", "round_base", "train_phase", "train_arm", "
 TRAINING |= {"bench_training", "bench_levers"}
 
 
+def moved_by_the_example():
+    """Return the rules that the SLURM profile's example moves to another partition, as Snakemake reads it."""
+    lines = (ROOT / "profiles/slurm/config.yaml").read_text().splitlines()
+    begin = lines.index("# set-resources:")
+    example = [lines[begin], *takewhile(lambda line: line.startswith("#   "), lines[begin + 1 :])]
+    stream = io.StringIO("\n".join(line.removeprefix("# ") for line in example))
+    stream.name = str(ROOT / "profiles/slurm/config.yaml")
+    (asked,) = ProfileConfigFileParser().parse(stream).values()
+    found = [entry.partition(":") for entry in asked]
+    assert {setting for _, _, setting in found} == {"slurm_partition=gpu"}
+    return [rule for rule, _, _ in found]
+
+
 def beside_llama_cpp(folder, backend, visible):
     """Return the environment of a process that finds a llama.cpp built for `backend`, and the GPUs `visible`."""
     (folder / "llama_cpp/lib").mkdir(parents=True)
@@ -256,6 +272,10 @@ def test_jobs_that_train_or_decode_declare_a_gpu_where_they_use_it(
     assert {told["gpus"][rule] for rule in decoding} == {answering}
     code = {path.stem for path in (ROOT / "scripts").glob("*/*.py") if "choose_layers(" in path.read_text()}
     assert {rule.removeprefix("bench_") for rule in decoding} == code - {"gpus"}  # every script that decodes
+    # the example of the SLURM profile, first what trains; comparing speeds is not part of a run
+    moved, trained = moved_by_the_example(), {rule for rule in TRAINING if not rule.startswith("bench_")}
+    assert set(moved) == {rule for rule in told["gpus"] if not rule.startswith("bench_")}
+    assert set(moved[: len(trained)]) == trained
 
 
 @pytest.mark.parametrize("options", [[], ["--resources", "gpu=2", "training=1", "endpoint=1"]])

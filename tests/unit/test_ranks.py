@@ -146,8 +146,9 @@ def killing(bench, name, rank, step):
     thread.join(10)
 
 
-def test_with_one_process_killed_all_end_and_the_same_command_goes_on_to_the_same_bytes(trained):
-    name, rank, log = "killed", 1, trained.folder / "log"
+@pytest.mark.parametrize("rank", [0, 1])  # the first one writes the checkpoints
+def test_with_one_process_killed_all_end_and_the_same_command_goes_on_to_the_same_bytes(trained, rank):
+    name, log = f"killed-{rank}", trained.folder / "log"
     given = trained.arguments(name, **TRAININGS["noisy"])
     params = given.pop("params")
     with (

@@ -1,7 +1,9 @@
 """What we rely on of Snakemake, held against what it does. If one of these fails, Snakemake has changed."""
 
+import os
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -208,6 +210,19 @@ def test_a_job_that_is_tried_again_declares_twice_as_much(tmp_path):
     (tmp_path / "Snakefile").write_text(MEMORY)
     run(tmp_path, "--cores", "1", "--quiet", "all", "--resources", "mem_mb=5000", "--", "twice.end")
     assert (tmp_path / "tries").read_text() == "350 370\n700 740\n"
+
+
+def test_a_job_whose_output_is_dated_before_its_input_fails_with_a_line_about_clocks(tmp_path):
+    """As where the nodes of a cluster date files, and their clocks differ (docs/clusters.md)."""
+    (tmp_path / "Snakefile").write_text(
+        'rule copy:\n    input: "given"\n    output: "copy"\n    shell: "cp {input} {output}"'
+    )
+    (tmp_path / "given").touch()
+    os.utime(tmp_path / "given", (time.time() + 600,) * 2)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "This could indicate a clock skew problem" in done.stdout + done.stderr
 
 
 BEHIND_ANCIENT = f"""
