@@ -173,7 +173,7 @@ rule check_labels:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=memory(1500, 30, "records"),  # it keeps the tokens of all rows
+        mem_mb=memory(1500),
         runtime=minutes(60, OF_ROWS, "records"),
     params:
         max_length=config["train"]["max_length"],

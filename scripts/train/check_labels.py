@@ -14,7 +14,8 @@ from scripts.common.errors import GradusError
 from scripts.common.io import write_json
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
-from scripts.common.records import Record, read_records
+from scripts.common.parallel import chunks
+from scripts.common.records import Record, StoredRecords
 from scripts.train.packing import IGNORED, collate, label, packs
 
 
@@ -32,36 +33,45 @@ def trained_tokens(data: Any, budget: int) -> list[list[tuple[int, int]]]:
 
 
 def check_labels(records: Sequence[Record], tokenizer: Any, contract: ChatContract, max_length: int) -> dict[str, Any]:
-    """Return the gates' values and an example.
+    """Return the gates' values and an example, the shortest row. Rows are read a thousand at a time.
 
     The start of the answer is determined here from the text, independently of training: the prompt is what the template
     writes before the answer. Raises GradusError if there are no rows.
     """
     if not records:
         raise GradusError("no training rows; see split.json and score.json for where they went")
-    data = label(records, tokenizer, contract, max_length)
     values = dict.fromkeys(("prompt_trained", "end_untrained", "padding_trained", "text_differs"), 0)
-    trained = trained_tokens(data, 10**9)
-    for record, row, pairs in zip(records, data, trained, strict=True):
-        text = contract.template.render(contract.ask(record))
-        begins = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        values["prompt_trained"] += sum(place < begins for place, _ in pairs)
-        tokens = [token for _, token in pairs]
-        values["end_untrained"] += tokens[-1:] != [contract.end_of_turn_id] or pairs[-1][0] != len(row["input_ids"]) - 1
-        values["padding_trained"] += tokens.count(contract.pad_token_id)
-        values["text_differs"] += tokenizer.decode(tokens[:-1], clean_up_tokenization_spaces=False) != record.response
-    number = min(range(len(records)), key=lambda n: (len(data[n]["input_ids"]), records[n].id))  # the shortest row
-    places = {place for place, _ in trained[number]}
-    shown = [
-        {"token": tokenizer.decode([token]), "id": token, "trained": place in places}
-        for place, token in enumerate(data[number]["input_ids"])
-    ]
+    read = learned = 0
+    shortest: tuple[int, str] | None = None  # row: its tokens and its id
+    example: dict[str, Any] = {}
+    for part in chunks(records, 1000):
+        data = label(part, tokenizer, contract, max_length)
+        for record, row, pairs in zip(part, data, trained_tokens(data, 10**9), strict=True):
+            text = contract.template.render(contract.ask(record))
+            begins = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+            places, tokens = [place for place, _ in pairs], [token for _, token in pairs]
+            ids = row["input_ids"]
+            values["prompt_trained"] += sum(place < begins for place in places)
+            values["end_untrained"] += tokens[-1:] != [contract.end_of_turn_id] or places[-1] != len(ids) - 1
+            values["padding_trained"] += tokens.count(contract.pad_token_id)
+            answer = tokenizer.decode(tokens[:-1], clean_up_tokenization_spaces=False)
+            values["text_differs"] += answer != record.response
+            read, learned = read + len(ids), learned + len(tokens)
+            if shortest is None or (len(ids), record.id) < shortest:
+                shortest = len(ids), record.id
+                example = {
+                    "source": record.source,
+                    "tokens": [
+                        {"token": tokenizer.decode([token]), "id": token, "trained": place in places}
+                        for place, token in enumerate(ids)
+                    ],
+                }
     return {
         "values": {f"labels.{name}": value for name, value in values.items()},
         "rows": len(records),
-        "tokens": sum(len(row["input_ids"]) for row in data),
-        "trained_tokens": sum(map(len, trained)),
-        "example": {"source": records[number].source, "tokens": shown},
+        "tokens": read,
+        "trained_tokens": learned,
+        "example": example,
     }
 
 
@@ -70,7 +80,7 @@ if job := find_job(globals()):
         write_json(
             job.output.facts,
             check_labels(
-                list(read_records(job.input.records)),
+                StoredRecords(job.input.records),
                 AutoTokenizer.from_pretrained(job.input.tokenizer, trust_remote_code=False),
                 read_contract(job.input.contract),
                 job.params.max_length,
