@@ -140,11 +140,10 @@ def row_losses(model: Any, rows: list[tuple[list[int], list[int]]]) -> list[floa
     means: list[float] = []
     with torch.no_grad():
         for packed in packs(on(model.device, collate(encoded)), TOKENS, shares_beginnings(model)):
-            logits, targets = completion_logits(model, packed)
-            token_losses = cross_entropy(logits.float(), targets, reduction="none")
+            losses = token_losses(model, packed)
             wanted = (packed.targets != IGNORED).cumsum(0)
             ends = [0, *(int(wanted[end - 1]) for end in packed.bounds[1:])]
-            means += [token_losses[start:end].mean().item() for start, end in zip(ends, ends[1:], strict=False)]
+            means += [losses[start:end].mean().item() for start, end in zip(ends, ends[1:], strict=False)]
     by_row = dict(zip(order, means, strict=True))
     return [by_row[i] for i in range(len(rows))]
 
