@@ -46,10 +46,11 @@ def hold_out(records: Sequence[Record], section: Mapping[str, Any]) -> HeldOut:
         split(read_records(distinct), splitter, few=True)
         write_jsonl(placed, divided(read_records(distinct), splitter))
         there = {record.id: record.split for record in read_records(placed)}
-        sides = sides_of(placed)
-        pairs = find_pairs(Rows(placed), sides, **gate)
+        stored = Rows(placed)
+        sides = sides_of(stored)
+        pairs = find_pairs(stored, sides, **gate)
     found = HeldOut([there.get(record.id, "") for record in records], len(pairs), len(sides.held_out))
     if found.too_many:  # the config will leave them out
-        gone = {pair["id"] for pair in pairs}
+        gone = {pair["id"] for pair in pairs.values()}
         found.places = ["" if record.id in gone else place for record, place in zip(records, found.places, strict=True)]
     return found

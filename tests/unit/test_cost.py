@@ -294,7 +294,19 @@ def test_every_table_of_the_page_is_a_file_too():
     pair |= {"difference": 0.2, "difference_interval": None}
     more = [{"group": None, "rows": [{"model": "tuned", "metrics": [pair, {**pair, "name": "exact"}]}]}]
     split = {"split": "test", "metrics": [], "blocks": [], "points": [], "against": [], "more": more}
+    way = {
+        "arm": "dpo",
+        "control": "sft",
+        "seeds": 3,
+        "items": 9,
+        "control_value": 0.1,
+        "value": 0.3,
+        "difference": 0.2,
+    }
+    split["over_seeds"] = [{**way, "interval": [-0.1, 0.5], "p": 0.2, "seed_sd": 0.01}]
     found = side_by_side({"first": "base", "served": "tuned", "headline": "exact", "splits": [split]})
+    (row,) = as_dicts(found["over-seeds-test"])
+    assert (row["arm"], row["seeds"], row["difference"]) == ("dpo", 3, 0.2)
     rows = as_dicts(found["against-first-test"])
     assert [(row["model"], row["metric"], row["difference"]) for row in rows] == [
         ("tuned", "f1", 0.2),
