@@ -37,9 +37,10 @@ def said(line: Mapping[str, Any]) -> str:
         return "no spread, so nothing can be said"
     low, high = line["interval"]
     if low <= 0 <= high:
-        shown = "equal within the margin" if line["equivalent"] else "not shown"
         least = line["minimum_detectable_effect"]
-        return shown if least is None else f"{shown}; 80% power at {least:.3g}"
+        if line["equivalent"]:
+            return "equal within the margin"
+        return "not shown" if least is None else f"not shown; 80% power at {least:.3g}"
     better = (line["difference"] > 0) == line["higher_is_better"]
     uncorrected = line["p_holm"] is not None and line["p_holm"] >= ALPHA
     return (
