@@ -25,9 +25,12 @@ if [ "$cuda" = 1 ]; then
   needed=14000000
 elif [ "$(uname 2>/dev/null)" = Linux ] && ! [ -d "$(echo .venv/lib/python*/site-packages/torch)" ]; then
   # pip takes torch's CUDA build, unless it was told of another place: 3 GB to download, which its cache keeps, and 4 GB
-  # more than a CPU build once it is installed
-  case "${PIP_EXTRA_INDEX_URL:+extra-index-url}${PIP_FIND_LINKS:+find-links}$("$python" -m pip config list 2>/dev/null)" in
-    *extra-index-url* | *find-links*) ;;
+  # more than a CPU build once it is installed; pip's own files are read, since Debian's python3 has no pip to ask
+  files="/etc/pip.conf $HOME/.pip/pip.conf $HOME/.config/pip/pip.conf ${PIP_CONFIG_FILE:-}"
+  case "${PIP_EXTRA_INDEX_URL:+extra-index-url}${PIP_FIND_LINKS:+find-links}$(cat $files 2>/dev/null)" in
+    *extra-index-url* | *find-links*) # of wheels that were collected with CUDA's there is nothing to download
+      ! ls "${PIP_FIND_LINKS:-}"/nvidia_* >/dev/null 2>&1 || needed=12000000
+      ;;
     *) needed=14000000 less=" (8 GB with torch's CPU build: docs/gpu.md)" ;;
   esac
 fi

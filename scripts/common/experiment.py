@@ -92,9 +92,14 @@ def check_experiment(config: Config) -> Iterator[Fault]:
             )
     if experiment["control"] == experiment["primary"]:
         yield ["experiment", "primary"], f"{experiment['primary']!r} is the control itself; name another arm"
-    for key in ("answers", "left_out"):
-        if unknown := set(experiment[key]) - set(experiment["seeds"]):
-            yield ["experiment", key], f"not in experiment.seeds: {', '.join(map(str, sorted(unknown)))}"
+    if unknown := set(experiment["answers"]) - set(experiment["seeds"]):
+        yield ["experiment", "answers"], f"not in experiment.seeds: {', '.join(map(str, sorted(unknown)))}"
+    trained = {
+        *experiment["seeds"],
+        *(seed for each in experiment["variants"].values() for seed in each.get("seeds", ())),
+    }
+    if unknown := set(experiment["left_out"]) - trained:
+        yield ["experiment", "left_out"], f"no training has these seeds: {', '.join(map(str, sorted(unknown)))}"
     for name, variant in experiment["variants"].items():
         path: list[str | int] = ["experiment", "variants", name]
         if name == MAIN:

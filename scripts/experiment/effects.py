@@ -95,11 +95,12 @@ def collect(
 
 def reordered(definitions: Mapping[str, Mapping[str, Any]], arm: str) -> list[str]:
     """Return the arms that show the rows of `arm`, each as often, in another order: their definitions differ in `order`
-    alone.
+    alone. `order: mixed` shuffles the phases' own rows, whatever else its arm says.
     """
 
     def rows(name: str) -> dict[str, Any]:
-        return {key: value for key, value in definitions[name].items() if key != "order"}
+        definition = definitions[name]
+        return {} if definition.get("order") == "mixed" else {k: v for k, v in definition.items() if k != "order"}
 
     return [name for name in definitions if name != arm and rows(name) == rows(arm)]
 

@@ -48,7 +48,7 @@ def config(train=None, models=None, **experiment):
         ({"primary": "reversed"}, "'reversed' is not in experiment.arms"),
         ({"primary": "growing-random"}, "is the control itself"),
         ({"answers": [1, 9]}, "not in experiment.seeds: 9"),
-        ({"left_out": [9]}, "left_out: not in experiment.seeds: 9"),
+        ({"left_out": [9]}, "left_out: no training has these seeds: 9"),
         ({"left_out": [1, 2]}, "one seed only"),
         ({"variants": {"constant": {"arms": ["curriculum", "shuffled"], "train": {"schedule": "linear"}}}}, "control"),
         (
@@ -228,6 +228,9 @@ def test_the_primary_arm_is_also_compared_with_its_own_rows_in_another_order():
     }
     assert reordered(definitions, "curriculum") == ["shuffled"]
     assert reordered(definitions, "mine") == []
+    definitions["odd"] = {"difficulty": "random", "order": "mixed"}  # mixed are the phases' own rows
+    assert reordered(definitions, "growing-random") == []
+    assert reordered(definitions, "curriculum") == ["shuffled", "odd"]
     made, losses = drawn(effect=0.05)
     lines = compare(collect(made, losses, {}, "exact"), EXPERIMENT, {}, ["test"], ["shuffled"])
     assert [(line["arm"], line["control"]) for line in lines if line["primary"]] == [("curriculum", "growing-random")]
