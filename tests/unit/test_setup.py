@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,9 @@ def test_cuda_needs_its_compiler_and_more_disk_space(preflight, tmp_path):
     ],
 )
 def test_torch_for_cuda_needs_more_disk_space_than_a_cpu_build(tmp_path, system, environment, files, needed):
+    known = Path("/etc/pip.conf")
+    if needed and known.is_file() and re.search("extra-index-url|find-links", known.read_text()):
+        pytest.skip("pip is told of another index on this machine")
     for name in ("awk", "cat", "ls", "pwd", "git", "c++"):
         (tmp_path / name).symlink_to(shutil.which(name))
     for name, told in (("uname", f"echo {system}"), ("df", "echo; echo - - - 9000000")):
