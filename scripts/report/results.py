@@ -24,8 +24,8 @@ from scripts.report.measured import SECTIONS, bare, made, table
 
 OPENING = re.compile(r"^<!-- results: ", re.MULTILINE)
 BLOCK = re.compile(r"^(<!-- results: (\w+) ([\w. -]+?) -->\n)(.*?)^(<!-- /results -->)$", re.DOTALL | re.MULTILINE)
-EXPERIMENT = ("effects.json", "exposures.csv", "spent.csv", "curves.csv", "forest.svg", "curves.svg")  # is kept
-PLAN = "experiment.json"  # likewise, from the run's own folder
+ANALYSIS = ("effects.json", "exposures.csv", "spent.csv", "curves.csv", "forest.svg", "curves.svg")
+EXPERIMENT = ("experiment.json", *(f"experiment/{name}" for name in ANALYSIS))  # the plan and the analysis are kept
 OVERVIEW = table(["run", "measured", "served model", "best contender", "lead in points", "training is"], [], left=6)
 
 
@@ -96,10 +96,8 @@ def keep_experiment(run: Path, docs: Path) -> None:
     """Copy an experiment's figures and tables to docs/results/<run>/: what a reader can check, and no model."""
     if (run / "experiment/effects.json").is_file():
         for name in EXPERIMENT:
-            with atomic_path(docs / "results" / run.name / name) as part:
-                shutil.copyfile(run / "experiment" / name, part)
-        with atomic_path(docs / "results" / run.name / PLAN) as part:
-            shutil.copyfile(run / PLAN, part)
+            with atomic_path(docs / "results" / run.name / Path(name).name) as part:
+                shutil.copyfile(run / name, part)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 from jinja2 import Environment, meta
 
 from scripts.common.comparison import asked_splits, row_counts
+from scripts.common.hashing import ROOT
 from scripts.common.html import write_page
 from scripts.common.io import write_jsonl
 from scripts.common.models import resolve
@@ -568,3 +569,27 @@ def test_learning_curves_count_steps_and_tokens_over_the_phases_of_each_training
     assert header == "arm,seed,phase,step,tokens,loss,heldout_loss"
     first = ["7,easy,1,100,0.5,", "7,easy,2,200,1.0,0.25", "7,hard,3,1200,0.5,", "7,hard,4,2200,1.0,0.25"]
     assert lines == [f"{arm},{line}" for arm in ("curriculum", "shuffled") for line in first]
+
+
+def test_ways_of_training_over_seeds_are_a_table_of_the_page(tmp_path):
+    models = models_of({"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}})
+    way = {"split": "test", "metric": "exact", "arm": "dpo-curriculum", "control": "sft-curriculum", "seeds": 3}
+    way |= {
+        "items": 152,
+        "control_value": 0.77,
+        "value": 0.75,
+        "difference": -0.02,
+        "interval": [-0.06, 0.02],
+        "p": 0.3,
+    }
+    flat = {**way, "split": "eval-hard", "interval": None, "p": None}  # no spread
+    comparison = {**comparison_of(models), "over_seeds": [way, flat]}
+    found = side_by_side(models, metrics_of(models), comparison, {}, {}, SCORE, SPLITS, LEVELS)
+    template = ROOT / "scripts/report/templates/models.html.j2"
+    config = {"export": {"quant": "Q8_0"}, "evaluate": {"max_tokens": 80}}
+    values = {"models": found, "figures": {}, "fewer_examples": [], "config": config, "training": {}}
+    write_page(template, values, tmp_path / "page.html")
+    text = " ".join((tmp_path / "page.html").read_text().split())
+    row = "<td>dpo-curriculum</td><td>sft-curriculum</td><td>3 × 152</td><td>77.0%</td><td>75.0%</td><td>-2.0</td>"
+    assert f"{row} <td>-6.0 to +2.0</td><td>0.3</td>" in text
+    assert f"{row} <td>–</td><td>–</td>" in text

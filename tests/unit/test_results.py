@@ -2,13 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.report.measured import SECTIONS, busy, difficulty, forgetting, made
-from scripts.report.results import BLOCK, EXPERIMENT, PLAN, fill, keep_experiment
+from scripts.report.results import BLOCK, EXPERIMENT, fill, keep_experiment
 
 MODELS = {"base": {}, "tuned": {"trained": {"arm": "curriculum", "seed": 1}}, "nearest": {"nearest": {}}}
 VALUES = {"base": 0.0, "tuned": 0.5, "nearest": 0.25}
@@ -133,17 +134,18 @@ def test_an_experiments_comparisons_and_figures_are_kept(tmp_path):
     folder.mkdir(parents=True)
     (folder / "experiment.md").write_text("**Does it?**\n\n| arm |\n")
     for name in EXPERIMENT:
-        (folder / name).write_text(f"{name}\n")
+        (tmp_path / "order" / name).write_text(f"{name}\n")
     (folder / "spent.csv").write_text(
         "variant,arm,seed,seconds,steps_seconds,cpu\nmain,a,1,90,80,X\nmain,b,1,60,50,X\n"
     )
-    (tmp_path / "order" / PLAN).write_text("{}\n")
     page = "<!-- results: experiment order -->\nold\n<!-- /results -->\n"
     text, missing = fill(page, {"order": tmp_path / "order"})
     assert "**Does it?**" in text and "took 2 minutes, added up, on: X." in text and "old" not in text
     assert missing == []
     keep_experiment(tmp_path / "order", tmp_path / "docs")
-    assert sorted(file.name for file in (tmp_path / "docs/results/order").iterdir()) == sorted([*EXPERIMENT, PLAN])
+    assert sorted(file.name for file in (tmp_path / "docs/results/order").iterdir()) == sorted(
+        Path(name).name for name in EXPERIMENT
+    )
     keep_experiment(tmp_path, tmp_path / "docs")  # a run without an experiment has nothing to keep
 
 
