@@ -77,6 +77,7 @@ rule importance:
         mem_mb=memory(2000, 0.1, "model"),
         runtime=minutes(60, IMPORTANCE * config["export"]["imatrix"]["tokens"], "model"),
         training=1,
+        gpu=TRAINING_GPU,
     params:
         threads=config["train"]["threads"],
         tokens=config["export"]["imatrix"]["tokens"],

@@ -31,6 +31,7 @@ rule check_merge:
     resources:
         mem_mb=memory(2500, 0.1, "base"),
         runtime=minutes(60, COMPARING * config["fidelity"]["probe_tokens"], "base"),
+        gpu=TRAINING_GPU,
     params:
         threads=config["evaluate"]["threads"],
         tokens=config["fidelity"]["probe_tokens"],
@@ -62,7 +63,7 @@ rule check_gguf:
     resources:
         mem_mb=memory(2500, 1.1, "model"),
         runtime=minutes(60, COMPARING * config["fidelity"]["probe_tokens"], "model"),
-        gpu=ANSWERING_GPU,
+        gpu=max(ANSWERING_GPU, TRAINING_GPU),
     params:
         threads=config["evaluate"]["threads"],
         gpu_layers=config["evaluate"]["gpu_layers"],

@@ -77,7 +77,7 @@ rule base_loss:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=memory(2500, 1.2, "base"),
+        mem_mb=memory(2500, 2.4, "base"),
         runtime=minutes(60, SLOWNESS, "base", "dataset"),
         training=1,
         gpu=TRAINING_GPU,

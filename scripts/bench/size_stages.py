@@ -224,7 +224,7 @@ def check_merge(folder: Path, tokens: int, threads: int, **_: Any) -> dict[str, 
     torch.set_num_threads(threads)
     adapter, records = folder / "trained" / "adapter", list(read_records(folder / "probes.jsonl"))
     models = (folder / "base", folder / "rounded", adapter, folder / "merged")
-    return dict(check(*models, records, read_contract(folder / "contract.json"), tokens)["values"])
+    return dict(check(*models, records, read_contract(folder / "contract.json"), tokens, "cpu")["values"])
 
 
 def hf(folder: Path, threads: int, **_: Any) -> None:
@@ -260,7 +260,7 @@ def check_gguf(folder: Path, tokens: int, threads: int, **_: Any) -> dict[str, A
     from scripts.fidelity.check_gguf import check_gguf as check
 
     records, contract = list(read_records(folder / "probes.jsonl")), read_contract(folder / "contract.json")
-    found = check(folder / "merged", folder / "bf16.gguf", records, contract, tokens, threads, True)
+    found = check(folder / "merged", folder / "bf16.gguf", records, contract, tokens, threads, True, wanted="cpu")
     return dict(found["values"])
 
 
@@ -275,7 +275,7 @@ def importance(folder: Path, tokens: int, threads: int, **_: Any) -> None:
     torch.set_num_threads(threads)
     architecture = str(read_gguf(folder / "bf16.gguf")["architecture"])
     given = (folder / "merged", folder / "probes.jsonl", read_contract(folder / "contract.json"), tokens, architecture)
-    write_importance(*given, folder / "importance.gguf")
+    write_importance(*given, folder / "importance.gguf", "cpu")
 
 
 def quantize(folder: Path, **_: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The device to train on: one for each job, and a clear error for a GPU that torch cannot use."""
+"""The device that torch computes on: one for each job, and a clear error for a GPU that torch cannot use."""
 
 import importlib.util
 import logging
@@ -10,12 +10,13 @@ import torch
 
 from scripts.common.errors import GradusError
 from scripts.common.gpus import ask_driver, hidden_gpus, lost_gpu, take_one_gpu
+from scripts.common.machine import cpu_has_bf16
 
 TO_CPU = "To train on the CPU all the same, set train.device: cpu."
 
 
 def choose_device(wanted: str = "auto") -> str:
-    """Return `cuda` or `cpu`, the device to train on; `wanted` is `train.device`.
+    """Return `cuda` or `cpu`, the device to train and to compute checkpoints on; `wanted` is `train.device`.
 
     With several GPUs, this process sees one of them from then on. Raises GradusError if there is a GPU that torch
     cannot use, if the driver fails, or if the job was given a GPU and there is none: never the CPU in place of a GPU.
@@ -45,10 +46,32 @@ def choose_device(wanted: str = "auto") -> str:
 
 
 def slow_bf16(device: str) -> str:
-    """Return what to tell a user whose GPU has no bf16 units; nothing for others, and for a CPU."""
-    if device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False):
+    """Return what to tell a user whose GPU or CPU cannot multiply bf16; nothing for others."""
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return ""
+        return f"{_gpu_name()} has no bf16 units: training computes in bf16 all the same, slowly"
+    if cpu_has_bf16():
         return ""
-    return f"{_gpu_name()} has no bf16 units: training computes in bf16 all the same, slowly"
+    return (
+        "this CPU cannot multiply bf16 (it has no AVX512-BF16, AMX or ARM's BF16): training computes in fp32, slower "
+        "and in more memory"
+    )
+
+
+def fast_dtype(device: str) -> torch.dtype:
+    """Return bf16 where the device multiplies it, else fp32: without such instructions, a CPU takes many times as long
+    for bf16 (docs/training.md).
+    """
+    native = not slow_bf16(device) if device == "cuda" else cpu_has_bf16()
+    return torch.bfloat16 if native else torch.float32
+
+
+def training_dtype(device: str) -> torch.dtype:
+    """Return the type that frozen weights and activations have in training: `fast_dtype` on a CPU; bf16 on a GPU, where
+    memory is what is short.
+    """
+    return torch.bfloat16 if device == "cuda" else fast_dtype(device)
 
 
 def _take_one_gpu() -> None:
@@ -86,7 +109,9 @@ def secure_repeatability(device: str) -> None:
 def describe_kernels(device: str, attention: str) -> dict[str, Any]:
     """Return what computes on a device and can differ between machines with the same lock file."""
     if device != "cuda":
-        return {"device": device, "attention": attention, "cpu": torch.backends.cpu.get_cpu_capability()}
+        computed = str(training_dtype(device)).removeprefix("torch.")
+        cpu = torch.backends.cpu.get_cpu_capability()
+        return {"device": device, "attention": attention, "cpu": cpu, "dtype": computed}
     return {
         "device": _gpu_name(),
         "capability": list(torch.cuda.get_device_capability()),

@@ -20,9 +20,12 @@ class EmptyModel:
     `base` and `adapter` are {tensor: file}; `model` is transformers' own, and PEFT's layers are in it.
     """
 
-    def __init__(self, folder: str | Path, adapter: str | Path | None, dtype: torch.dtype) -> None:
-        """Make the model of a checkpoint folder; its weights are to be of type `dtype`, the adapter's in fp32."""
-        self.base, self.adapter, self.dtype = find_tensors(folder), dict[str, Path](), dtype
+    def __init__(self, folder: str | Path, adapter: str | Path | None, dtype: torch.dtype, device: str = "cpu") -> None:
+        """Make the model of a checkpoint folder; its weights are to be of type `dtype` on `device`, the adapter's in
+        fp32.
+        """
+        self.base, self.adapter = find_tensors(folder), dict[str, Path]()
+        self.dtype, self.device = dtype, torch.device(device)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         with init_empty_weights(include_buffers=False):
             self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
@@ -33,6 +36,9 @@ class EmptyModel:
             shape = PeftConfig.from_pretrained(str(adapter))
             self.model = inject_adapter_in_model(shape, self.model, low_cpu_mem_usage=True)
         self.model.eval()
+        for name, buffer in list(self.model.named_buffers()):  # they are computed, not read
+            module, _, key = name.rpartition(".")
+            setattr(self.model.get_submodule(module), key, buffer.to(self.device))
 
     def open(self, name: str) -> torch.Tensor:
         """Return a tensor of the checkpoint as it is in its file; only what is read of it takes memory."""
@@ -44,8 +50,8 @@ class EmptyModel:
             stored = PREFIX + name.replace(".default", "")
             if "lora_magnitude_vector" in name:
                 stored = stored.removesuffix(".weight")
-            return read_tensor(self.adapter[stored], stored).float()  # type: ignore[no-any-return]
-        return self.open(name.replace(".base_layer.", ".")).to(self.dtype)
+            return read_tensor(self.adapter[stored], stored).to(self.device, torch.float32)  # type: ignore[no-any-return]
+        return self.open(name.replace(".base_layer.", ".")).to(self.device, self.dtype)
 
     @contextmanager
     def filled(self, name: str) -> Iterator[Any]:

@@ -162,7 +162,7 @@ def lock_name(gpu: str) -> str:
 
 def take_one_gpu(names: list[str]) -> None:
     """Of several GPUs, leave one visible to this process, before CUDA starts: the first that no other job of Gradus has
-    taken. The locks are those of scripts/train/device.py, which asks torch; answering does without it.
+    taken. The locks are those of scripts/common/device.py, which asks torch; answering does without it.
     """
     if len(names) < 2 or TAKEN:
         return

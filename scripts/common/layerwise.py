@@ -1,7 +1,7 @@
 """Compute a checkpoint's predictions with one decoder layer in memory at a time: all rows go through it, then the next.
 
-The model's own modules compute, so the numbers are those of the whole model. Memory is that of one layer, of the rows'
-hidden states, and of the output matrix; it does not grow with the number of layers.
+The model's own modules compute, so the numbers are those of the whole model. Memory, the GPU's if one computes, is that
+of one layer, of the rows' hidden states, and of the output matrix; it does not grow with the number of layers.
 """
 
 import logging
@@ -31,23 +31,25 @@ def predict(
     keep: Sequence[int],
     dtype: torch.dtype,
     watch: Callable[[Any], object] = lambda model: None,
+    device: str = "cpu",
 ) -> Iterator[torch.Tensor]:
-    """Yield the logits after the last `keep` tokens of each row of token ids, of shape (tokens, vocabulary).
+    """Yield the logits after the last `keep` tokens of each row of token ids, of shape (tokens, vocabulary), in main
+    memory.
 
-    The checkpoint's weights and the computation are of type `dtype`, the adapter is in fp32 and not merged. `watch` is
-    called with the model before rows go through it, for instance to register hooks on its layers. A model of another
-    structure than most (NotByLayer) is loaded whole.
+    The checkpoint's weights and the computation are of type `dtype` on `device`, the adapter is in fp32 and not merged.
+    `watch` is called with the model before rows go through it, for instance to register hooks on its layers. A model of
+    another structure than most (NotByLayer) is loaded whole.
     """
     try:
-        walk = Layerwise(folder, adapter, rows, dtype)
+        walk = Layerwise(folder, adapter, rows, dtype, device)
     except NotByLayer as reason:
         logging.info("%s: loaded whole, because %s", folder, reason)
-        yield from _predict_whole(folder, adapter, rows, keep, dtype, watch)
+        yield from _predict_whole(folder, adapter, rows, keep, dtype, watch, device)
     else:
         watch(walk.model)
         walk.run()
         for n, last in enumerate(keep):
-            yield walk.logits(n, last)
+            yield walk.logits(n, last).cpu()
 
 
 def _predict_whole(
@@ -57,6 +59,7 @@ def _predict_whole(
     keep: Sequence[int],
     dtype: torch.dtype,
     watch: Callable[[Any], object],
+    device: str,
 ) -> Iterator[torch.Tensor]:
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
@@ -65,22 +68,28 @@ def _predict_whole(
         from peft import PeftModel  # its import takes more than a second
 
         model = PeftModel.from_pretrained(model, str(adapter))
-    watch(model.eval())
+    watch(model.eval().to(device))
     for row, last in zip(rows, keep, strict=True):
-        yield model(input_ids=torch.tensor([row]), use_cache=False, logits_to_keep=last).logits[0]
+        ids = torch.tensor([row], device=device)
+        yield model(input_ids=ids, use_cache=False, logits_to_keep=last).logits[0].cpu()
 
 
 class Layerwise:
     """Rows on their way through the decoder layers of a checkpoint."""
 
     def __init__(
-        self, folder: str | Path, adapter: str | Path | None, rows: Sequence[Sequence[int]], dtype: torch.dtype
+        self,
+        folder: str | Path,
+        adapter: str | Path | None,
+        rows: Sequence[Sequence[int]],
+        dtype: torch.dtype,
+        device: str = "cpu",
     ) -> None:
         """Compute the rows' embeddings, and see what else the model gives to each of its layers.
 
         Raises NotByLayer if the model is not a list of layers that take and return hidden states.
         """
-        self.empty = EmptyModel(folder, adapter, dtype)
+        self.empty = EmptyModel(folder, adapter, dtype, device)
         self.model = self.empty.model
         self.layers: Any = getattr(self.model.get_decoder(), "layers", None)
         embedding, self.head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
@@ -100,12 +109,12 @@ class Layerwise:
                 self.matrix = source
             # the embeddings of the tokens that occur, under new ids
             tokens = sorted({token for row in rows for token in row})
-            table = self.empty.open(source)[torch.tensor(tokens)].to(dtype)
+            table = self.empty.open(source)[torch.tensor(tokens)].to(device, dtype)
         except KeyError as missing:
             raise NotByLayer(f"its files do not name {missing}") from None
         embedding.weight, embedding.padding_idx = torch.nn.Parameter(table, requires_grad=False), None
         place = {token: n for n, token in enumerate(tokens)}
-        self.embedded = [embedding(torch.tensor([[place[token] for token in row]])) for row in rows]
+        self.embedded = [embedding(torch.tensor([[place[token] for token in row]], device=device)) for row in rows]
         self.hidden: list[Any] = []
         self.given: list[list[tuple[Any, Any]]] = [[] for _ in self.layers]  # by layer and row: args and kwargs
         with ExitStack() as stack:
@@ -141,7 +150,7 @@ class Layerwise:
         bias = None if self.head.bias is None else self.empty.read(self.matrix.removesuffix("weight") + "bias")
 
         def head(hidden: torch.Tensor) -> torch.Tensor:
-            parts = [torch.nn.functional.linear(hidden, part.to(hidden.dtype)) for part in weight.split(SLICE)]
+            parts = [torch.nn.functional.linear(hidden, part.to(hidden)) for part in weight.split(SLICE)]
             return torch.cat(parts, -1) if bias is None else torch.cat(parts, -1) + bias
 
         with ExitStack() as stack:

@@ -24,6 +24,7 @@ DISPATCH = (
     "CUBLAS_",
     "NVIDIA_TF32",
 )
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # in /proc/cpuinfo; the last is ARM's
 
 
 def describe_cpu() -> dict[str, Any]:
@@ -42,6 +43,11 @@ def describe_cpu() -> dict[str, Any]:
         "name": info.get("model name", ""),
         "flags": flags,
     }
+
+
+def cpu_has_bf16() -> bool:
+    """Return whether the CPU has instructions that multiply bf16, as far as the system reports them."""
+    return not BF16_FLAGS.isdisjoint(describe_cpu()["flags"])
 
 
 def describe_device() -> str:

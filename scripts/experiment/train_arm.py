@@ -23,6 +23,7 @@ from transformers import AutoTokenizer
 
 from scripts.common.chat import ChatContract, read_contract
 from scripts.common.curriculum import Curriculum, read_curriculum
+from scripts.common.device import choose_device, secure_repeatability
 from scripts.common.hashing import sha256_file
 from scripts.common.io import atomic_path, read_json, read_jsonl, write_json, write_jsonl
 from scripts.common.job import find_job
@@ -32,7 +33,6 @@ from scripts.common.records import Record, read_records, write_steps
 from scripts.common.tokens import TokenCounter
 from scripts.curriculum.arms import Arm, Dealer, budget, lay_out_phases, ledger, phase_steps
 from scripts.curriculum.scorers import SCORERS, Known
-from scripts.train.device import choose_device, secure_repeatability
 from scripts.train.loss import row_losses
 from scripts.train.packing import encode
 from scripts.train.shaping import not_shaping

@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from scripts.common.chat import ChatContract, read_contract
+from scripts.common.device import fast_dtype
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
@@ -50,7 +51,7 @@ def check(folder: Path, base: str | Path, contract: ChatContract) -> None:
     ids = tokenizer(text, add_special_tokens=False).input_ids
     require_weights(folder)
     alone, adapted = (
-        next(predict(weights, adapter, [ids], [0], torch.bfloat16)).float()
+        next(predict(weights, adapter, [ids], [0], fast_dtype("cpu"))).float()
         for weights, adapter in ((folder, None), (base, folder / "adapter"))
     )
     if alone.argmax(-1).ne(adapted.argmax(-1)).float().mean() > 0.2:

@@ -4,7 +4,8 @@ In: an unquantized checkpoint and its GGUF (for the architecture's name), traini
 chat contract. Out: a file in llama.cpp's own imatrix format (GGUF), which its tools read and `quantize` uses.
 
 The quantizer weights the error of a weight by the mean square of the input that it is multiplied with
-(ggml-org/llama.cpp#4861). The rows are whole conversations, so that the statistics match the text at inference.
+(ggml-org/llama.cpp#4861). The rows are whole conversations, so that the statistics match the text at inference. The
+training device computes them, in bf16 where it has instructions for that, else in fp32.
 """
 
 import logging
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from scripts.common.chat import ChatContract, read_contract
+from scripts.common.device import choose_device, fast_dtype, secure_repeatability
 from scripts.common.errors import GradusError
 from scripts.common.gguf_info import read_gguf
 from scripts.common.io import atomic_path
@@ -61,11 +63,15 @@ def gguf_names(model: torch.nn.Module, architecture: str, blocks: int) -> dict[s
 
 
 def measure(
-    base: str | Path, rows: Sequence[Sequence[int]], architecture: str, dtype: torch.dtype = torch.bfloat16
+    base: str | Path,
+    rows: Sequence[Sequence[int]],
+    architecture: str,
+    dtype: torch.dtype = torch.bfloat16,
+    device: str = "cpu",
 ) -> dict[str, torch.Tensor]:
     """Return {GGUF tensor: sum of squared inputs}, fp64 of shape (inputs,), over all tokens of `rows`.
 
-    The checkpoint `base` is computed in `dtype`, layer by layer.
+    The checkpoint `base` is computed in `dtype` on `device`, layer by layer.
     """
     sums: dict[str, torch.Tensor] = {}
 
@@ -81,9 +87,9 @@ def measure(
         for name, target in gguf_names(model, architecture, blocks).items():
             model.get_submodule(name).register_forward_pre_hook(hook(target))
 
-    for _ in predict(base, None, rows, [1] * len(rows), dtype, watch):
+    for _ in predict(base, None, rows, [1] * len(rows), dtype, watch, device):
         pass  # only what the hooks see is of interest
-    return sums
+    return {name: values.cpu() for name, values in sums.items()}
 
 
 def write_imatrix(path: str | Path, sums: dict[str, torch.Tensor], tokens: int, chunk: int, dataset: str) -> None:
@@ -108,14 +114,23 @@ def write_imatrix(path: str | Path, sums: dict[str, torch.Tensor], tokens: int, 
 
 
 def importance(
-    base: str | Path, rows: str | Path, contract: ChatContract, tokens: int, architecture: str, output: str | Path
+    base: str | Path,
+    rows: str | Path,
+    contract: ChatContract,
+    tokens: int,
+    architecture: str,
+    output: str | Path,
+    wanted: str = "auto",
 ) -> None:
-    """Measure the checkpoint `base` on training rows and write the imatrix file."""
+    """Measure the checkpoint `base` on training rows and write the imatrix file. `wanted`: `train.device`."""
+    device = choose_device(wanted)
+    dtype = fast_dtype(device)
+    secure_repeatability(device)
     counter = TokenCounter(base, contract)
     chosen = pick_rows(counter, list(read_records(rows)), tokens)
-    sums = measure(base, chosen, architecture)
+    sums = measure(base, chosen, architecture, dtype, device)
     count = sum(map(len, chosen))
-    logging.info("%d tensors, %d rows, %d tokens", len(sums), len(chosen), count)
+    logging.info("%d tensors, %d rows, %d tokens, computed in %s on %s", len(sums), len(chosen), count, dtype, device)
     write_imatrix(output, sums, count, max(map(len, chosen)), Path(rows).name)
 
 
@@ -129,4 +144,5 @@ if job := find_job(globals()):
             job.params.tokens,
             str(read_gguf(job.input.gguf)["architecture"]),
             job.output.imatrix,
+            job.config["train"]["device"],
         )

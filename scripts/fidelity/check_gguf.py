@@ -89,10 +89,12 @@ def check_gguf(
     threads: int,
     trained: bool,
     gpu_layers: int = 0,
+    wanted: str = "auto",
 ) -> dict[str, Any]:
     """Return the gates' values and the measurements behind them.
 
-    `trained`: whether the origin includes training data; `gpu_layers`: what llama.cpp computes on the GPU.
+    `trained`: whether the origin includes training data; `gpu_layers`: what llama.cpp computes on the GPU; `wanted`:
+    `train.device`, which computes the checkpoint.
     """
     rows = probes(str(model), contract, records, tokens)
     texts = probe_texts(contract, sorted(records, key=lambda record: record.id)[:50])
@@ -125,11 +127,13 @@ def check_gguf(
 
     import torch
 
+    from scripts.common.device import choose_device
     from scripts.fidelity.check_merge import answer_logits
 
     torch.set_num_threads(threads)
+    device = choose_device(wanted)  # starts CUDA, which llama.cpp's children above could not use any more
     gathered = Divergence()
-    for reference, other, (ids, start) in zip(answer_logits(model, None, rows), logits, rows, strict=True):
+    for reference, other, (ids, start) in zip(answer_logits(model, None, rows, device), logits, rows, strict=True):
         gathered.add(reference.numpy(), other, ids[start:])
     missing = missing_metadata(values, trained)
     return {
@@ -165,5 +169,6 @@ if job := find_job(globals()):
                 job.params.threads,
                 job.params.trained,
                 choose_layers(job.params.gpu_layers),
+                job.config["train"]["device"],
             ),
         )

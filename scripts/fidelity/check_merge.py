@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 
 from scripts.common.chat import ChatContract, read_contract
+from scripts.common.device import choose_device
 from scripts.common.io import read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.layerwise import predict
@@ -50,10 +51,12 @@ def compare_tensors(base: Path, adapter: Path, merged: Path) -> dict[str, Any]:
     }
 
 
-def answer_logits(folder: Path, adapter: Path | None, rows: Sequence[tuple[list[int], int]]) -> Iterator[torch.Tensor]:
-    """Yield fp32 logits at the answer tokens of each row: a checkpoint's bf16 weights, computed in fp32."""
+def answer_logits(
+    folder: Path, adapter: Path | None, rows: Sequence[tuple[list[int], int]], device: str = "cpu"
+) -> Iterator[torch.Tensor]:
+    """Yield fp32 logits at the answer tokens of each row: a checkpoint's bf16 weights, computed in fp32 on `device`."""
     keep = [len(ids) - start for ids, start in rows]
-    return predict(folder, adapter, [ids[:-1] for ids, _ in rows], keep, torch.float32)
+    return predict(folder, adapter, [ids[:-1] for ids, _ in rows], keep, torch.float32, device=device)
 
 
 def diverge(
@@ -74,14 +77,16 @@ def check_merge(
     records: list[Record],
     contract: ChatContract,
     tokens: int,
+    wanted: str = "auto",
 ) -> dict[str, Any]:
-    """Return the gates' values and the measurements behind them."""
+    """Return the gates' values and the measurements behind them. `wanted`: `train.device`."""
+    device = choose_device(wanted)
     tensors = compare_tensors(base, adapter, merged)
     rows = probes(str(base), contract, records, tokens)
-    merged_logits = list(answer_logits(merged, None, rows))
-    live = diverge(answer_logits(base, adapter, rows), merged_logits, rows)
+    merged_logits = list(answer_logits(merged, None, rows, device))
+    live = diverge(answer_logits(base, adapter, rows, device), merged_logits, rows)
     same = trained_on == base
-    seen = live if same else diverge(answer_logits(trained_on, adapter, rows), merged_logits, rows)
+    seen = live if same else diverge(answer_logits(trained_on, adapter, rows, device), merged_logits, rows)
     return {
         "values": {
             "merge.targets_changed": round(tensors["targeted_changed"] / max(1, tensors["targeted"]), 6),
@@ -110,5 +115,6 @@ if job := find_job(globals()):
                 list(read_records(job.input.records)) or list(read_records(job.input.instead)),
                 read_contract(job.input.contract),
                 job.params.tokens,
+                job.config["train"]["device"],
             ),
         )

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from scripts.common.device import choose_device, secure_repeatability
 from scripts.config.schema import default
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.gpu_check.shapes import contract, make_records
-from scripts.train.device import choose_device, secure_repeatability
 from scripts.train.loss import completion_loss, shares_beginnings
 from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, choose_attention, load_base
 from scripts.train.packing import collate, label, on, packs

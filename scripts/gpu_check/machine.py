@@ -54,7 +54,7 @@ def check(job: dict[str, Any], findings: Findings) -> None:
     with findings.trying("GPU"):
         import torch
 
-        from scripts.train.device import choose_device
+        from scripts.common.device import choose_device
 
         if choose_device() != "cuda":
             findings.add("GPU", False, f"torch {torch.__version__} finds none, and there is no nvidia-smi")

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from scripts.common.device import choose_device
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.gpu_check.shapes import write_inputs
 from scripts.gpu_check.training import GIB, estimated, measure, settings
-from scripts.train.device import choose_device
 from scripts.train.estimate import free_memory
 
 # weights, checkpointing; `nf4` has the memory and speed of `bf16`, because its weights are expanded

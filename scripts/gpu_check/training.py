@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import torch
 
+from scripts.common.device import choose_device
 from scripts.common.hashing import sha256_file
 from scripts.common.io import read_json, write_json, write_jsonl
 from scripts.common.records import read_steps, write_steps
 from scripts.config.schema import default
 from scripts.gpu_check.findings import Findings, run_job
-from scripts.train.device import choose_device
 
 GIB = 2**30
 WARM = 4  # steps before speed is measured: kernels are loaded and memory is taken

@@ -15,11 +15,11 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from scripts.common.chat import ChatContract, read_contract
+from scripts.common.device import choose_device
 from scripts.common.io import write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.records import Record, read_records
-from scripts.train.device import choose_device
 from scripts.train.loss import row_losses
 from scripts.train.model import choose_attention, load_base
 from scripts.train.packing import encode

@@ -24,6 +24,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 
 from scripts.common import experiment
 from scripts.common.chat import read_contract
+from scripts.common.device import choose_device, slow_bf16, training_dtype
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json, write_json
 from scripts.common.job import find_job
@@ -31,7 +32,6 @@ from scripts.common.logs import logging_to
 from scripts.common.machine import ON_CLUSTER
 from scripts.common.models import resolve, trainings
 from scripts.common.records import read_records
-from scripts.train.device import choose_device, slow_bf16
 from scripts.train.fused import fuse_lora
 from scripts.train.model import LoraParams, choose_attention, lora_config
 from scripts.train.packing import encode
@@ -112,6 +112,7 @@ def count_bytes(
     `shared`: whether the process is one of several, which add up their gradients.
     """
     rows, longest, completion = shape
+    dtype = training_dtype(device)
     if attention != "rows":  # others see the whole pack as one sequence
         rows, longest = 1, rows * longest
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
@@ -124,9 +125,7 @@ def count_bytes(
 
     kept: list[torch.Tensor] = []
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(
-            config, dtype=torch.bfloat16, attn_implementation=STANDS_FOR[attention]
-        )
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=STANDS_FOR[attention])
         head = model.get_output_embeddings().weight
         vocabulary = head.shape[0]
         whole = sum(p.numel() for p in model.parameters())
@@ -136,25 +135,26 @@ def count_bytes(
         adapted = get_peft_model(model, lora_config(lora), low_cpu_mem_usage=True)
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
         for parameter in adapted.parameters():  # autocast does not support this device
-            parameter.data = parameter.data.bfloat16()
+            parameter.data = parameter.data.to(dtype)
         fuse_lora(adapted)
         frozen = {p.untyped_storage()._cdata for p in adapted.parameters()}
         tokens = torch.zeros((rows, longest), dtype=torch.long)
-        mask = torch.zeros((rows, 1, longest, longest), dtype=torch.bfloat16)  # ready: computing one needs data
+        mask = torch.zeros((rows, 1, longest, longest), dtype=dtype)  # ready: computing one needs data
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False)
     activations = sum(size for key, size in saved.items() if key not in frozen)
     if checkpointing:  # the input of each layer, and what one layer saves when it is computed again
         text = config.get_text_config()
         layers = text.num_hidden_layers
-        activations = layers * rows * longest * text.hidden_size * 2 + activations // layers
+        activations = layers * rows * longest * text.hidden_size * dtype.itemsize + activations // layers
+    packed = linear if weights == "nf4-packed" else 0
     parts = {
-        "weights": 2 * whole if weights != "nf4-packed" else int(2 * (whole - linear) + 0.52 * linear),
+        "weights": int(dtype.itemsize * (whole - packed) + 0.52 * packed),
         # fp32: weights, gradients, and their sum over processes; then Adam's moments
         "adapter": int(trained * (4 + 4 + 4 * shared + MOMENTS[optimizer])),
         "activations": activations,
-        # 128 rows at a time: logits in bf16 and fp32, and a copy for the exponential
-        "vocabulary": min(completion, 128) * vocabulary * (2 + 4 + 4),
+        # 128 rows at a time: logits as computed and in fp32, and a copy for the exponential
+        "vocabulary": min(completion, 128) * vocabulary * (dtype.itemsize + 4 + 4),
         "libraries": LIBRARIES,
     }
     return {**parts, "margin": int(MARGIN[device] * sum(parts.values()))}

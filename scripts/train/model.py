@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import scripts.train.attention  # noqa: F401 (registers `rows`)
+from scripts.common.device import training_dtype
 from scripts.common.errors import GradusError
 from scripts.train.fused import fuse_lora
 
@@ -41,16 +42,19 @@ def choose_attention(wanted: str, device: str) -> str:
 
 
 def load_base(base: str | Path, device: str, attention: str, packed: bool) -> Any:
-    """Return a checkpoint in bf16; with `packed`, its linear layers are in NF4 with double quantization."""
+    """Return a checkpoint in bf16, or in fp32 on a CPU that cannot multiply bf16; with `packed`, its linear layers are
+    in NF4 with double quantization.
+    """
+    dtype = training_dtype(device)
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     )
     model = AutoModelForCausalLM.from_pretrained(
         base,
-        dtype=torch.bfloat16,
+        dtype=dtype,
         quantization_config=four_bit if packed else None,
         device_map={"": device},
         attn_implementation=attention,
@@ -92,7 +96,7 @@ def lora_config(lora: LoraParams) -> LoraConfig:
 def attach_adapter(model: Any, lora: LoraParams, previous: str | Path | None, seed: int) -> Any:
     """Return the model with a trainable adapter: a new one, or the previous phase's.
 
-    Adapter weights are fp32; autocast computes in bf16. See `keep_adapter_fp32`.
+    Adapter weights are fp32; autocast computes in bf16 where the base is in bf16. See `keep_adapter_fp32`.
     """
     if previous is not None:
         logging.info("continuing from the adapter in %s", previous)

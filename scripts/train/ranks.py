@@ -27,10 +27,10 @@ import psutil
 import torch
 import torch.distributed as dist
 
+from scripts.common.device import choose_device
 from scripts.common.errors import GradusError, first_line
 from scripts.common.io import read_json
 from scripts.common.logs import explain, explain_gpu
-from scripts.train.device import choose_device
 from scripts.train.packing import IGNORED
 
 LOST = 3  # exit code of a rank that lost another one, which is never what went wrong first

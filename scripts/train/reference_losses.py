@@ -18,12 +18,12 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from scripts.common.chat import ChatContract, read_contract
+from scripts.common.device import choose_device, secure_repeatability
 from scripts.common.errors import GradusError
 from scripts.common.io import write_json, write_jsonl
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.pairs import Pair, read_pairs
-from scripts.train.device import choose_device, secure_repeatability
 from scripts.train.packing import collate, encode, on
 from scripts.train.preference import ANSWERS, grouped, log_probabilities, make_dataset
 from scripts.train.reference import describe_reference

@@ -19,13 +19,13 @@ from tqdm import tqdm
 from transformers import BitsAndBytesConfig
 from transformers.quantizers import AutoHfQuantizer
 
+from scripts.common.device import choose_device
 from scripts.common.empty_model import EmptyModel
 from scripts.common.errors import GradusError
 from scripts.common.io import atomic_path
 from scripts.common.job import find_job
 from scripts.common.logs import logging_to
 from scripts.common.weights import replace_tensors, require_whole
-from scripts.train.device import choose_device
 
 
 def rounded_tensors(base: str | Path, wanted: str) -> Iterator[tuple[str, torch.Tensor]]:

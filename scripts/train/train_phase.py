@@ -23,6 +23,7 @@ from trl import SFTConfig
 
 from scripts.common.chat import read_contract
 from scripts.common.code import code_fingerprint
+from scripts.common.device import choose_device, describe_kernels, secure_repeatability
 from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
@@ -32,7 +33,6 @@ from scripts.common.records import read_records
 from scripts.common.weights import require_whole
 from scripts.train.callback import PhaseCallback
 from scripts.train.checkpoint import Checkpoints, Progress, load_optimizer, save_trained
-from scripts.train.device import choose_device, describe_kernels, secure_repeatability
 from scripts.train.loss import check_isolation
 from scripts.train.methods import SFT, code_of, find_method
 from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, choose_attention, load_base

@@ -9,11 +9,12 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
+from scripts.common import device as module
 from scripts.common import gpus as gpus_module
+from scripts.common import machine
 from scripts.common.errors import GradusError
 from scripts.common.job import GIVEN_GPUS
 from scripts.common.machine import ON_CLUSTER
-from scripts.train import device as module
 from scripts.train import train_phase
 from tests.unit.test_phase import PARAMS
 
@@ -208,3 +209,27 @@ def test_a_checkpoint_is_of_one_kind_of_gpu_with_its_kernels(gpus, monkeypatch):
     keys.append(key())
     assert len(set(keys)) == len(keys)
     assert key(checkpoint_steps=3, gradient_checkpointing=True, memory_gib=4) == keys[-1]  # no bit depends on these
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        (["avx2", "avx512f"], torch.float32),
+        (["avx2", "avx512_bf16"], torch.bfloat16),
+        (["amx_bf16"], torch.bfloat16),
+        (["asimd", "bf16"], torch.bfloat16),  # ARM
+        ([], torch.float32),  # a system that does not say
+    ],
+)
+def test_cpus_compute_in_bf16_only_with_instructions_for_it(monkeypatch, flags, dtype):
+    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": flags})
+    assert (module.fast_dtype("cpu"), module.training_dtype("cpu")) == (dtype, dtype)
+    assert module.describe_kernels("cpu", "rows")["dtype"] == str(dtype).removeprefix("torch.")
+    assert ("computes in fp32" in module.slow_bf16("cpu")) == (dtype == torch.float32)
+
+
+@pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_gpus_compute_in_bf16_only_with_units_for_it(gpus, bf16, dtype):
+    gpus(1, bf16=bf16)
+    assert module.fast_dtype("cuda") == dtype
+    assert module.training_dtype("cuda") == torch.bfloat16  # memory is what is short there

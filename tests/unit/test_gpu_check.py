@@ -22,7 +22,7 @@ def checked(tmp_path_factory):
     """What the check prints and writes for a tiny model."""
     output = tmp_path_factory.mktemp("checked") / "gpu-check.json"
     command = [sys.executable, "-m", "scripts.gpu_check", "--device", "cpu", "--shape", "tiny", "--output", str(output)]
-    command += ["--only", "gradients", "answers", "training", "--weights", "nf4-packed"]
+    command += ["--only", "gradients", "layers", "answers", "training", "--weights", "nf4-packed"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done, json.loads(output.read_text(encoding="utf-8")), output
 
@@ -36,6 +36,9 @@ def test_everything_that_it_promises_is_checked(checked):
         "NF4 as on the CPU",
         *(f"{kind}{what}" for kind in kinds for what in ("", ", again", ", checkpointing")),
         *(kind.replace("gradients", "gradients of pairs") for kind in kinds),
+        "predictions layer by layer",
+        "importance",
+        "importance, again",
         "answers with offload",
         "answers with offload, again",
         "training nf4-packed, 20 steps",
@@ -205,6 +208,34 @@ def test_wrong_gradients_fail(tmp_path, monkeypatch, wrong):
     gradients.check({"device": "cpu", "base": str(tmp_path / "base"), "packages": [], "threads": 1}, found)
     by_name = {finding.name: finding.status for finding in found.read()}
     assert by_name["gradients bf16, rows"] == by_name["gradients of pairs bf16, rows"] == "FAILED"
+
+
+def test_another_checkpoint_computed_layer_by_layer_fails(tmp_path, monkeypatch):
+    """On the GPU, as it were, a layer gives something else."""
+    from scripts.gpu_check import layers
+    from scripts.gpu_check.shapes import write_base
+
+    write_base("tiny", tmp_path / "base")
+    true_logits, true_sums = layers.answer_logits, layers.measure
+    count = iter(range(9))
+
+    def logits(*given):
+        return (value * (1 + next(count) // 4) for value in true_logits(*given))
+
+    def sums(base, rows, kind, dtype, device=None):
+        return {
+            name: value * (1 if device is None else 1.1) for name, value in true_sums(base, rows, kind, dtype).items()
+        }
+
+    monkeypatch.setattr(layers, "answer_logits", logits)
+    monkeypatch.setattr(layers, "measure", sums)
+    found = Findings(tmp_path / "found.jsonl")
+    layers.check({"device": "cpu", "base": str(tmp_path / "base"), "threads": 1}, found)
+    assert [(finding.name, finding.status) for finding in found.read()] == [
+        ("predictions layer by layer", "FAILED"),
+        ("importance", "FAILED"),
+        ("importance, again", "passed"),
+    ]
 
 
 def test_other_bytes_after_a_kill_fail(tmp_path, monkeypatch):

@@ -193,7 +193,7 @@ def test_memory_of_a_gpu_that_runs_out_is_no_bug_but_what_code_asks_wrongly_is()
 def test_a_process_that_answers_and_trains_asks_the_driver_once(card, built_for_cuda, monkeypatch, tmp_path):
     import torch
 
-    from scripts.train.device import choose_device
+    from scripts.common.device import choose_device
 
     (tmp_path / "nvidia-smi").write_text(f"{SMI}echo asked >>{tmp_path}/asked\n")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
@@ -229,6 +229,7 @@ print(json.dumps({"limit": workflow.global_resources.get("gpu").value, "gpus": g
 """
 TRAINING = {"estimate", "base_loss", "round_base", "train_phase", "train_arm", "reference_losses"}
 TRAINING |= {"bench_training", "bench_levers"}
+TRAINING |= {"importance", "check_merge"}  # they compute the checkpoint on the device that trains
 
 
 def moved_by_the_example():
@@ -269,7 +270,9 @@ def test_jobs_that_train_or_decode_declare_a_gpu_where_they_use_it(
     assert {rule for rule in told["gpus"] if rule in TRAINING} == TRAINING
     assert {told["gpus"][rule] for rule in TRAINING} == {training}
     decoding = told["gpus"].keys() - TRAINING
-    assert {told["gpus"][rule] for rule in decoding} == {answering}
+    both = {"check_gguf"}  # compares llama.cpp with the checkpoint
+    assert {told["gpus"][rule] for rule in both} == {max(training, answering)}
+    assert {told["gpus"][rule] for rule in decoding - both} == {answering}
     code = {path.stem for path in (ROOT / "scripts").glob("*/*.py") if "choose_layers(" in path.read_text()}
     assert {rule.removeprefix("bench_") for rule in decoding} == code - {"gpus"}  # every script that decodes
     # the example of the SLURM profile, first what trains; comparing speeds is not part of a run

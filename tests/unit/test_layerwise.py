@@ -1,10 +1,15 @@
 """Predictions, computed layer by layer: to the bit those of the whole model, with one layer in memory."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+from safetensors import safe_open
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from scripts.common import layerwise
+from scripts.common import empty_model, layerwise
+from scripts.common.empty_model import EmptyModel
 from scripts.common.layerwise import predict
 from scripts.train.model import LoraParams
 from tests.unit.adapters import adapter_for, whole
@@ -58,3 +63,34 @@ def test_one_layer_at_a_time_has_weights(base):
 
     list(predict(base, None, ROWS, [1, 1], torch.float32, watch))
     assert seen[:4] == [9] * 4  # 7 matrices and 2 norms of a layer
+
+
+@pytest.mark.parametrize("kind", [None, "lora", "dora"])
+def test_everything_is_computed_on_the_device(base, untied, tmp_path, monkeypatch, kind):
+    """torch's fake tensors know their device, and refuse to compute with those of another."""
+
+    def read(file, name):
+        with safe_open(file, "pt") as handle:
+            return torch.empty(handle.get_slice(name).get_shape(), dtype=torch.bfloat16)
+
+    def empty(*given):  # PEFT moves weights in a way that fake ones do not bear
+        with unset_fake_temporarily() if kind else nullcontext():
+            made = EmptyModel(*given[:3], *([] if kind else given[3:]))
+        if kind:
+            made.device = torch.device(given[3])
+            for name, buffer in list(made.model.named_buffers()):
+                module, _, key = name.rpartition(".")
+                setattr(made.model.get_submodule(module), key, torch.empty(buffer.shape, device=given[3]))
+        return made
+
+    for source in (base, untied):
+        folder = tmp_path / source.parent.name
+        if kind:
+            adapter_for(source, folder, LoraParams(4, 8, 0.0, "all-linear", kind == "dora"))
+        with monkeypatch.context() as patch, FakeTensorMode(allow_non_fake_inputs=True):
+            patch.setattr(empty_model, "read_tensor", read)
+            patch.setattr(layerwise, "EmptyModel", empty)
+            walk = layerwise.Layerwise(source, folder / "adapter" if kind else None, ROWS, torch.float32, "lazy:0")
+            walk.run()
+            logits = walk.logits(1, 2)
+            assert (logits.device.type, tuple(logits.shape)) == ("lazy", (2, walk.model.config.vocab_size))

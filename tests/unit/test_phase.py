@@ -19,6 +19,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from scripts.common import machine
 from scripts.common.chat import write_contract
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
@@ -425,6 +426,41 @@ def test_unsloth_is_refused_with_advice_where_it_is_not(trained):
 # --- what must not change a bit
 
 
+@pytest.mark.parametrize("weights", ["nf4", "nf4-packed"])
+def test_a_cpu_without_bf16_trains_in_fp32_and_goes_on_exactly(base, contract, tmp_path, monkeypatch, weights):
+    bench = Bench(tmp_path, base, contract, rows=24)
+    given = {"base": base if weights == "nf4-packed" else None, "base_weights": weights}
+    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": ["amx_bf16"]})
+    bench.train("bf16", **given)
+    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": ["avx2", "fma"]})
+    bench.train("fp32", **given)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        stop_after(patch, 4)
+        bench.train("stopped", checkpoint_steps=1, **given)
+    bench.train("stopped", **given)
+    assert read_json(tmp_path / "stopped.json")["resumed_at_step"] == 3
+    assert bench.digest("stopped") == bench.digest("fp32") != bench.digest("bf16")
+    one, other = (
+        [line["loss"] for line in history(tmp_path / f"{name}.jsonl") if "loss" in line] for name in ("fp32", "bf16")
+    )
+    assert one == pytest.approx(other, rel=0.05)
+    assert all(
+        tensor.dtype == torch.float32
+        for tensor in load_file(bench.folder / "fp32/adapter/adapter_model.safetensors").values()
+    )
+
+
+def test_a_checkpoint_in_bf16_is_not_gone_on_from_in_fp32(base, contract, tmp_path, monkeypatch):
+    bench = Bench(tmp_path, base, contract, rows=16)
+    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": ["amx_bf16"]})
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        stop_after(patch, 3)
+        bench.train("moved", checkpoint_steps=1)
+    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": ["avx2"]})
+    bench.train("moved")
+    assert read_json(tmp_path / "moved.json")["resumed_at_step"] == 0
+
+
 @pytest.mark.parametrize("changes", [{"optimizer": "adamw8bit"}, {"base_weights": "nf4-packed"}])
 def test_a_stopped_training_goes_on_exactly(base, contract, tmp_path, monkeypatch, changes):
     """8-bit moments, and an adapter on packed weights (which TRL would round): what was saved is what goes on."""
@@ -519,8 +555,10 @@ def test_a_training_that_does_not_fit_is_refused_with_figures(trained, monkeypat
         estimate.estimate(*arguments, None, "auto", trained.folder / "refused.json")
 
 
-def test_the_estimate_counts_what_autograd_saves(trained):
+@pytest.mark.parametrize(("flag", "size"), [("amx_bf16", 2), ("avx2", 4)])
+def test_the_estimate_counts_what_autograd_saves(trained, monkeypatch, flag, size):
     """Against the real thing: the bytes that a real forward of the same shape keeps for backward."""
+    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": [flag]})
     from scripts.train.estimate import count_bytes
     from scripts.train.model import LoraParams, attach_adapter, load_base
 
@@ -536,9 +574,12 @@ def test_the_estimate_counts_what_autograd_saves(trained):
 
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     inputs = {"input_ids": torch.ones((4, 60), dtype=torch.long), "attention_mask": torch.ones((4, 60))}
-    with torch.autocast("cpu", torch.bfloat16), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=size == 2),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda t: t),
+    ):
         hidden = model.get_base_model().get_decoder()(**inputs, use_cache=False).last_hidden_state
     measured = sum(size for pointer, size in storages.items() if pointer not in own)
     assert hidden.shape == (4, 60, 64)
     assert parts["activations"] == pytest.approx(measured, rel=0.25)
-    assert parts["weights"] == 2 * sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    assert parts["weights"] == size * sum(p.numel() for p in model.parameters() if not p.requires_grad)
