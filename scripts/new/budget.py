@@ -16,7 +16,8 @@ from statistics import median
 from typing import Any
 
 from scripts.common.io import read_json
-from scripts.common.speed import TRAINED_PER_S
+from scripts.common.machine import cpu_has_bf16
+from scripts.common.speed import FP32_SPEED, TRAINED_PER_S
 from scripts.new.lengths import Lengths, runs_on
 
 # measured on two cores without AMX, with a base of 135M parameters
@@ -39,15 +40,17 @@ NOT_ASKED = ("train", "valid")  # splits that models do not answer
 
 @dataclass
 class Machine:
-    """The machine: threads, and tokens per second if an earlier run measured them."""
+    """The machine: threads, tokens per second if an earlier run measured them, and whether it trains in bf16."""
 
     threads: int
     measured: float | None = None
     measured_in: str = ""
+    bf16: bool = True
 
     def trained_per_s(self, parameters: float) -> float:
         """Return training tokens per second."""
-        return self.measured or TRAINED_PER_S * PARAMETERS / parameters * min(self.threads, THREADS) / THREADS
+        expected = TRAINED_PER_S if self.bf16 else TRAINED_PER_S * FP32_SPEED
+        return self.measured or expected * PARAMETERS / parameters * min(self.threads, THREADS) / THREADS
 
     def answered_per_s(self, parameters: float) -> float:
         """Return answer tokens per second, summed over all answering jobs."""
@@ -58,7 +61,8 @@ class Machine:
         speed = f"{self.trained_per_s(parameters):,.0f} training tokens/s"
         if self.measured:
             return f"{speed}, measured in {self.measured_in}"
-        return f"{speed}, scaled from docs/training.md (no measurements on this machine)"
+        why = "" if self.bf16 else ", in fp32, since this CPU cannot multiply bf16"
+        return f"{speed}, scaled from docs/training.md{why} (no measurements on this machine)"
 
 
 @dataclass
@@ -93,9 +97,9 @@ def this_machine(base: Mapping[str, Any], root: Path) -> Machine:
     }
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not speeds:
-        return Machine(threads)
+        return Machine(threads, bf16=cpu_has_bf16())
     last = list(speeds)[-1].relative_to(root).parts[1]
-    return Machine(threads, median(speeds.values()), f"results/{last}")
+    return Machine(threads, median(speeds.values()), f"results/{last}", cpu_has_bf16())
 
 
 def answer_tokens(splits: Mapping[str, int], longest: int, usual: float) -> float:
@@ -147,11 +151,12 @@ def make_budget(
     usual = sum(answer for _, answer in lengths.pairs) / len(lengths.pairs)
     answering = answer_tokens(splits, max_tokens, usual) / machine.answered_per_s(parameters) / 60
     scale = parameters / PARAMETERS
+    wide = 1 if machine.bf16 else 2  # numbers of base and activations
     memory = (
         LIBRARIES_GIB
-        + 2 * parameters / 2**30
+        + wide * 2 * parameters / 2**30
         + ADAPTER_GIB * scale
-        + KEPT_GIB * scale ** (2 / 3) * max(lengths.longest, PACK) / PACK
+        + wide * KEPT_GIB * scale ** (2 / 3) * max(lengths.longest, PACK) / PACK
     )
     return Budget(
         kept,

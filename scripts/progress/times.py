@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json
-from scripts.common.speed import TRAINED_PER_S
+from scripts.common.speed import trained_per_s
 
 # seconds on two slow cores, of rules whose jobs take long: for a first run; what has run since scales them
 TYPICAL = {
@@ -77,7 +77,7 @@ def training_seconds(outputs: Iterable[str]) -> float | None:
                 tokens = read_json(Path(folder, "curriculum", training, "ledger.json"))[phase]["tokens"]
             except (OSError, KeyError, GradusError):
                 continue
-            return STARTUP + float(tokens) / TRAINED_PER_S
+            return STARTUP + float(tokens) / trained_per_s()
     return None
 
 

@@ -15,6 +15,7 @@ from scripts.common.difficulty import divide
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
 from scripts.common.records import Record
+from scripts.common.speed import FP32_SPEED
 from scripts.config.check import check_config, check_files
 from scripts.config.reading import read_config
 from scripts.config.schema import default, load_schema
@@ -540,11 +541,13 @@ def test_parameters_are_told_by_the_name(base, parameters):
     assert count_parameters(base) == parameters
 
 
-def budget(count, minutes=60.0, measured=600.0):
+def budget(count, minutes=60.0, measured=600.0, bf16=True):
     places = ["train" if n % 5 else "test" for n in range(count)]
     levels = [n % 3 for n in range(count)]
     lengths = Lengths([(90, 10)] * count, exact=True)
-    return make_budget(places, levels, [[0], [0, 1], [0, 1, 2]], lengths, 16, 135e6, Machine(2, measured), minutes)
+    return make_budget(
+        places, levels, [[0], [0, 1], [0, 1, 2]], lengths, 16, 135e6, Machine(2, measured, bf16=bf16), minutes
+    )
 
 
 def test_few_rows_are_seen_more_often_and_many_only_in_part():
@@ -557,6 +560,14 @@ def test_few_rows_are_seen_more_often_and_many_only_in_part():
     assert many.training_minutes == pytest.approx(60, rel=0.01)
     assert many.rows[2] == pytest.approx(3 * many.rows[0], rel=0.01)
     assert budget(3000, measured=300).training_minutes == pytest.approx(2 * middle.training_minutes)
+
+
+def test_a_cpu_without_bf16_is_expected_to_be_slower_and_to_need_more_memory():
+    usual, old = (budget(3000, measured=None, bf16=bf16) for bf16 in (True, False))
+    assert old.training_minutes == pytest.approx(usual.training_minutes / FP32_SPEED)
+    assert old.memory_gib > usual.memory_gib + 1
+    assert "in fp32, since this CPU cannot multiply bf16" in Machine(2, bf16=False).basis(135e6)
+    assert budget(3000, bf16=False).training_minutes == budget(3000).training_minutes  # measured here
 
 
 def test_a_comment_goes_above_a_line_that_is_too_long():

@@ -16,6 +16,7 @@ from collections import Counter
 import pytest
 
 from scripts.common.hashing import ROOT
+from scripts.common.speed import trained_per_s
 from scripts.progress import handler
 from scripts.progress.ending import ending
 from scripts.progress.handler import Progress, read_stages
@@ -410,7 +411,7 @@ def test_a_training_is_expected_to_take_what_its_tokens_take(tmp_path, monkeypat
     ledger = tmp_path / "results/r/curriculum/curriculum/seed1/ledger.json"
     ledger.parent.mkdir(parents=True)
     ledger.write_text(json.dumps({"hard": {"tokens": 271_000}}))
-    assert times.expect(hard) == (pytest.approx(15 + 271_000 / 600), True)
+    assert times.expect(hard) == (pytest.approx(15 + 271_000 / trained_per_s()), True)
     other = Planned(2, "train_phase", ("results/r/train/curriculum/seed1/easy/trained",))
     assert times.expect(other) == (240, True)
     assert Times({hard.outputs[0]: 7.0}).expect(hard) == (7.0, False)
