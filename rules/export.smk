@@ -74,7 +74,7 @@ rule importance:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=memory(2000, 0.1, "model"),
+        mem_mb=memory(2000 + CUDA_MB, 0.1, "model"),
         runtime=minutes(60, IMPORTANCE * config["export"]["imatrix"]["tokens"], "model"),
         training=1,
         gpu=TRAINING_GPU,

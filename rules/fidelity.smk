@@ -29,7 +29,7 @@ rule check_merge:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=memory(2500, 0.1, "base"),
+        mem_mb=memory(2500 + CUDA_MB, 0.1, "base"),
         runtime=minutes(60, COMPARING * config["fidelity"]["probe_tokens"], "base"),
         gpu=TRAINING_GPU,
     params:
@@ -61,7 +61,7 @@ rule check_gguf:
         "../envs/gradus.yaml"
     threads: config["evaluate"]["threads"]
     resources:
-        mem_mb=memory(2500, 1.1, "model"),
+        mem_mb=memory(2500 + CUDA_MB, 1.1, "model"),
         runtime=minutes(60, COMPARING * config["fidelity"]["probe_tokens"], "model"),
         gpu=max(ANSWERING_GPU, TRAINING_GPU),
     params:

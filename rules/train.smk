@@ -77,7 +77,7 @@ rule base_loss:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=memory(2500, 2.4, "base"),
+        mem_mb=memory(2500 + CUDA_MB, 2.4, "base"),  # in fp32 twice its file
         runtime=minutes(60, SLOWNESS, "base", "dataset"),
         training=1,
         gpu=TRAINING_GPU,
@@ -103,7 +103,7 @@ rule round_base:
     conda:
         "../envs/gradus.yaml"
     resources:
-        mem_mb=memory(2000),
+        mem_mb=memory(2000 + CUDA_MB),
         runtime=minutes(60, OF_WEIGHTS, "base"),
         gpu=TRAINING_GPU,
     params:
@@ -242,7 +242,7 @@ rule reference_losses:
         "../envs/gradus.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=memory(3500, 1.5, "base"),
+        mem_mb=memory(3500, 2.5, "base"),  # in fp32 the base is twice its file
         runtime=minutes(60, SLOWNESS, "base", "pairs"),
         training=1,
         gpu=TRAINING_GPU,

@@ -60,7 +60,8 @@ def padded(budget: int, every_position: bool = False) -> Work:
                 torch.tensor([[*row[name], *[fill] * (longest - len(row["input_ids"]))] for row in group])
                 for name, fill in (("input_ids", 0), ("labels", IGNORED), ("attention_mask", 0))
             )
-            with torch.autocast("cpu", torch.bfloat16, enabled=model.needs_autocast):
+            mixed = model.needs_autocast and causal.dtype == torch.bfloat16
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 hidden = causal.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
                 hidden, targets = hidden[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
                 if not every_position:

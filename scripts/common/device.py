@@ -40,13 +40,13 @@ def choose_device(wanted: str = "auto") -> str:
             f"there is a GPU ({torch.cuda.get_device_name()}), but a first addition on it failed: "
             f"{str(error).splitlines()[0]}. {_remedy()}"
         ) from None
-    if slow := slow_bf16("cuda"):
+    if slow := bf16_warning("cuda"):
         logging.warning("%s", slow)
     return "cuda"
 
 
-def slow_bf16(device: str) -> str:
-    """Return what to tell a user whose GPU or CPU cannot multiply bf16; nothing for others."""
+def bf16_warning(device: str) -> str:
+    """Return what to tell a user whose GPU or CPU has no instructions for bf16; nothing for others."""
     if device == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return ""
@@ -54,8 +54,8 @@ def slow_bf16(device: str) -> str:
     if cpu_has_bf16():
         return ""
     return (
-        "this CPU cannot multiply bf16 (it has no AVX512-BF16, AMX or ARM's BF16): training computes in fp32, slower "
-        "and in more memory"
+        "the system reports no CPU instructions for bf16 (AVX512-BF16, AMX, ARM's BF16): training computes in fp32, "
+        "slower and in more memory (docs/training.md)"
     )
 
 
@@ -63,7 +63,7 @@ def fast_dtype(device: str) -> torch.dtype:
     """Return bf16 where the device multiplies it, else fp32: without such instructions, a CPU takes many times as long
     for bf16 (docs/training.md).
     """
-    native = not slow_bf16(device) if device == "cuda" else cpu_has_bf16()
+    native = not bf16_warning(device) if device == "cuda" else cpu_has_bf16()
     return torch.bfloat16 if native else torch.float32
 
 

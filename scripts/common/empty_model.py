@@ -50,8 +50,8 @@ class EmptyModel:
             stored = PREFIX + name.replace(".default", "")
             if "lora_magnitude_vector" in name:
                 stored = stored.removesuffix(".weight")
-            return read_tensor(self.adapter[stored], stored).to(self.device, torch.float32)  # type: ignore[no-any-return]
-        return self.open(name.replace(".base_layer.", ".")).to(self.device, self.dtype)
+            return read_tensor(self.adapter[stored], stored).to(self.device).float()  # type: ignore[no-any-return]
+        return self.open(name.replace(".base_layer.", ".")).to(self.device).to(self.dtype)
 
     @contextmanager
     def filled(self, name: str) -> Iterator[Any]:

@@ -28,27 +28,27 @@ def predict(
     folder: str | Path,
     adapter: str | Path | None,
     rows: Sequence[Sequence[int]],
-    keep: Sequence[int],
+    keep: Sequence[int] | None,
     dtype: torch.dtype,
     watch: Callable[[Any], object] = lambda model: None,
     device: str = "cpu",
 ) -> Iterator[torch.Tensor]:
     """Yield the logits after the last `keep` tokens of each row of token ids, of shape (tokens, vocabulary), in main
-    memory.
+    memory; nothing if `keep` is None, when only what `watch` sees is of interest.
 
     The checkpoint's weights and the computation are of type `dtype` on `device`, the adapter is in fp32 and not merged.
     `watch` is called with the model before rows go through it, for instance to register hooks on its layers. A model of
-    another structure than most (NotByLayer) is loaded whole.
+    another structure than most (NotByLayer) is loaded whole, and computed on the CPU: in fp32 it may not fit elsewhere.
     """
     try:
         walk = Layerwise(folder, adapter, rows, dtype, device)
     except NotByLayer as reason:
         logging.info("%s: loaded whole, because %s", folder, reason)
-        yield from _predict_whole(folder, adapter, rows, keep, dtype, watch, device)
+        yield from _predict_whole(folder, adapter, rows, keep, dtype, watch)
     else:
         watch(walk.model)
         walk.run()
-        for n, last in enumerate(keep):
+        for n, last in enumerate(keep or []):
             yield walk.logits(n, last).cpu()
 
 
@@ -56,10 +56,9 @@ def _predict_whole(
     folder: str | Path,
     adapter: str | Path | None,
     rows: Sequence[Sequence[int]],
-    keep: Sequence[int],
+    keep: Sequence[int] | None,
     dtype: torch.dtype,
     watch: Callable[[Any], object],
-    device: str,
 ) -> Iterator[torch.Tensor]:
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
@@ -68,10 +67,11 @@ def _predict_whole(
         from peft import PeftModel  # its import takes more than a second
 
         model = PeftModel.from_pretrained(model, str(adapter))
-    watch(model.eval().to(device))
-    for row, last in zip(rows, keep, strict=True):
-        ids = torch.tensor([row], device=device)
-        yield model(input_ids=ids, use_cache=False, logits_to_keep=last).logits[0].cpu()
+    watch(model.eval())
+    for row, last in zip(rows, [1] * len(rows) if keep is None else keep, strict=True):
+        logits = model(input_ids=torch.tensor([row]), use_cache=False, logits_to_keep=last).logits[0]
+        if keep is not None:
+            yield logits
 
 
 class Layerwise:
@@ -109,12 +109,13 @@ class Layerwise:
                 self.matrix = source
             # the embeddings of the tokens that occur, under new ids
             tokens = sorted({token for row in rows for token in row})
-            table = self.empty.open(source)[torch.tensor(tokens)].to(device, dtype)
+            table = self.empty.open(source)[torch.tensor(tokens)].to(device).to(dtype)
         except KeyError as missing:
             raise NotByLayer(f"its files do not name {missing}") from None
         embedding.weight, embedding.padding_idx = torch.nn.Parameter(table, requires_grad=False), None
         place = {token: n for n, token in enumerate(tokens)}
         self.embedded = [embedding(torch.tensor([[place[token] for token in row]], device=device)) for row in rows]
+        self.head_weight: torch.Tensor | None = None
         self.hidden: list[Any] = []
         self.given: list[list[tuple[Any, Any]]] = [[] for _ in self.layers]  # by layer and row: args and kwargs
         with ExitStack() as stack:
@@ -143,10 +144,12 @@ class Layerwise:
             with self.empty.filled(name) as layer:
                 for n, (args, kwargs) in enumerate(given):
                     self.hidden[n] = layer(self.hidden[n], *args, **kwargs)
+        if self.empty.device.type != "cpu":  # there once for all rows; on the CPU it is mapped
+            self.head_weight = self.empty.open(self.matrix).to(self.empty.device)
 
     def logits(self, row: int, keep: int) -> torch.Tensor:
         """Return the logits after the last `keep` tokens of a row, of shape (tokens, vocabulary)."""
-        weight = self.empty.open(self.matrix)
+        weight = self.head_weight if self.head_weight is not None else self.empty.open(self.matrix)
         bias = None if self.head.bias is None else self.empty.read(self.matrix.removesuffix("weight") + "bias")
 
         def head(hidden: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,8 @@ DISPATCH = (
     "NVIDIA_TF32",
 )
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # in /proc/cpuinfo; the last is ARM's
+# values of ONEDNN_MAX_CPU_ISA
+WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 def describe_cpu() -> dict[str, Any]:
@@ -46,8 +48,9 @@ def describe_cpu() -> dict[str, Any]:
 
 
 def cpu_has_bf16() -> bool:
-    """Return whether the CPU has instructions that multiply bf16, as far as the system reports them."""
-    return not BF16_FLAGS.isdisjoint(describe_cpu()["flags"])
+    """Return whether the CPU has instructions that multiply bf16: Linux reports them, and oneDNN may use them."""
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    return allowed not in WITHOUT_BF16 and not BF16_FLAGS.isdisjoint(describe_cpu()["flags"])
 
 
 def describe_device() -> str:

@@ -66,7 +66,7 @@ def measure(
     base: str | Path,
     rows: Sequence[Sequence[int]],
     architecture: str,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype,
     device: str = "cpu",
 ) -> dict[str, torch.Tensor]:
     """Return {GGUF tensor: sum of squared inputs}, fp64 of shape (inputs,), over all tokens of `rows`.
@@ -87,7 +87,7 @@ def measure(
         for name, target in gguf_names(model, architecture, blocks).items():
             model.get_submodule(name).register_forward_pre_hook(hook(target))
 
-    for _ in predict(base, None, rows, [1] * len(rows), dtype, watch, device):
+    for _ in predict(base, None, rows, None, dtype, watch, device):
         pass  # only what the hooks see is of interest
     return {name: values.cpu() for name, values in sums.items()}
 

@@ -127,11 +127,12 @@ def check_gguf(
 
     import torch
 
-    from scripts.common.device import choose_device
+    from scripts.common.device import choose_device, secure_repeatability
     from scripts.fidelity.check_merge import answer_logits
 
     torch.set_num_threads(threads)
-    device = choose_device(wanted)  # starts CUDA, which llama.cpp's children above could not use any more
+    device = choose_device(wanted)  # only now: it starts CUDA, which a child could not use any more
+    secure_repeatability(device)
     gathered = Divergence()
     for reference, other, (ids, start) in zip(answer_logits(model, None, rows, device), logits, rows, strict=True):
         gathered.add(reference.numpy(), other, ids[start:])

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from scripts.common.chat import ChatContract, read_contract
-from scripts.common.device import choose_device
+from scripts.common.device import choose_device, secure_repeatability
 from scripts.common.io import read_json, write_json
 from scripts.common.job import find_job
 from scripts.common.layerwise import predict
@@ -81,6 +81,7 @@ def check_merge(
 ) -> dict[str, Any]:
     """Return the gates' values and the measurements behind them. `wanted`: `train.device`."""
     device = choose_device(wanted)
+    secure_repeatability(device)
     tensors = compare_tensors(base, adapter, merged)
     rows = probes(str(base), contract, records, tokens)
     merged_logits = list(answer_logits(merged, None, rows, device))

@@ -26,13 +26,13 @@ NEEDS = {
     "machine": (),
     "shapes": ("transformers", "peft"),
     "gradients": ("transformers", "peft"),
-    "layers": ("transformers", "peft", "gguf"),
+    "checkpoints": ("transformers", "peft", "gguf"),
     "training": ("transformers", "peft", "trl", "datasets"),
     "speed": ("transformers", "peft", "trl", "datasets", "bitsandbytes"),
     "sizes": ("transformers", "peft", "trl", "datasets", "bitsandbytes"),
     "answers": ("llama-cpp-python", "gguf"),
 }
-CHECKS = ("gradients", "layers", "answers", "speed", "training")
+CHECKS = ("gradients", "checkpoints", "answers", "speed", "training")
 TOKENS = 128  # of a row
 STEPS, MORE = 20, 5  # of the first phase and of the second
 
@@ -148,13 +148,13 @@ def run_all(check: Check, options: argparse.Namespace, before: int) -> None:
     batch = 16 if options.shape != "tiny" else 4
     common = {"threads": options.threads, "folder": str(small), "tokens": TOKENS, "pack": batch * TOKENS}
     common |= {"before": before}
-    if {"gradients", "layers", "speed", "training"} & set(options.only):
+    if {"gradients", "checkpoints", "speed", "training"} & set(options.only):
         check.run("shapes", "small model", shape=options.shape, steps=STEPS + MORE, **common)
     made = (small / "base").is_dir()
     if "gradients" in options.only and made:
         check.run("gradients", "gradients", base=str(small / "base"), packages=sorted(check.have), **common)
-    if "layers" in options.only and made:
-        check.run("layers", "layers", base=str(small / "base"), **common)
+    if "checkpoints" in options.only and made:
+        check.run("checkpoints", "checkpoints", base=str(small / "base"), **common)
     if "answers" in options.only:
         check.run("answers", "answers", small=options.shape == "tiny", **common)
     if "speed" in options.only and made:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from scripts.common.device import choose_device, secure_repeatability
+from scripts.common.device import choose_device, secure_repeatability, training_dtype
 from scripts.config.schema import default
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.gpu_check.shapes import contract, make_records
@@ -82,6 +82,7 @@ def check(job: dict[str, Any], findings: Findings) -> None:
             other = base.with_name("rounded-on-gpu")
             round_base(base, other, "auto" if device == "cuda" else "cpu")
             _compare_rounding(rounded, other, findings)
+    cpu = str(training_dtype("cpu")).removeprefix("torch.")
     references: dict[Path, tuple[torch.Tensor, float]] = {}
     secure_repeatability(device)
     fastest = choose_attention("auto", device)
@@ -97,7 +98,7 @@ def check(job: dict[str, Any], findings: Findings) -> None:
                 exact, usual = references[source]
                 found = gradient(folder, device, attention, packed, checkpointing, False)
                 far = distance(found, exact)
-                text = f"{far:.2%} from fp32 on the CPU (limit {LIMIT:.0%}; the CPU's own bf16 {usual:.2%})"
+                text = f"{far:.2%} from fp32 on the CPU (limit {LIMIT:.0%}; the CPU's own {cpu} {usual:.2%})"
                 if checkpointing and plain is not None:
                     same = torch.equal(found, plain)
                     text += "; the same bits as without" if same else "; NOT the bits of the same without"

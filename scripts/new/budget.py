@@ -61,7 +61,7 @@ class Machine:
         speed = f"{self.trained_per_s(parameters):,.0f} training tokens/s"
         if self.measured:
             return f"{speed}, measured in {self.measured_in}"
-        why = "" if self.bf16 else ", in fp32, since this CPU cannot multiply bf16"
+        why = "" if self.bf16 else ", in fp32, since this CPU has no instructions for bf16"
         return f"{speed}, scaled from docs/training.md{why} (no measurements on this machine)"
 
 
@@ -151,12 +151,12 @@ def make_budget(
     usual = sum(answer for _, answer in lengths.pairs) / len(lengths.pairs)
     answering = answer_tokens(splits, max_tokens, usual) / machine.answered_per_s(parameters) / 60
     scale = parameters / PARAMETERS
-    wide = 1 if machine.bf16 else 2  # numbers of base and activations
+    bytes_per_number = 2 if machine.bf16 else 4  # of base and activations
     memory = (
         LIBRARIES_GIB
-        + wide * 2 * parameters / 2**30
+        + bytes_per_number * parameters / 2**30
         + ADAPTER_GIB * scale
-        + wide * KEPT_GIB * scale ** (2 / 3) * max(lengths.longest, PACK) / PACK
+        + bytes_per_number / 2 * KEPT_GIB * scale ** (2 / 3) * max(lengths.longest, PACK) / PACK
     )
     return Budget(
         kept,

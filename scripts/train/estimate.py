@@ -24,7 +24,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 
 from scripts.common import experiment
 from scripts.common.chat import read_contract
-from scripts.common.device import choose_device, slow_bf16, training_dtype
+from scripts.common.device import bf16_warning, choose_device, training_dtype
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json, write_json
 from scripts.common.job import find_job
@@ -292,7 +292,7 @@ def estimate(
     if not checkpointed:
         advice += ", set train.gradient_checkpointing: auto"
     check_fit(parts, free, disk, free_disk, advice)
-    if slow := slow_bf16(device):
+    if slow := bf16_warning(device):
         print(f"Gradus: {slow}", file=sys.stderr)
     write_json(output, facts)
 

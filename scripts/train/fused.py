@@ -12,13 +12,13 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch.nn.functional import linear
 
 
-def _weight(base: Any) -> torch.Tensor:
-    """Return the weight (out, in) of a linear layer, unpacked if it is in 4 bits."""
+def _weight(base: Any, dtype: torch.dtype) -> torch.Tensor:
+    """Return the weight (out, in) of a linear layer, in `dtype` and unpacked if it is in 4 bits."""
     if type(base) is torch.nn.Linear:
         return base.weight
     from bitsandbytes.functional import dequantize_4bit  # only packed bases need it
 
-    return dequantize_4bit(base.weight.data, base.weight.quant_state)
+    return dequantize_4bit(base.weight.data, base.weight.quant_state).to(dtype)
 
 
 class AdaptedLinear(torch.autograd.Function):
@@ -44,7 +44,11 @@ class AdaptedLinear(torch.autograd.Function):
         of_low = gradient @ scaled
         of_b = (gradient.t() @ low).float().mul_(ctx.scale)
         of_a = (of_low.t() @ flat).float()
-        of_x = (gradient @ _weight(ctx.base)).addmm_(of_low, a).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        of_x = (
+            (gradient @ _weight(ctx.base, gradient.dtype)).addmm_(of_low, a).view(ctx.shape)
+            if ctx.needs_input_grad[0]
+            else None
+        )
         return of_x, None, of_a, of_b, None
 
 

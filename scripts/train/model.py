@@ -42,8 +42,8 @@ def choose_attention(wanted: str, device: str) -> str:
 
 
 def load_base(base: str | Path, device: str, attention: str, packed: bool) -> Any:
-    """Return a checkpoint in bf16, or in fp32 on a CPU that cannot multiply bf16; with `packed`, its linear layers are
-    in NF4 with double quantization.
+    """Return a checkpoint in bf16, or in fp32 on a CPU without instructions for bf16; with `packed`, its linear layers
+    are in NF4 with double quantization.
     """
     dtype = training_dtype(device)
     four_bit = BitsAndBytesConfig(
@@ -63,7 +63,16 @@ def load_base(base: str | Path, device: str, attention: str, packed: bool) -> An
     )
     if packed:
         keep_autograd_path(model)
+        round_unpacked(model)
     return model
+
+
+def round_unpacked(model: torch.nn.Module) -> None:
+    """Have packed weights unpacked to bf16 whatever computes: those of the base that `round_base` writes."""
+    for module in model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None:
+            state.dtype = torch.bfloat16
 
 
 def keep_autograd_path(model: torch.nn.Module) -> int:

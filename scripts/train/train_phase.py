@@ -23,7 +23,7 @@ from trl import SFTConfig
 
 from scripts.common.chat import read_contract
 from scripts.common.code import code_fingerprint
-from scripts.common.device import choose_device, describe_kernels, secure_repeatability
+from scripts.common.device import choose_device, describe_kernels, secure_repeatability, training_dtype
 from scripts.common.hashing import sha256_file, sha256_folder, sha256_json
 from scripts.common.io import atomic_path, read_json, write_json
 from scripts.common.job import find_job
@@ -332,6 +332,7 @@ def train_phase(
         "tokens_per_s": round(tokens / progress.seconds, 1),
         **({"method": method, "learning_rate": params.learning_rate, **(options or {})} if method != SFT else {}),
         "device": device,
+        "dtype": str(training_dtype(device)).removeprefix("torch."),
         "contract": contract.hash,
         "fingerprint": key,
     }

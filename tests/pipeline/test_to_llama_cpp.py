@@ -117,6 +117,6 @@ def test_a_checkpoint_of_make_sizes_goes_to_llama_cpp(tmp_path, monkeypatch, fam
     if family == "qwen":  # its tokenizer composes accents, and llama.cpp does not: a row must not have such text
         contract = read_contract(tmp_path / "contract.json")
         rows = [replace(record, prompt="cafe\u0301", id="") for record in read_records(tmp_path / "probes.jsonl")]
-        found = check_gguf(tmp_path / "merged", tmp_path / "bf16.gguf", rows[:1], contract, 64, 1, True)
+        found = check_gguf(tmp_path / "merged", tmp_path / "bf16.gguf", rows[:1], contract, 64, 1, True, wanted="cpu")
         assert (found["composes"], found["differing"][0].count("cafe\u0301")) == (True, 1)
         assert found["values"]["gguf.token_mismatches"] == 1

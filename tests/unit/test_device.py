@@ -137,10 +137,9 @@ def test_a_job_that_was_given_a_gpu_and_finds_none_stops(gpus, monkeypatch, tmp_
 
 def test_a_gpu_without_bf16_is_said_to_the_user(gpus):
     gpus(1, name="Tesla T4", bf16=False)
-    assert module.slow_bf16("cuda").startswith("Tesla T4 has no bf16 units")
-    assert module.slow_bf16("cpu") == ""
+    assert module.bf16_warning("cuda").startswith("Tesla T4 has no bf16 units")
     gpus(1)
-    assert module.slow_bf16("cuda") == ""
+    assert module.bf16_warning("cuda") == ""
 
 
 def test_the_estimate_prints_that_a_gpu_has_no_bf16(gpus, monkeypatch, tmp_path, capsys):
@@ -225,7 +224,9 @@ def test_cpus_compute_in_bf16_only_with_instructions_for_it(monkeypatch, flags, 
     monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": flags})
     assert (module.fast_dtype("cpu"), module.training_dtype("cpu")) == (dtype, dtype)
     assert module.describe_kernels("cpu", "rows")["dtype"] == str(dtype).removeprefix("torch.")
-    assert ("computes in fp32" in module.slow_bf16("cpu")) == (dtype == torch.float32)
+    assert ("computes in fp32" in module.bf16_warning("cpu")) == (dtype == torch.float32)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "avx2")
+    assert module.training_dtype("cpu") == torch.float32
 
 
 @pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

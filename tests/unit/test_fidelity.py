@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from scripts.common import machine
 from scripts.common.errors import GradusError
+from scripts.common.io import write_jsonl
 from scripts.common.records import Record
 from scripts.export.merge import merge
 from scripts.fidelity.check_merge import check_merge, compare_tensors
@@ -158,7 +160,7 @@ ROWS = [Record(f"say {word}", f"{word} {word}", "qa") for word in ("hi", "ho", "
 def test_a_good_merge_passes_and_a_wrong_one_does_not(trained, contract, tmp_path):
     def check(merged):
         adapter = trained / "trained/adapter"
-        return check_merge(trained / "base", trained / "base", adapter, merged, ROWS, contract, 100)
+        return check_merge(trained / "base", trained / "base", adapter, merged, ROWS, contract, 100, "cpu")
 
     good = check(trained / "merged")
     assert good["values"]["merge.targets_changed"] == 1
@@ -166,7 +168,7 @@ def test_a_good_merge_passes_and_a_wrong_one_does_not(trained, contract, tmp_pat
     assert good["values"]["merge.mean_kl"] < 1e-3
     assert good["tensors"]["targeted"] == 14
     moved = check_merge(
-        trained / "base", trained / "base", trained / "trained/adapter", trained / "base", ROWS, contract, 100
+        trained / "base", trained / "base", trained / "trained/adapter", trained / "base", ROWS, contract, 100, "cpu"
     )
     assert moved["values"]["merge.targets_changed"] == 0  # the base passes for nothing
     assert moved["values"]["merge.mean_kl"] > 10 * good["values"]["merge.mean_kl"]
@@ -265,6 +267,17 @@ def test_importance_is_the_sum_of_squared_inputs_by_llama_cpps_names(base, contr
     assert about["quantize.imatrix.dataset"] == "train.jsonl"
     with pytest.raises(GradusError, match="no training row"):
         pick_rows(TokenCounter(base, contract), [], 10)
+
+
+@pytest.mark.parametrize(("flag", "dtype"), [("amx_bf16", "bfloat16"), ("avx2", "float32")])
+def test_importance_is_measured_in_what_the_cpu_multiplies(base, contract, tmp_path, monkeypatch, caplog, flag, dtype):
+    from scripts.export.importance import importance
+
+    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": [flag]})
+    write_jsonl(tmp_path / "rows.jsonl", (record.to_json() for record in ROWS))
+    with caplog.at_level("INFO"):
+        importance(base, tmp_path / "rows.jsonl", contract, 100, "llama", tmp_path / "importance.gguf", "cpu")
+    assert f"computed in torch.{dtype} on cpu" in caplog.text
 
 
 def test_labels_are_audited_by_the_code_that_trains(base, contract, monkeypatch):

@@ -22,7 +22,7 @@ def checked(tmp_path_factory):
     """What the check prints and writes for a tiny model."""
     output = tmp_path_factory.mktemp("checked") / "gpu-check.json"
     command = [sys.executable, "-m", "scripts.gpu_check", "--device", "cpu", "--shape", "tiny", "--output", str(output)]
-    command += ["--only", "gradients", "layers", "answers", "training", "--weights", "nf4-packed"]
+    command += ["--only", "gradients", "checkpoints", "answers", "training", "--weights", "nf4-packed"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done, json.loads(output.read_text(encoding="utf-8")), output
 
@@ -36,7 +36,7 @@ def test_everything_that_it_promises_is_checked(checked):
         "NF4 as on the CPU",
         *(f"{kind}{what}" for kind in kinds for what in ("", ", again", ", checkpointing")),
         *(kind.replace("gradients", "gradients of pairs") for kind in kinds),
-        "predictions layer by layer",
+        *(f"predictions layer by layer, {what}" for what in ("base", "LoRA", "DoRA")),
         "importance",
         "importance, again",
         "answers with offload",
@@ -212,27 +212,30 @@ def test_wrong_gradients_fail(tmp_path, monkeypatch, wrong):
 
 def test_another_checkpoint_computed_layer_by_layer_fails(tmp_path, monkeypatch):
     """On the GPU, as it were, a layer gives something else."""
-    from scripts.gpu_check import layers
+    from scripts.gpu_check import checkpoints
     from scripts.gpu_check.shapes import write_base
 
     write_base("tiny", tmp_path / "base")
-    true_logits, true_sums = layers.answer_logits, layers.measure
-    count = iter(range(9))
+    true_logits, true_sums = checkpoints.answer_logits, checkpoints.measure
+    calls = iter(range(9))
 
     def logits(*given):
-        return (value * (1 + next(count) // 4) for value in true_logits(*given))
+        wrong = next(calls) % 2  # the second time it is the GPU
+        return (value * (1 + wrong) for value in true_logits(*given))
 
     def sums(base, rows, kind, dtype, device=None):
         return {
             name: value * (1 if device is None else 1.1) for name, value in true_sums(base, rows, kind, dtype).items()
         }
 
-    monkeypatch.setattr(layers, "answer_logits", logits)
-    monkeypatch.setattr(layers, "measure", sums)
+    monkeypatch.setattr(checkpoints, "answer_logits", logits)
+    monkeypatch.setattr(checkpoints, "measure", sums)
     found = Findings(tmp_path / "found.jsonl")
-    layers.check({"device": "cpu", "base": str(tmp_path / "base"), "threads": 1}, found)
+    checkpoints.check({"device": "cpu", "base": str(tmp_path / "base"), "threads": 1}, found)
     assert [(finding.name, finding.status) for finding in found.read()] == [
-        ("predictions layer by layer", "FAILED"),
+        ("predictions layer by layer, base", "FAILED"),
+        ("predictions layer by layer, LoRA", "FAILED"),
+        ("predictions layer by layer, DoRA", "FAILED"),
         ("importance", "FAILED"),
         ("importance, again", "passed"),
     ]

@@ -91,6 +91,7 @@ def test_everything_is_computed_on_the_device(base, untied, tmp_path, monkeypatc
             patch.setattr(empty_model, "read_tensor", read)
             patch.setattr(layerwise, "EmptyModel", empty)
             walk = layerwise.Layerwise(source, folder / "adapter" if kind else None, ROWS, torch.float32, "lazy:0")
+            assert {buffer.device.type for buffer in walk.model.buffers()} == {"lazy"}
             walk.run()
             logits = walk.logits(1, 2)
             assert (logits.device.type, tuple(logits.shape)) == ("lazy", (2, walk.model.config.vocab_size))

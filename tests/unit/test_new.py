@@ -566,7 +566,7 @@ def test_a_cpu_without_bf16_is_expected_to_be_slower_and_to_need_more_memory():
     usual, old = (budget(3000, measured=None, bf16=bf16) for bf16 in (True, False))
     assert old.training_minutes == pytest.approx(usual.training_minutes / FP32_SPEED)
     assert old.memory_gib > usual.memory_gib + 1
-    assert "in fp32, since this CPU cannot multiply bf16" in Machine(2, bf16=False).basis(135e6)
+    assert "in fp32, since this CPU has no instructions for bf16" in Machine(2, bf16=False).basis(135e6)
     assert budget(3000, bf16=False).training_minutes == budget(3000).training_minutes  # measured here
 
 

@@ -15,8 +15,9 @@ from collections import Counter
 
 import pytest
 
+from scripts.common import machine
 from scripts.common.hashing import ROOT
-from scripts.common.speed import trained_per_s
+from scripts.common.speed import FP32_SPEED, TRAINED_PER_S
 from scripts.progress import handler
 from scripts.progress.ending import ending
 from scripts.progress.handler import Progress, read_stages
@@ -411,7 +412,9 @@ def test_a_training_is_expected_to_take_what_its_tokens_take(tmp_path, monkeypat
     ledger = tmp_path / "results/r/curriculum/curriculum/seed1/ledger.json"
     ledger.parent.mkdir(parents=True)
     ledger.write_text(json.dumps({"hard": {"tokens": 271_000}}))
-    assert times.expect(hard) == (pytest.approx(15 + 271_000 / trained_per_s()), True)
+    for flag, speed in (("amx_bf16", TRAINED_PER_S), ("avx2", TRAINED_PER_S * FP32_SPEED)):
+        monkeypatch.setattr(machine, "describe_cpu", lambda flag=flag: {"flags": [flag]})
+        assert times.expect(hard) == (pytest.approx(15 + 271_000 / speed), True)
     other = Planned(2, "train_phase", ("results/r/train/curriculum/seed1/easy/trained",))
     assert times.expect(other) == (240, True)
     assert Times({hard.outputs[0]: 7.0}).expect(hard) == (7.0, False)

@@ -1,6 +1,6 @@
 """What checks and quantization compute of a checkpoint layer by layer on the GPU, against the CPU in fp32.
 
-`python -m scripts.gpu_check.layers JOB.json`
+`python -m scripts.gpu_check.checkpoints JOB.json`
 """
 
 import sys
@@ -18,10 +18,22 @@ from scripts.export.importance import measure
 from scripts.fidelity.check_merge import answer_logits, diverge
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.gpu_check.shapes import contract, make_records
+from scripts.train.model import LoraParams, attach_adapter, load_base
 from scripts.train.packing import encode
 
 LIMIT = default("fidelity.merge_mean_kl") / 10  # nats: no gate may notice which device computed
 IMPORTANCE = 0.05  # of a tensor's sums: the quantizer weighs errors by them
+
+
+def write_adapter(base: Path, folder: Path, dora: bool) -> Path:
+    """Write a LoRA adapter of random weights; return its folder."""
+    model = attach_adapter(load_base(base, "cpu", "eager", False), LoraParams(8, 16, 0.0, "all-linear", dora), None, 1)
+    numbers = torch.Generator().manual_seed(3)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            value.data = 0.02 * torch.randn(value.shape, generator=numbers)
+    model.save_pretrained(folder)
+    return folder
 
 
 def check(job: dict[str, Any], findings: Findings) -> None:
@@ -33,14 +45,16 @@ def check(job: dict[str, Any], findings: Findings) -> None:
     pairs = [encode(tokenizer, contract(), record) for record in make_records(base, 4, 96)]
     rows = [(asked + answer, len(asked)) for asked, answer in pairs]
     whole = [ids for ids, _ in rows]
-    name = "predictions layer by layer"
-    with findings.trying(name):
-        (cpu, slow), (gpu, fast) = (
-            _timed(partial(list, answer_logits(base, None, rows, on))) for on in ("cpu", device)
-        )
-        far = diverge(cpu, gpu, rows)["mean_kl"]
-        text = f"mean KL {far:.7f} from the CPU's (limit {LIMIT}); {fast:.1f} s, the CPU {slow:.1f} s"
-        findings.add(name, far <= LIMIT, text, mean_kl=far, seconds=fast, cpu_seconds=slow)
+    for what in ("base", "LoRA", "DoRA"):
+        name = f"predictions layer by layer, {what}"
+        with findings.trying(name):
+            adapter = None if what == "base" else write_adapter(base, base.with_name(what), what == "DoRA")
+            (cpu, slow), (gpu, fast) = (
+                _timed(partial(list, answer_logits(base, adapter, rows, on))) for on in ("cpu", device)
+            )
+            far = diverge(cpu, gpu, rows)["mean_kl"]
+            text = f"mean KL {far:.7f} from the CPU's (limit {LIMIT}); {fast:.1f} s, the CPU {slow:.1f} s"
+            findings.add(name, far <= LIMIT, text, mean_kl=far, seconds=fast, cpu_seconds=slow)
     name = "importance"
     with findings.trying(name):
         kind = AutoConfig.from_pretrained(base, trust_remote_code=False).model_type
