@@ -21,6 +21,15 @@ def _weight(base: Any, dtype: torch.dtype) -> torch.Tensor:
     return dequantize_4bit(base.weight.data, base.weight.quant_state).to(dtype)
 
 
+def _multiply(base: Any, x: torch.Tensor) -> torch.Tensor:
+    """Return what the linear layer gives. bitsandbytes unpacks to the type of x, and in fp32 not to the numbers that
+    `round_base` writes.
+    """
+    if type(base) is torch.nn.Linear or x.dtype == torch.bfloat16:
+        return base(x)  # type: ignore[no-any-return]
+    return linear(x, _weight(base, x.dtype), base.bias)
+
+
 class AdaptedLinear(torch.autograd.Function):
     """x·Wᵀ + bias + scale·(x·Aᵀ)·Bᵀ with W frozen; A and B are fp32 and are cast to the type of x."""
 
@@ -34,7 +43,7 @@ class AdaptedLinear(torch.autograd.Function):
         low = flat @ a.t()
         ctx.save_for_backward(flat, a, scaled, low)
         ctx.base, ctx.scale, ctx.shape = base, scale, x.shape
-        return base(flat).addmm_(low, scaled.t()).view(*x.shape[:-1], -1)
+        return _multiply(base, flat).addmm_(low, scaled.t()).view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -44,11 +53,9 @@ class AdaptedLinear(torch.autograd.Function):
         of_low = gradient @ scaled
         of_b = (gradient.t() @ low).float().mul_(ctx.scale)
         of_a = (of_low.t() @ flat).float()
-        of_x = (
-            (gradient @ _weight(ctx.base, gradient.dtype)).addmm_(of_low, a).view(ctx.shape)
-            if ctx.needs_input_grad[0]
-            else None
-        )
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = (gradient @ _weight(ctx.base, gradient.dtype)).addmm_(of_low, a).view(ctx.shape)
         return of_x, None, of_a, of_b, None
 
 
