@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
+from scripts.common.device import fast_dtype
 from scripts.common.empty_model import EmptyModel
 
 SLICE = 16384  # rows of the output matrix that are converted at a time
@@ -61,7 +62,7 @@ def _predict_whole(
     watch: Callable[[Any], object],
 ) -> Iterator[torch.Tensor]:
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        folder, dtype=torch.promote_types(dtype, fast_dtype("cpu")), trust_remote_code=False, use_safetensors=True
     )
     if adapter:
         from peft import PeftModel  # its import takes more than a second
@@ -144,12 +145,14 @@ class Layerwise:
             with self.empty.filled(name) as layer:
                 for n, (args, kwargs) in enumerate(given):
                     self.hidden[n] = layer(self.hidden[n], *args, **kwargs)
-        if self.empty.device.type != "cpu":  # there once for all rows; on the CPU it is mapped
-            self.head_weight = self.empty.open(self.matrix).to(self.empty.device)
 
     def logits(self, row: int, keep: int) -> torch.Tensor:
         """Return the logits after the last `keep` tokens of a row, of shape (tokens, vocabulary)."""
-        weight = self.head_weight if self.head_weight is not None else self.empty.open(self.matrix)
+        weight = self.head_weight
+        if weight is None:
+            weight = self.empty.open(self.matrix).to(self.empty.device)
+        if self.empty.device.type != "cpu":  # there once for all rows; on the CPU it is mapped
+            self.head_weight = weight
         bias = None if self.head.bias is None else self.empty.read(self.matrix.removesuffix("weight") + "bias")
 
         def head(hidden: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,7 @@ from statistics import median
 from typing import Any
 
 from scripts.common.io import read_json
-from scripts.common.machine import cpu_has_bf16
-from scripts.common.speed import FP32_SPEED, TRAINED_PER_S
+from scripts.common.speed import FP32_SPEED, TRAINED_PER_S, trains_in_bf16
 from scripts.new.lengths import Lengths, runs_on
 
 # measured on two cores without AMX, with a base of 135M parameters
@@ -97,9 +96,9 @@ def this_machine(base: Mapping[str, Any], root: Path) -> Machine:
     }
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not speeds:
-        return Machine(threads, bf16=cpu_has_bf16())
+        return Machine(threads, bf16=trains_in_bf16())
     last = list(speeds)[-1].relative_to(root).parts[1]
-    return Machine(threads, median(speeds.values()), f"results/{last}", cpu_has_bf16())
+    return Machine(threads, median(speeds.values()), f"results/{last}", trains_in_bf16())
 
 
 def answer_tokens(splits: Mapping[str, int], longest: int, usual: float) -> float:

@@ -291,9 +291,10 @@ def estimate(
         advice += f", lower train.processes (now {processes}, each with the whole model)"
     if not checkpointed:
         advice += ", set train.gradient_checkpointing: auto"
-    check_fit(parts, free, disk, free_disk, advice)
     if slow := bf16_warning(device):
+        logging.warning("%s", slow)
         print(f"Gradus: {slow}", file=sys.stderr)
+    check_fit(parts, free, disk, free_disk, advice)
     write_json(output, facts)
 
 

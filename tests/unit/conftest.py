@@ -8,12 +8,20 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from scripts.common import machine
 from scripts.common.chat import ChatContract
 
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+@pytest.fixture
+def cpu_with(monkeypatch):
+    """Return a function that gives the CPU these instruction sets, and no others, as far as Gradus asks."""
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    return lambda *flags: monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": list(flags)})
 
 
 @pytest.fixture(scope="session")

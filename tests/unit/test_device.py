@@ -11,7 +11,6 @@ import torch
 
 from scripts.common import device as module
 from scripts.common import gpus as gpus_module
-from scripts.common import machine
 from scripts.common.errors import GradusError
 from scripts.common.job import GIVEN_GPUS
 from scripts.common.machine import ON_CLUSTER
@@ -220,8 +219,8 @@ def test_a_checkpoint_is_of_one_kind_of_gpu_with_its_kernels(gpus, monkeypatch):
         ([], torch.float32),  # a system that does not say
     ],
 )
-def test_cpus_compute_in_bf16_only_with_instructions_for_it(monkeypatch, flags, dtype):
-    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": flags})
+def test_cpus_compute_in_bf16_only_with_instructions_for_it(monkeypatch, flags, dtype, cpu_with):
+    cpu_with(*flags)
     assert (module.fast_dtype("cpu"), module.training_dtype("cpu")) == (dtype, dtype)
     assert module.describe_kernels("cpu", "rows")["dtype"] == str(dtype).removeprefix("torch.")
     assert ("computes in fp32" in module.bf16_warning("cpu")) == (dtype == torch.float32)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from scripts.common import machine
 from scripts.common.errors import GradusError
 from scripts.common.io import write_jsonl
 from scripts.common.records import Record
@@ -270,10 +269,10 @@ def test_importance_is_the_sum_of_squared_inputs_by_llama_cpps_names(base, contr
 
 
 @pytest.mark.parametrize(("flag", "dtype"), [("amx_bf16", "bfloat16"), ("avx2", "float32")])
-def test_importance_is_measured_in_what_the_cpu_multiplies(base, contract, tmp_path, monkeypatch, caplog, flag, dtype):
+def test_importance_is_measured_in_what_the_cpu_multiplies(base, contract, tmp_path, caplog, cpu_with, flag, dtype):
     from scripts.export.importance import importance
 
-    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": [flag]})
+    cpu_with(flag)
     write_jsonl(tmp_path / "rows.jsonl", (record.to_json() for record in ROWS))
     with caplog.at_level("INFO"):
         importance(base, tmp_path / "rows.jsonl", contract, 100, "llama", tmp_path / "importance.gguf", "cpu")

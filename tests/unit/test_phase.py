@@ -19,7 +19,6 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from scripts.common import machine
 from scripts.common.chat import write_contract
 from scripts.common.errors import GradusError
 from scripts.common.hashing import ROOT
@@ -427,12 +426,14 @@ def test_unsloth_is_refused_with_advice_where_it_is_not(trained):
 
 
 @pytest.mark.parametrize("weights", ["nf4", "nf4-packed"])
-def test_a_cpu_without_bf16_trains_in_fp32_and_goes_on_exactly(base, contract, tmp_path, monkeypatch, weights):
+def test_a_cpu_without_bf16_trains_in_fp32_and_goes_on_exactly(
+    base, contract, tmp_path, monkeypatch, weights, cpu_with
+):
     bench = Bench(tmp_path, base, contract, rows=24)
-    given = {"base": base if weights == "nf4-packed" else None, "base_weights": weights}
-    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": ["amx_bf16"]})
+    given = {"base": base if weights == "nf4-packed" else None, "base_weights": weights, "device": "cpu"}
+    cpu_with("amx_bf16")
     bench.train("bf16", **given)
-    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": ["avx2", "fma"]})
+    cpu_with("avx2", "fma")
     bench.train("fp32", **given)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         stop_after(patch, 4)
@@ -450,14 +451,14 @@ def test_a_cpu_without_bf16_trains_in_fp32_and_goes_on_exactly(base, contract, t
     )
 
 
-def test_a_checkpoint_in_bf16_is_not_gone_on_from_in_fp32(base, contract, tmp_path, monkeypatch):
+def test_a_checkpoint_in_bf16_is_not_gone_on_from_in_fp32(base, contract, tmp_path, monkeypatch, cpu_with):
     bench = Bench(tmp_path, base, contract, rows=16)
-    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": ["amx_bf16"]})
+    cpu_with("amx_bf16")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         stop_after(patch, 3)
-        bench.train("moved", checkpoint_steps=1)
-    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": ["avx2"]})
-    bench.train("moved")
+        bench.train("moved", checkpoint_steps=1, device="cpu")
+    cpu_with("avx2")
+    bench.train("moved", device="cpu")
     assert read_json(tmp_path / "moved.json")["resumed_at_step"] == 0
 
 
@@ -556,9 +557,9 @@ def test_a_training_that_does_not_fit_is_refused_with_figures(trained, monkeypat
 
 
 @pytest.mark.parametrize(("flag", "size"), [("amx_bf16", 2), ("avx2", 4)])
-def test_the_estimate_counts_what_autograd_saves(trained, monkeypatch, flag, size):
+def test_the_estimate_counts_what_autograd_saves(trained, cpu_with, flag, size):
     """Against the real thing: the bytes that a real forward of the same shape keeps for backward."""
-    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": [flag]})
+    cpu_with(flag)
     from scripts.train.estimate import count_bytes
     from scripts.train.model import LoraParams, attach_adapter, load_base
 

@@ -15,7 +15,6 @@ from collections import Counter
 
 import pytest
 
-from scripts.common import machine
 from scripts.common.hashing import ROOT
 from scripts.common.speed import FP32_SPEED, TRAINED_PER_S
 from scripts.progress import handler
@@ -404,7 +403,7 @@ def test_a_job_is_expected_to_take_what_it_took_then_what_its_like_take_then_wha
     assert times.expect(Planned(3, "split", ())) == (MOST, False)
 
 
-def test_a_training_is_expected_to_take_what_its_tokens_take(tmp_path, monkeypatch):
+def test_a_training_is_expected_to_take_what_its_tokens_take(tmp_path, monkeypatch, cpu_with):
     monkeypatch.chdir(tmp_path)
     hard = Planned(1, "train_phase", ("results/r/train/curriculum/seed1/hard/trained",))
     times = Times({})
@@ -413,7 +412,7 @@ def test_a_training_is_expected_to_take_what_its_tokens_take(tmp_path, monkeypat
     ledger.parent.mkdir(parents=True)
     ledger.write_text(json.dumps({"hard": {"tokens": 271_000}}))
     for flag, speed in (("amx_bf16", TRAINED_PER_S), ("avx2", TRAINED_PER_S * FP32_SPEED)):
-        monkeypatch.setattr(machine, "describe_cpu", lambda flag=flag: {"flags": [flag]})
+        cpu_with(flag)
         assert times.expect(hard) == (pytest.approx(15 + 271_000 / speed), True)
     other = Planned(2, "train_phase", ("results/r/train/curriculum/seed1/easy/trained",))
     assert times.expect(other) == (240, True)

@@ -8,7 +8,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from scripts.common import machine
 from scripts.common.errors import GradusError
 from scripts.common.records import Record
 from scripts.train.fused import HeadLoss, fuse_lora
@@ -353,8 +352,8 @@ def test_an_evaluation_before_a_step_changes_no_gradient(base, rounded, contract
 
 
 @pytest.mark.parametrize("flag", ["amx_bf16", "avx2"])
-def test_the_rounded_base_holds_the_numbers_of_the_packed_one(base, rounded, contract, monkeypatch, flag):
-    monkeypatch.setattr(machine, "describe_cpu", lambda: {"flags": [flag]})  # without bf16, computed in fp32
+def test_the_rounded_base_holds_the_numbers_of_the_packed_one(base, rounded, contract, cpu_with, flag):
+    cpu_with(flag)  # without bf16, computed in fp32
     inputs = one_pack(rows_of(base, contract, PAIRS)[1])
     packed, unpacked = adapted(base, True), adapted(rounded, False)
     assert completion_loss(packed, inputs).item() == completion_loss(unpacked, inputs).item()
