@@ -177,6 +177,9 @@ def _go_on(best: Contender | None, facts: Facts, headline: str) -> tuple[str, st
     else:
         because = "No alternative is enough"
     do = f"Train; the opponent to beat is {best.model}"
+    if (reached(best.value, facts) or 0) >= ENOUGH and best.kind in MEANS:
+        because = "An alternative may be enough, which these validation rows are too few to show"
+        do = f"Raise split.valid_share to know; if you train, the opponent to beat is {best.model}"
     if best.kind == "linear":
         do += ", and on labels a small tuned model often does not beat a linear one"
     return f"{because}: the best, {best.model}, reaches {tell(best, headline)}.", f"{do}."

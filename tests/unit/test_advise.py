@@ -159,6 +159,12 @@ def test_intervals_are_wilson_intervals(right, n):
             "the opponent to beat is linear, and on labels a small tuned model often does not beat a linear one.",
         ),
         (
+            facts([("linear", "linear", 17, 17)], constant=0.3),
+            "An alternative may be enough, which these validation rows are too few to show: the best, linear, reaches "
+            "accuracy 100.0% on 17 validation rows (95% interval 81.6% to 100.0%).",
+            "Raise split.valid_share to know; if you train, the opponent to beat is linear, and on labels",
+        ),
+        (
             facts([("base", "base", 0, 82)], constant=1 / 82),
             "No alternative is clearly better than always the same answer (1.2%)",
             "Train; the opponent to beat is base.",
