@@ -60,8 +60,8 @@ def bf16_warning(device: str) -> str:
 
 
 def fast_dtype(device: str) -> torch.dtype:
-    """Return bf16 where the device multiplies it, else fp32: without such instructions, a CPU takes many times as long
-    for bf16 (docs/training.md).
+    """Return bf16 where the device multiplies it, else fp32: without such instructions, a CPU takes 3 to 31 times as
+    long for bf16 (docs/training.md).
     """
     native = not bf16_warning(device) if device == "cuda" else cpu_has_bf16()
     return torch.bfloat16 if native else torch.float32

@@ -4,7 +4,7 @@ from scripts.common.gpus import visible_gpus
 from scripts.common.machine import cpu_has_bf16
 
 TRAINED_PER_S = 600  # tokens, of a base of 135M parameters on two cores with AVX512-BF16, without AMX
-FP32_SPEED = 0.4  # of that, with AVX2 alone (docs/training.md has both)
+FP32_SPEED = 0.6  # of that, in fp32 with AVX2 alone (docs/training.md, "On other CPUs")
 
 
 def trains_in_bf16() -> bool:
