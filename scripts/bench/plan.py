@@ -19,7 +19,7 @@ from scripts.common.hashing import ROOT
 from scripts.config.reading import load_yaml
 
 ARMS = ["curriculum", "growing-random", "shuffled", "uniform"]
-JOBS_OF_ONE = 18  # per arm and seed, from the rows of its phases to its grades
+JOBS_OF_ONE = 14  # per arm and seed, from the rows of its phases to its grades
 
 
 def measure(arguments: Sequence[str], folder: Path = ROOT, times: int = 3) -> tuple[float, str]:
