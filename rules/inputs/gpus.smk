@@ -8,7 +8,7 @@ GPUS = limit_resource(workflow, "gpu", len(visible_gpus()) if workflow.is_main_p
 if workflow.is_main_process and (no_gpu := layer_fault(config["evaluate"]["gpu_layers"], GPUS)):
     raise WorkflowError(f"{where(['evaluate', 'gpu_layers'], CONFIG_FILES)}: evaluate.gpu_layers {no_gpu}")
 TRAINING_GPU = int(GPUS > 0 and config["train"]["device"] == "auto")
-CUDA_MB = 2000 * TRAINING_GPU  # main memory that torch on a GPU takes besides
+CUDA_MB = 2000 * TRAINING_GPU  # main memory for what CUDA takes besides: generous, not measured
 # of a training, each of whose processes has one of its own
 TRAINING_GPUS = TRAINING_GPU * config["train"]["processes"]
 if workflow.is_main_process and TRAINING_GPUS > GPUS:

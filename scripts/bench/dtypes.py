@@ -30,12 +30,11 @@ def time_steps(run: Path, name: str, steps: int, threads: int) -> dict[str, floa
     import torch
     from transformers import AutoTokenizer
 
-    from scripts.bench.levers import BUDGET, packed
+    from scripts.bench.levers import BUDGET, packed, take_step
     from scripts.common.chat import read_contract
     from scripts.common.records import read_records
     from scripts.config.schema import default
     from scripts.train import model as module
-    from scripts.train.packing import IGNORED
     from scripts.train.sft import make_dataset
 
     dtype: torch.dtype = getattr(torch, name)
@@ -56,14 +55,8 @@ def time_steps(run: Path, name: str, steps: int, threads: int) -> dict[str, floa
             done, tokens, began = 0, 0, time.monotonic()
         if number > WARM_UP and time.monotonic() - began > MOST_S:
             break
-        step, loss = rows[start : start + BATCH], 0.0
-        count = sum(label != IGNORED for row in step for label in row["labels"][1:])
-        for part in compute(model, step):
-            (part / count).backward()
-            loss += part.item() / count
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        step = rows[start : start + BATCH]
+        loss = take_step(model, compute, step, trained, optimizer)
         done, tokens = done + 1, tokens + sum(len(row["input_ids"]) for row in step)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"tokens_per_s": tokens / (time.monotonic() - began), "steps": done, "gib": peak, "loss": loss}
@@ -94,15 +87,8 @@ def main() -> None:
                 command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True
             )
             found = json.loads(done.stdout.splitlines()[-1])
-            cells = [
-                cpu,
-                name,
-                f"{found['tokens_per_s']:,.0f}",
-                f"{found['steps']}",
-                f"{found['gib']:.2f}",
-                f"{found['loss']:.3f}",
-            ]
-            print(f"| {' | '.join(cells)} |", flush=True)
+            figures = f"{found['tokens_per_s']:,.0f} | {found['steps']} | {found['gib']:.2f} | {found['loss']:.3f}"
+            print(f"| {cpu} | {name} | {figures} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -112,6 +112,18 @@ def build(base: str, rounded: str, lora: LoraParams) -> dict[str, tuple[Any, Wor
     }
 
 
+def take_step(model: Any, work: Work, rows: Rows, trained: Sequence[Any], optimizer: torch.optim.Optimizer) -> float:
+    """Do one optimizer step; return its loss, the mean over its completion tokens in nats."""
+    count, total = sum(label != IGNORED for row in rows for label in row["labels"][1:]), 0.0
+    for loss in work(model, rows):
+        (loss / count).backward()
+        total += loss.item() / count
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return total
+
+
 def race(ways: dict[str, tuple[Any, Work]], steps: Sequence[Rows], warm_up: int) -> dict[str, dict[str, float]]:
     """Do each step in each way, in turn; return each way's speed relative to the first, quartiles, and its last loss.
 
@@ -122,19 +134,12 @@ def race(ways: dict[str, tuple[Any, Work]], steps: Sequence[Rows], warm_up: int)
     times: dict[str, list[float]] = {name: [] for name in ways}
     last: dict[str, float] = {}
     for number, rows in enumerate(tqdm(steps, desc="steps")):
-        count = sum(label != IGNORED for row in rows for label in row["labels"][1:])
         for name, (model, work) in ways.items():
             model.train()
-            began, total = time.monotonic(), 0.0
-            for loss in work(model, rows):
-                (loss / count).backward()
-                total += loss.item() / count
-            torch.nn.utils.clip_grad_norm_(parameters[name], 1.0)
-            optimizers[name].step()
-            optimizers[name].zero_grad()
+            began = time.monotonic()
+            last[name] = take_step(model, work, rows, parameters[name], optimizers[name])
             if number >= warm_up:
                 times[name].append(time.monotonic() - began)
-            last[name] = total
     first = times[next(iter(ways))]
     table = {}
     for name, seconds in times.items():
