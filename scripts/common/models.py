@@ -114,7 +114,7 @@ class Model:
         match self.options.get("constrained"):
             case "schema":
                 files["schema"] = config["data"]["schema"]
-            case "labels":
+            case "labels" | "commands":
                 files["train"] = "results/{run}/curriculum/train.jsonl"
             case str(grammar):
                 files["grammar"] = grammar
@@ -218,7 +218,7 @@ def given_files(config: Config) -> Iterator[tuple[list[str | int], str]]:
     for entry, settings in config["models"].items():
         if "gguf" in settings:
             yield ["models", entry, "gguf"], settings["gguf"]
-        if settings.get("constrained", "schema") not in ("schema", "labels"):
+        if settings.get("constrained", "schema") not in ("schema", "labels", "commands"):
             yield ["models", entry, "constrained"], settings["constrained"]
 
 
@@ -335,11 +335,9 @@ def _unfit(settings: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[tup
         yield "examples", f"{' and '.join(lists)}: only models that llama.cpp runs can have a list; give one value"
     if settings.get("constrained") == "schema" and not data["schema"]:
         yield "constrained", "`schema` needs data.schema, the JSON schema of the answers; set it"
-    lists = [key for key, value in settings.get("examples", {}).items() if isinstance(value, list)]
-    if lists and "endpoint" in settings:
-        yield "examples", f"{' and '.join(lists)} cannot be lists here: each pair would cost requests; choose one value"
-    if settings.get("constrained") == "labels" and task != "classify" and not is_own(task):
-        yield "constrained", f"`labels` fits only the task classify, and data.task is {task}"
+    for grammar, suited in (("labels", "classify"), ("commands", "command")):
+        if settings.get("constrained") == grammar and task != suited and not is_own(task):
+            yield "constrained", f"`{grammar}` fits only the task {suited}, and data.task is {task}"
 
 
 def _unknown(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,10 +1,16 @@
-"""Grammars for constrained decoding, in llama.cpp's notation (GBNF): from a JSON schema, labels or a file."""
+"""Grammars for constrained decoding, in llama.cpp's notation (GBNF): from a JSON schema, labels, commands or a file.
+
+`python -m scripts.evaluate.grammar labels|commands ROWS` prints that of a run's rows, for a server of your own.
+"""
 
 import json
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import llama_cpp
@@ -17,6 +23,14 @@ from scripts.common.strict_json import read_schema
 
 # a character of a string; the library's rule lets control characters through, which JSON does not
 CHARACTER = BuiltinRule(PRIMITIVE_RULES["char"].content.replace(r'[^"\\]', r'[^"\\\x7F\x00-\x1F]'))
+
+# words of a command as a shell splits it: bare, quoted or a placeholder; no pipe, no redirection, no second command
+WORDS = r"""
+value ::= " " word
+word ::= "-"? piece rest* | "-"
+rest ::= piece | "-"
+piece ::= [^ \t\r\n"'`\\|<>;&-] | "\\" [^\r\n] | "'" [^']* "'" | "\"" ([^"\\] | "\\" .)* "\"" | "<" [^<>\r\n]+ ">"
+"""
 
 
 def quote(text: str) -> str:
@@ -96,6 +110,30 @@ def from_labels(labels: Iterable[str], place: str | Path) -> str:
     return _checked(f"root ::= {' | '.join(map(quote, known))}", place)
 
 
+def from_commands(commands: Iterable[str], place: str | Path) -> str:
+    """Return the grammar of commands that the AWS CLI has: any operation of these commands' services, with its options
+    and the global ones. It takes what the metric `valid` counts, without pipes and the like. `place`: their file.
+    """
+    from scripts.tasks.aws_model import ANY_OPTIONS, operations  # loads botocore
+
+    services = {line.split()[1] for line in commands if re.match(r"aws\s+[a-z]", line)}
+    tables = {service: table for service in sorted(services) if (table := operations(service))}
+    if not tables:
+        raise GradusError(f"{place}: no `aws …` commands; `constrained: commands` needs rows with such responses")
+    rules, sets = list[str](), dict[frozenset[str], str]()  # many operations have the same options
+    for number, table in enumerate(tables.values()):
+        ways = (
+            f"{quote(name)} {sets.setdefault(options, f'rest-{len(sets)}')}" for name, options in sorted(table.items())
+        )
+        rules.append(f"service-{number} ::= {' | '.join(ways)}")
+    for options, name in sets.items():
+        own = "".join(f"{quote(option)} | " for option in sorted(options))
+        rules.append(f'{name} ::= value* (" " ({own}any) ("=" word)? value*)*')
+    rules.append(f"any ::= {' | '.join(map(quote, sorted(ANY_OPTIONS)))}")
+    starts = (f"{quote(f'{service} ')} service-{number}" for number, service in enumerate(tables))
+    return _checked("\n".join([f'root ::= "aws " ({" | ".join(starts)})', *rules]) + WORDS, place)
+
+
 def from_file(path: str | Path) -> str:
     """Return the grammar in a file."""
     try:
@@ -110,7 +148,8 @@ def from_file(path: str | Path) -> str:
 def find_grammar(constrained: str | None, given: Any) -> str | None:
     """Return the grammar that a model's option `constrained` asks for; None without it.
 
-    given: the job's input with `schema`, `train` (whose responses are the labels) or `grammar`, whichever it needs.
+    given: the job's input with `schema`, `train` (whose responses are the labels or commands) or `grammar`, whichever
+    it needs.
     """
     match constrained:
         case None:
@@ -119,6 +158,8 @@ def find_grammar(constrained: str | None, given: Any) -> str | None:
             return from_schema(given.schema)
         case "labels":
             return from_labels((record.response for record in read_records(given.train)), given.train)
+        case "commands":
+            return from_commands((record.response for record in read_records(given.train)), given.train)
         case _:
             return from_file(given.grammar)
 
@@ -152,3 +193,19 @@ def compile_grammar(grammar: str) -> str:
     if rest and grammar.endswith(rest):
         return f"line {grammar[: -len(rest)].count(chr(10)) + 1}: {what}"
     return (what or told[0]).strip()[:200]
+
+
+def main() -> None:
+    """Print the grammar of a run's labels or commands; the command line names which, and the training rows."""
+    if len(sys.argv) != 3 or sys.argv[1] not in ("labels", "commands"):
+        sys.exit(
+            "Gradus: python -m scripts.evaluate.grammar labels results/<run>/curriculum/train.jsonl (or commands …)"
+        )
+    try:
+        print(find_grammar(sys.argv[1], SimpleNamespace(train=sys.argv[2])))
+    except GradusError as error:
+        sys.exit(f"Gradus: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,7 @@ GLOBAL_OPTIONS = frozenset(
     --cli-input-json --generate-cli-skeleton""".split()  # noqa: SIM905
 )
 PAGING_OPTIONS = frozenset({"--starting-token", "--page-size", "--max-items"})
+ANY_OPTIONS = GLOBAL_OPTIONS | PAGING_OPTIONS
 
 
 def to_cli(name: str) -> str:
@@ -66,27 +67,24 @@ def additions() -> dict[str, frozenset[str]]:
     return table
 
 
-def is_modeled(command: Command) -> bool:
-    """Return whether the service models have the operation and all its options; they do not have `aws s3 cp`."""
-    known = modeled_operations(command.service) if re.fullmatch(r"[a-z0-9-]+", command.service) else None
-    return known is not None and command.operation in known and _takes(known[command.operation], command)
-
-
-def is_valid(command: Command) -> bool:
-    """Return whether the operation exists and every option is one of its own or a global one.
+@cache
+def operations(service: str) -> dict[str, frozenset[str]]:
+    """Return {operation: its own options} of a service by its command-line name; empty if there is no such service.
 
     Operations come from the service models or from the CLI, which adds commands such as `aws s3 cp` or
     `aws ecr get-login-password`, and options such as `aws lambda create-function --zip-file`.
     """
-    if is_modeled(command):
-        return True
-    more = additions().get(command.name)
-    if more is None:
-        return False
-    known = modeled_operations(command.service) or {}
-    return _takes(known.get(command.operation, frozenset()) | more, command)
+    if not re.fullmatch(r"[a-z0-9-]+", service):
+        return {}
+    table = dict(modeled_operations(service) or {})
+    for name, options in additions().items():
+        owner, operation = name.split(" ", 1)
+        if owner == service:
+            table[operation] = table.get(operation, frozenset()) | options
+    return table
 
 
-def _takes(options: frozenset[str], command: Command) -> bool:
-    allowed = options | GLOBAL_OPTIONS | PAGING_OPTIONS
-    return all(name in allowed for name, _ in command.options)
+def is_valid(command: Command) -> bool:
+    """Return whether the operation exists and every option is one of its own or a global one."""
+    own = operations(command.service).get(command.operation)
+    return own is not None and all(name in own | ANY_OPTIONS for name, _ in command.options)

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,9 +19,11 @@ from scripts.common.records import Record
 from scripts.common.shots import shots
 from scripts.common.strict_json import check_schema
 from scripts.evaluate.answer import fit_prompts
-from scripts.evaluate.grammar import find_grammar, from_file, from_labels, from_schema
+from scripts.evaluate.grammar import find_grammar, from_commands, from_file, from_labels, from_schema
 from scripts.fidelity.quant_loss import compare_gguf
 from scripts.fidelity.reference_logits import write_logits
+from scripts.tasks.aws_commands import parse_command
+from scripts.tasks.aws_model import is_valid
 from tests.unit.conftest import CHATML
 
 WIDTH, CONTEXT = 32, 1024
@@ -230,6 +234,50 @@ def test_a_grammar_takes_exactly_what_its_schema_allows(model, tmp_path, require
     assert run_isolated("matching", matches, model, from_schema(path), texts + wrong) == allowed + [False] * len(wrong)
 
 
+COMMANDS = [
+    "aws s3 cp a.txt s3://bucket/a.txt --acl public-read",
+    "aws s3 sync . s3://bucket --exclude '*.tmp' --exclude \"it's\" --delete",
+    "aws s3 cp - s3://bucket/a",
+    "aws ec2 wait instance-running --instance-ids i-1 i-2",
+    "aws ec2 describe-vpcs --filters=Name=isDefault,Values=true --query Vpcs[0].VpcId --output text",
+    "aws ec2 run-instances --image-id ami-1 --count 2 --region us-east-1",
+    "aws ec2 create-customer-gateway --type ipsec.1 --public-ip <IP_ADDRESS_1> --bgp-asn -1",
+    "aws iam list-users",
+]
+NO_COMMANDS = [
+    "aws s3 copy a s3://b/a",
+    "aws s3 cp a s3://b/a --recurse",
+    "aws ec2 wait instance-gone --instance-ids i-1",
+    "aws ec2 describe-vpc",
+    "aws ec2 describe-vpcs --vpc-id vpc-1",
+    "aws iam",
+    "aws sqs list-queues",  # not of these rows' services
+    "aws configure forget region",
+]
+
+
+def test_a_grammar_of_commands_takes_what_the_cli_has(model):
+    """The same commands as the metric `valid`, of the rows' services."""
+    rows = ["aws s3 ls", "aws ec2 describe-instances", "aws iam get-user", "aws nosuch x", "aws configure list", "?"]
+    unsafe = [f"aws iam list-users {end}" for end in ("| sh", "; ls", "&& ls", "> a", "`ls`", "'a")]
+    grammar = from_commands(rows, "rows.csv")
+    expected = [True] * len(COMMANDS) + [False] * len(NO_COMMANDS + unsafe)
+    assert run_isolated("matching", matches, model, grammar, COMMANDS + NO_COMMANDS + unsafe) == expected
+    assert all(is_valid(parse_command(text)) for text in COMMANDS)
+    found, _ = run_isolated("decoding", answers, model, 3, grammar)
+    assert all(answer.text.startswith(("aws s3 ", "aws ec2 ", "aws iam ", "aws configure ")) for answer in found)
+
+
+def test_a_grammar_can_be_printed(tmp_path):
+    rows = [Record("a", "aws iam get-user", "command").to_json(), Record("b", "aws sts x", "command").to_json()]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    command = [sys.executable, "-m", "scripts.evaluate.grammar"]
+    found = subprocess.run([*command, "commands", tmp_path / "train.jsonl"], capture_output=True, text=True)
+    assert found.returncode == 0 and found.stdout.startswith('root ::= "aws " ("iam " service-0 | "sts " service-1)')
+    wrong = subprocess.run([*command, "all", tmp_path / "train.jsonl"], capture_output=True, text=True)
+    assert wrong.returncode == 1 and "labels results/<run>/curriculum/train.jsonl" in wrong.stderr
+
+
 def matches(path, grammar, texts):
     """Return whether a grammar takes each text, byte by byte, and can end after it."""
     from scripts.common.constrain import Grammar
@@ -309,6 +357,8 @@ def test_other_bad_constraints_are_refused(tmp_path):
         from_file(tmp_path / "bytes.gbnf")
     with pytest.raises(GradusError, match="train.jsonl: no labels"):
         from_labels(["", " "], "train.jsonl")
+    with pytest.raises(GradusError, match="train.jsonl: no `aws …` commands"):
+        from_commands(["aws nosuch x", "ls", ""], "train.jsonl")
     for schema, reason in (
         ({"properties": {"a": {"type": "string", "pattern": "x"}}}, "Pattern must start"),
         ({"properties": {"a": {"$ref": "https://example.com/a.json"}}}, "remote"),
