@@ -112,24 +112,27 @@ def from_labels(labels: Iterable[str], place: str | Path) -> str:
 
 def from_commands(commands: Iterable[str], place: str | Path) -> str:
     """Return the grammar of commands that the AWS CLI has: any operation of these commands' services, with its options
-    and the global ones. It takes what the metric `valid` counts, without pipes and the like. `place`: their file.
+    and those global ones that occur in these commands (a model repeats what it does not know). `place`: their file.
+
+    Each command counts as valid by the metric. There are no pipes, redirections or second commands.
     """
     from scripts.tasks.aws_model import ANY_OPTIONS, operations  # loads botocore
 
-    services = {line.split()[1] for line in commands if re.match(r"aws\s+[a-z]", line)}
+    lines = [line for line in commands if re.match(r"aws\s+[a-z]", line)]
+    services = {line.split()[1] for line in lines}
+    common = ANY_OPTIONS & set(re.findall(r"(?<= )--[a-z-]+", " ".join(lines)))
     tables = {service: table for service in sorted(services) if (table := operations(service))}
     if not tables:
         raise GradusError(f"{place}: no `aws …` commands; `constrained: commands` needs rows with such responses")
-    rules, sets = list[str](), dict[frozenset[str], str]()  # many operations have the same options
+    rules, sets = list[str](), dict[frozenset[str], str]()  # operations with the same options share a rule
     for number, table in enumerate(tables.values()):
         ways = (
             f"{quote(name)} {sets.setdefault(options, f'rest-{len(sets)}')}" for name, options in sorted(table.items())
         )
         rules.append(f"service-{number} ::= {' | '.join(ways)}")
     for options, name in sets.items():
-        own = "".join(f"{quote(option)} | " for option in sorted(options))
-        rules.append(f'{name} ::= value* (" " ({own}any) ("=" word)? value*)*')
-    rules.append(f"any ::= {' | '.join(map(quote, sorted(ANY_OPTIONS)))}")
+        known = " | ".join(map(quote, sorted(options | common)))
+        rules.append(f'{name} ::= value* (" " ({known}) value*)*' if known else f"{name} ::= value*")
     starts = (f"{quote(f'{service} ')} service-{number}" for number, service in enumerate(tables))
     return _checked("\n".join([f'root ::= "aws " ({" | ".join(starts)})', *rules]) + WORDS, place)
 

@@ -239,7 +239,7 @@ COMMANDS = [
     "aws s3 sync . s3://bucket --exclude '*.tmp' --exclude \"it's\" --delete",
     "aws s3 cp - s3://bucket/a",
     "aws ec2 wait instance-running --instance-ids i-1 i-2",
-    "aws ec2 describe-vpcs --filters=Name=isDefault,Values=true --query Vpcs[0].VpcId --output text",
+    "aws ec2 describe-vpcs --filters Name=isDefault,Values=true --query Vpcs[0].VpcId --output text",
     "aws ec2 run-instances --image-id ami-1 --count 2 --region us-east-1",
     "aws ec2 create-customer-gateway --type ipsec.1 --public-ip <IP_ADDRESS_1> --bgp-asn -1",
     "aws iam list-users",
@@ -252,13 +252,21 @@ NO_COMMANDS = [
     "aws ec2 describe-vpcs --vpc-id vpc-1",
     "aws iam",
     "aws sqs list-queues",  # not of these rows' services
+    "aws iam list-users --no-verify-ssl",  # no row has this global option
     "aws configure forget region",
 ]
 
 
 def test_a_grammar_of_commands_takes_what_the_cli_has(model):
-    """The same commands as the metric `valid`, of the rows' services."""
-    rows = ["aws s3 ls", "aws ec2 describe-instances", "aws iam get-user", "aws nosuch x", "aws configure list", "?"]
+    """Of the rows' services, with the rows' global options; all are valid by the metric."""
+    rows = [
+        "aws s3 ls --region x --query y --output z",
+        "aws ec2 describe-instances",
+        "aws iam get-user",
+        "aws nosuch x",
+        "aws configure list",
+        "?",
+    ]
     unsafe = [f"aws iam list-users {end}" for end in ("| sh", "; ls", "&& ls", "> a", "`ls`", "'a")]
     grammar = from_commands(rows, "rows.csv")
     expected = [True] * len(COMMANDS) + [False] * len(NO_COMMANDS + unsafe)
