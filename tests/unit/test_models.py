@@ -132,3 +132,27 @@ def test_an_entry_of_two_kinds_is_refused(monkeypatch):
     assert (["models", "near"], "trained and nearest are two kinds of models; use a separate entry for each") in [
         *map(tuple, check_models(config))
     ]
+
+
+@pytest.mark.parametrize(
+    ("task", "grammar", "reason"),
+    [
+        ("qa", "commands", "`commands` fits only the task command, and data.task is qa"),
+        ("command", "labels", "`labels` fits only the task classify, and data.task is command"),
+        ("extract", "schema", "`schema` needs data.schema, the JSON schema of the answers; set it"),
+        ("command", "commands", None),
+        ("classify", "labels", None),
+        ("my_task.py", "commands", None),
+    ],
+)
+def test_a_grammar_must_suit_the_task(task, grammar, reason):
+    config = {
+        "curriculum": {"definitions": {}},
+        "train": {"base_weights": "bf16"},
+        "data": {"task": task, "schema": None},
+        "models": {"base": {}, "held": {"constrained": grammar}},
+        "compare_with": None,
+        "serve": None,
+    }
+    found = [why for place, why in check_models(config) if place[-1] == "constrained"]
+    assert found == ([reason] if reason else [])
