@@ -24,7 +24,7 @@ from scripts.common.strict_json import read_schema
 # a character of a string; the library's rule lets control characters through, which JSON does not
 CHARACTER = BuiltinRule(PRIMITIVE_RULES["char"].content.replace(r'[^"\\]', r'[^"\\\x7F\x00-\x1F]'))
 
-# words of a command as a shell splits it: bare, quoted or a placeholder; no pipe, no redirection, no second command
+# words of a command as a shell splits it: bare, quoted or a placeholder
 WORDS = r"""
 value ::= " " word
 word ::= "-"? piece rest* | "-"
@@ -114,7 +114,7 @@ def from_commands(commands: Iterable[str], place: str | Path) -> str:
     """Return the grammar of commands that the AWS CLI has: any operation of these commands' services, with its options
     and those global ones that occur in these commands (a model repeats what it does not know). `place`: their file.
 
-    Each command counts as valid by the metric. There are no pipes, redirections or second commands.
+    Values are free: bare words have no pipes, redirections or second commands, but quoted ones may hold anything.
     """
     from scripts.tasks.aws_model import ANY_OPTIONS, operations  # loads botocore
 
@@ -206,7 +206,7 @@ def main() -> None:
         )
     try:
         print(find_grammar(sys.argv[1], SimpleNamespace(train=sys.argv[2])))
-    except GradusError as error:
+    except (GradusError, OSError) as error:
         sys.exit(f"Gradus: {error}")
 
 
