@@ -5,10 +5,10 @@
 
 import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from scripts.common.errors import GradusError, first_line
 from scripts.common.isolate import run_isolated
 from scripts.common.records import read_records
 from scripts.common.strict_json import read_schema
+from scripts.tasks.aws_commands import parse_command
 
 # a character of a string; the library's rule lets control characters through, which JSON does not
 CHARACTER = BuiltinRule(PRIMITIVE_RULES["char"].content.replace(r'[^"\\]', r'[^"\\\x7F\x00-\x1F]'))
@@ -118,9 +119,13 @@ def from_commands(commands: Iterable[str], place: str | Path) -> str:
     """
     from scripts.tasks.aws_model import ANY_OPTIONS, operations  # loads botocore
 
-    lines = [line for line in commands if re.match(r"aws\s+[a-z]", line)]
-    services = {line.split()[1] for line in lines}
-    common = ANY_OPTIONS & set(re.findall(r"(?<= )--[a-z-]+", " ".join(lines)))
+    services, used = set[str](), set[str]()
+    for text in commands:
+        with suppress(ValueError):  # not a command
+            command = parse_command(text)
+            services.add(command.service)
+            used.update(name for name, _ in command.options)
+    common = ANY_OPTIONS & used
     tables = {service: table for service in sorted(services) if (table := operations(service))}
     if not tables:
         raise GradusError(f"{place}: no `aws …` commands; `constrained: commands` needs rows with such responses")

@@ -264,7 +264,7 @@ def test_a_grammar_of_commands_takes_what_the_cli_has(model):
         "aws ec2 describe-instances",
         "aws iam get-user",
         "aws nosuch x",
-        "aws configure list",
+        "aws --output json configure list",
         "?",
     ]
     unsafe = [f"aws iam list-users {end}" for end in ("| sh", "; ls", "&& ls", "> a", "`ls`", "'a")]
