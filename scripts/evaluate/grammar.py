@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,12 +25,18 @@ from scripts.tasks.aws_commands import parse_command
 # a character of a string; the library's rule lets control characters through, which JSON does not
 CHARACTER = BuiltinRule(PRIMITIVE_RULES["char"].content.replace(r'[^"\\]', r'[^"\\\x7F\x00-\x1F]'))
 
-# words of a command as a shell splits it: bare, quoted or a placeholder
+# Words of a command as a shell splits it, bare or quoted, that make it do nothing else: no pipes, redirections, second
+# commands, `$(…)` or backticks, and none that becomes an option (`'--delete'`). A placeholder of masking is a
+# redirection from a file that does not exist: a shell then runs nothing.
 WORDS = r"""
 value ::= " " word
-word ::= "-"? piece rest* | "-"
-rest ::= piece | "-"
-piece ::= [^ \t\r\n"'`\\|<>;&-] | "\\" [^\r\n] | "'" [^']* "'" | "\"" ([^"\\] | "\\" .)* "\"" | "<" [^<>\r\n]+ ">"
+word ::= "-"? first rest* | "-" | "''" | "\"\""
+first ::= bare | "\\" [^\r\n-] | "'" [^'-] [^']* "'" | "\"" (plain | escaped) inner
+rest ::= bare | "-" | "\\" [^\r\n] | "'" [^']* "'" | "\"" inner
+bare ::= [^ \t\r\n"'`\\|<>;&()$-] | "$" [A-Za-z0-9_{] | "<" [A-Z] [A-Z_]* [0-9]+ ">"
+inner ::= (plain | "-" | escaped)* "$"? "\""
+plain ::= [^"\\`$-]
+escaped ::= "\\" [^\r\n] | "$" [^"\\`(]
 """
 
 
@@ -115,9 +121,9 @@ def from_commands(commands: Iterable[str], place: str | Path) -> str:
     """Return the grammar of commands that the AWS CLI has: any operation of these commands' services, with its options
     and those global ones that occur in these commands (a model repeats what it does not know). `place`: their file.
 
-    Values are free: bare words have no pipes, redirections or second commands, but quoted ones may hold anything.
+    Values are free, but for what makes a shell do something else (WORDS).
     """
-    from scripts.tasks.aws_model import ANY_OPTIONS, operations  # loads botocore
+    from scripts.tasks.aws_model import GLOBAL_OPTIONS, operations  # loads botocore
 
     services, used = set[str](), set[str]()
     for text in commands:
@@ -125,7 +131,7 @@ def from_commands(commands: Iterable[str], place: str | Path) -> str:
             command = parse_command(text)
             services.add(command.service)
             used.update(name for name, _ in command.options)
-    common = ANY_OPTIONS & used
+    common = GLOBAL_OPTIONS & used
     tables = {service: table for service in sorted(services) if (table := operations(service))}
     if not tables:
         raise GradusError(f"{place}: no `aws …` commands; `constrained: commands` needs rows with such responses")
@@ -137,7 +143,7 @@ def from_commands(commands: Iterable[str], place: str | Path) -> str:
         rules.append(f"service-{number} ::= {' | '.join(ways)}")
     for options, name in sets.items():
         known = " | ".join(map(quote, sorted(options | common)))
-        rules.append(f'{name} ::= value* (" " ({known}) value*)*' if known else f"{name} ::= value*")
+        rules.append(f'{name} ::= value* (" " ({known}) ("=" word)? value*)*' if known else f"{name} ::= value*")
     starts = (f"{quote(f'{service} ')} service-{number}" for number, service in enumerate(tables))
     return _checked("\n".join([f'root ::= "aws " ({" | ".join(starts)})', *rules]) + WORDS, place)
 
@@ -153,6 +159,14 @@ def from_file(path: str | Path) -> str:
     return _checked(grammar, path)
 
 
+def right_answers(train: str | Path) -> Iterator[str]:
+    """Yield all right responses of a run's training rows. Raises GradusError if the file is another."""
+    try:
+        yield from (right.response for record in read_records(train) for right in record.versions())
+    except (TypeError, AttributeError):
+        raise GradusError(f"{train}: these are not a run's rows; name results/<run>/curriculum/train.jsonl") from None
+
+
 def find_grammar(constrained: str | None, given: Any) -> str | None:
     """Return the grammar that a model's option `constrained` asks for; None without it.
 
@@ -165,9 +179,9 @@ def find_grammar(constrained: str | None, given: Any) -> str | None:
         case "schema":
             return from_schema(given.schema)
         case "labels":
-            return from_labels((record.response for record in read_records(given.train)), given.train)
+            return from_labels(right_answers(given.train), given.train)
         case "commands":
-            return from_commands((record.response for record in read_records(given.train)), given.train)
+            return from_commands(right_answers(given.train), given.train)
         case _:
             return from_file(given.grammar)
 

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from scripts.tasks.aws_additions import ADDITIONS
 from scripts.tasks.aws_commands import parse_command
-from scripts.tasks.aws_model import additions, is_valid, modeled_operations
+from scripts.tasks.aws_differences import ADDED, REMOVED
+from scripts.tasks.aws_model import additions, is_valid, modeled_operations, operations, removals
 
 # what `valid` counted as wrong while it knew the service models alone: these rows' grades have changed, and no others
 OWN = [
@@ -44,6 +44,13 @@ def test_the_clis_own_commands_and_options_are_valid(text):
         "aws ec2 run-instances --zip-file fileb://f.zip",
         "aws configure forget region",
         "aws nosuch cp a b",
+        "aws s3 list-buckets",
+        "aws config describe-config-rules",
+        "aws codedeploy list-applications",
+        "aws ses verify-email-address --email-address a@example.com",
+        "aws ses send-email --source a@example.com",  # --from
+        "aws iam get-user --max-items 3",
+        "aws cloudformation list-stacks --page-size 3",
         "aws ../s3 cp a b",
     ],
 )
@@ -62,6 +69,14 @@ def test_a_command_of_the_models_stays_what_it_was():
 
 
 def test_the_table_is_read_whole():
-    table = additions()
-    assert ADDITIONS.count("--") == sum(len(options) for options in table.values())
-    assert all(re.fullmatch(r"[a-z0-9.-]+ [a-z0-9-]+", name) for name in table)
+    for text, table in ((ADDED, additions()), (REMOVED, removals())):
+        assert text.count(" --") == sum(len(options) for options in table.values()) > 0
+        assert all(re.fullmatch(r"[a-z0-9.-]+ [a-z0-9-]+", name) for name in table)
+
+
+def test_what_the_cli_leaves_out_is_in_the_models_and_not_valid():
+    """So the table does not outlive an update of botocore."""
+    for name, options in removals().items():
+        service, operation = name.split()
+        assert options <= modeled_operations(service)[operation]
+        assert operation in operations(service) if options else operation not in operations(service)

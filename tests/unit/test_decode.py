@@ -243,6 +243,10 @@ COMMANDS = [
     "aws ec2 run-instances --image-id ami-1 --count 2 --region us-east-1",
     "aws ec2 create-customer-gateway --type ipsec.1 --public-ip <IP_ADDRESS_1> --bgp-asn -1",
     "aws iam list-users",
+    "aws iam list-users --max-items 3 --page-size=2",
+    "aws lambda invoke --function-name 'f' --payload '{\"a\": \"$(b)`c`\"}' --qualifier \\$LATEST out.json",
+    'aws lambda invoke --function-name f --payload "{\\"a\\": \\"\\$(b)\\", \\"c\\": 5$}" out.json',
+    "aws ses send-email --from '' --subject \"\"",
 ]
 NO_COMMANDS = [
     "aws s3 copy a s3://b/a",
@@ -254,6 +258,24 @@ NO_COMMANDS = [
     "aws sqs list-queues",  # not of these rows' services
     "aws iam list-users --no-verify-ssl",  # no row has this global option
     "aws configure forget region",
+    "aws iam get-user --max-items 3",  # it gives no pages
+    "aws ses verify-email-address --email-address a@example.com",  # in the service model, but not in the CLI
+    "aws config describe-config-rules",  # the CLI's name is configservice
+    "aws s3 list-buckets",  # of s3api
+]
+UNSAFE = [
+    *("| sh", "; ls", "&& ls", "> a", "< a", "<a; ls>", "<a> b", "`ls`", "$(ls)", "a$(ls)", "(ls)", "'a"),
+    *(
+        '"$(ls)"',
+        '"a`ls`"',
+        '"a$$$(ls)"',
+        '"\\\\$(ls)"',
+        "'--profile' x",
+        '"--profile" x',
+        "\\--profile x",
+        "-'-profile' x",
+    ),
+    *("''--profile x", "$'--profile' x", '"\\\n--profile" x'),
 ]
 
 
@@ -263,27 +285,35 @@ def test_a_grammar_of_commands_takes_what_the_cli_has(model):
         "aws s3 ls --region x --query y --output z",
         "aws ec2 describe-instances",
         "aws iam get-user",
+        "aws lambda list-functions",
+        "aws ses list-identities",
+        "aws config x",
         "aws nosuch x",
         "aws --output json configure list",
         "?",
     ]
-    unsafe = [f"aws iam list-users {end}" for end in ("| sh", "; ls", "&& ls", "> a", "`ls`", "'a")]
+    unsafe = [f"aws iam list-users {end}" for end in UNSAFE]
     grammar = from_commands(rows, "rows.csv")
     expected = [True] * len(COMMANDS) + [False] * len(NO_COMMANDS + unsafe)
     assert run_isolated("matching", matches, model, grammar, COMMANDS + NO_COMMANDS + unsafe) == expected
     assert all(is_valid(parse_command(text)) for text in COMMANDS)
     found, _ = run_isolated("decoding", answers, model, 3, grammar)
-    assert all(answer.text.startswith(("aws s3 ", "aws ec2 ", "aws iam ", "aws configure ")) for answer in found)
+    known = ("s3", "ec2", "iam", "lambda", "ses", "configure")
+    assert all(answer.text.startswith(tuple(f"aws {service} " for service in known)) for answer in found)
 
 
 def test_a_grammar_can_be_printed(tmp_path):
-    rows = [Record("a", "aws iam get-user", "command").to_json(), Record("b", "aws sts x", "command").to_json()]
-    write_jsonl(tmp_path / "train.jsonl", rows)
+    rows = [Record("a", "aws iam get-user", "command"), Record("b", "?", "command", accepted=["aws sts x"])]
+    write_jsonl(tmp_path / "train.jsonl", (row.to_json() for row in rows))
     command = [sys.executable, "-m", "scripts.evaluate.grammar"]
     found = subprocess.run([*command, "commands", tmp_path / "train.jsonl"], capture_output=True, text=True)
     assert found.returncode == 0 and found.stdout.startswith('root ::= "aws " ("iam " service-0 | "sts " service-1)')
     wrong = subprocess.run([*command, "all", tmp_path / "train.jsonl"], capture_output=True, text=True)
     assert wrong.returncode == 1 and "labels results/<run>/curriculum/train.jsonl" in wrong.stderr
+    for row in ({"question": "a"}, 1):
+        write_jsonl(tmp_path / "other.jsonl", [row])
+        wrong = subprocess.run([*command, "commands", tmp_path / "other.jsonl"], capture_output=True, text=True)
+        assert wrong.returncode == 1 and "these are not a run's rows" in wrong.stderr
 
 
 def matches(path, grammar, texts):
