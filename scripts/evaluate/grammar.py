@@ -26,17 +26,17 @@ from scripts.tasks.aws_commands import parse_command
 CHARACTER = BuiltinRule(PRIMITIVE_RULES["char"].content.replace(r'[^"\\]', r'[^"\\\x7F\x00-\x1F]'))
 
 # Words of a command as a shell splits it, bare or quoted, that make it do nothing else: no pipes, redirections, second
-# commands, `$(…)` or backticks, and none that becomes an option (`'--delete'`). A placeholder of masking is a
-# redirection from a file that does not exist: a shell then runs nothing.
+# commands, `$(…)`, backticks or `!` of its history, and none that becomes an option (`'--delete'`). A placeholder of
+# masking is a redirection from a file that does not exist: a shell then runs nothing.
 WORDS = r"""
 value ::= " " word
-word ::= "-"? first rest* | "-" | "''" | "\"\""
+word ::= "-"? first rest* "!"? | "-" | "''" | "\"\""
 first ::= bare | "\\" [^\r\n-] | "'" [^'-] [^']* "'" | "\"" (plain | escaped) inner
 rest ::= bare | "-" | "\\" [^\r\n] | "'" [^']* "'" | "\"" inner
-bare ::= [^ \t\r\n"'`\\|<>;&()$-] | "$" [A-Za-z0-9_{] | "<" [A-Z] [A-Z_]* [0-9]+ ">"
-inner ::= (plain | "-" | escaped)* "$"? "\""
-plain ::= [^"\\`$-]
-escaped ::= "\\" [^\r\n] | "$" [^"\\`(]
+bare ::= [^ \t\r\n"'`\\|<>;&()$!-] | "$" [A-Za-z0-9_{] | "!=" | "<" [A-Z] [A-Z_]* [0-9]+ ">"
+inner ::= (plain | "-" | escaped)* [$!]? "\""
+plain ::= [^"\\`$!-]
+escaped ::= "\\" [^\r\n] | "$" [^"\\`(!] | "!" [= ]
 """
 
 

@@ -247,6 +247,7 @@ COMMANDS = [
     "aws lambda invoke --function-name 'f' --payload '{\"a\": \"$(b)`c`\"}' --qualifier \\$LATEST out.json",
     'aws lambda invoke --function-name f --payload "{\\"a\\": \\"\\$(b)\\", \\"c\\": 5$}" out.json',
     "aws ses send-email --from '' --subject \"\"",
+    "aws iam create-user --user-name a! --tags \"Key=b! c,Value=d!\" 'Key=!e,Value=f' --query Users[?a!='b']",
 ]
 NO_COMMANDS = [
     "aws s3 copy a s3://b/a",
@@ -275,7 +276,7 @@ UNSAFE = [
         "\\--profile x",
         "-'-profile' x",
     ),
-    *("''--profile x", "$'--profile' x", '"\\\n--profile" x'),
+    *("!ls", "a!ls", '"!ls"', "''--profile x", "$'--profile' x", '"\\\n--profile" x'),
 ]
 
 
