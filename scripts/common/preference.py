@@ -40,14 +40,18 @@ def supervised_names(phases: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def complete_preference(section: dict[str, Any], rate: float) -> None:
     """Fill in the defaults of the preference phases in the config's section `curriculum`. `rate`: the learning rate of
-    supervised phases; theirs is a tenth of it.
+    supervised phases; theirs is a hundredth of it, and a tenth for ORPO, which also trains on right answers alone.
     """
     supervised = supervised_names(section["phases"])
-    defaults = {"after": supervised[-1] if supervised else "", "learning_rate": float(f"{rate / 10:.12g}")}
-    section["phases"] = [
-        asdict(PreferencePhase(**{**defaults, **phase})) if is_preference(phase) else phase
-        for phase in section["phases"]
-    ]
+
+    def complete(phase: Mapping[str, Any]) -> dict[str, Any]:
+        own = {
+            "after": supervised[-1] if supervised else "",
+            "learning_rate": float(f"{rate / (10 if phase['method'] == 'orpo' else 100):.12g}"),
+        }
+        return asdict(PreferencePhase(**{**own, **phase}))
+
+    section["phases"] = [complete(phase) if is_preference(phase) else phase for phase in section["phases"]]
 
 
 def complete_models(config: dict[str, Any]) -> None:

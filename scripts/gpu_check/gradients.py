@@ -8,6 +8,7 @@ is rounding.
 
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,29 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from scripts.common.device import choose_device, secure_repeatability, training_dtype
+from scripts.common.preference import PreferencePhase
 from scripts.config.schema import default
 from scripts.gpu_check.findings import Findings, run_job
 from scripts.gpu_check.shapes import contract, make_records
 from scripts.train.loss import completion_loss, shares_beginnings
 from scripts.train.model import LoraParams, attach_adapter, checkpoint_layers, choose_attention, load_base
 from scripts.train.packing import collate, label, on, packs
-from scripts.train.preference import Step, dpo, grouped, log_probabilities
+from scripts.train.preference import OBJECTIVES, Step, grouped, log_probabilities
 
 LORA = LoraParams(**default("train.lora"))
 LIMIT = 0.05  # of the gradient's norm
+PAIRS_LIMIT = 0.1  # the gradients of two answers cancel in part, and their rounding does not
+BETA = PreferencePhase.beta
 
 
 def gradient(
-    base: Path, device: str, attention: str, packed: bool, checkpointing: bool, whole: bool, pairs: bool = False
+    base: Path, device: str, attention: str, packed: bool, checkpointing: bool, whole: bool, method: str | None = None
 ) -> torch.Tensor:
-    """Return the adapter's gradient for a pack of four rows, as one fp32 vector on the CPU; with `pairs` that of DPO.
+    """Return the adapter's gradient for a pack of four rows, as one fp32 vector on the CPU.
 
-    `whole`: whether the model computes in fp32. The adapter's second matrices are random, as after some steps: with the
-    zeros that they start from, the first ones would have no gradient.
+    `whole`: whether the model computes in fp32. `method`: dpo, orpo or kto, with a wrong answer to each row, as in the
+    first step of a phase. The adapter's second matrices are random, as after some steps: with the zeros that they start
+    from, the first ones would have no gradient.
     """
     model = load_base(base, device, attention, packed)
     model = attach_adapter(model.float() if whole else model, LORA, None, 1)
@@ -49,13 +54,13 @@ def gradient(
     records = make_records(base, 4, 96)
     rows = label(records, tokenizer, contract(), 96)
     model.train()
-    if pairs:  # the answer of the next row is the wrong one
+    if method:  # the answer of another row is the wrong one
         wrong = [replace(one, response=records[n - 1].response) for n, one in enumerate(records)]
         both = zip(rows, label(wrong, tokenizer, contract(), 256), strict=True)
         groups = grouped(on(model.device, collate([row for pair in both for row in pair])), 2)
         for sums, counts, _ in log_probabilities(model, groups, 10**9):
-            reference = torch.full_like(sums, -100.0)
-            dpo(sums, counts, reference, 0.01, Step(1.0))[0].mean().backward()
+            step = Step(counts[:, 0].float().mean().item())
+            OBJECTIVES[method](sums, counts, sums.detach(), BETA, step)[0].mean().backward()
     else:
         for pack in packs(on(model.device, collate(rows)), 10**9, shares_beginnings(model)):
             (completion_loss(model, pack) / len(rows)).backward()
@@ -83,22 +88,28 @@ def check(job: dict[str, Any], findings: Findings) -> None:
             round_base(base, other, "auto" if device == "cuda" else "cpu")
             _compare_rounding(rounded, other, findings)
     cpu = str(training_dtype("cpu")).removeprefix("torch.")
-    references: dict[Path, tuple[torch.Tensor, float]] = {}
+
+    @cache
+    def reference(source: Path, method: str | None = None) -> tuple[torch.Tensor, float]:
+        """Return the CPU's gradient in fp32, and how far its own bf16 is from it."""
+        exact = gradient(source, "cpu", "rows", False, False, True, method)
+        return exact, distance(gradient(source, "cpu", "rows", False, False, False, method), exact)
+
+    def told(far: float, limit: float, usual: float) -> str:
+        return f"{far:.2%} from fp32 on the CPU (limit {limit:.0%}; the CPU's own {cpu} {usual:.2%})"
+
     secure_repeatability(device)
     fastest = choose_attention("auto", device)
     for kind, (folder, packed) in kinds.items():
         plain: torch.Tensor | None = None
+        source = rounded if kind != "bf16" else folder
         for attention, checkpointing in dict.fromkeys(((fastest, False), (fastest, True), ("rows", False))):
             name = f"gradients {kind}, {attention}" + (", checkpointing" if checkpointing else "")
             with findings.trying(name):
-                source = rounded if kind != "bf16" else folder
-                if source not in references:
-                    exact = gradient(source, "cpu", "rows", False, False, True)
-                    references[source] = exact, distance(gradient(source, "cpu", "rows", False, False, False), exact)
-                exact, usual = references[source]
+                exact, usual = reference(source)
                 found = gradient(folder, device, attention, packed, checkpointing, False)
                 far = distance(found, exact)
-                text = f"{far:.2%} from fp32 on the CPU (limit {LIMIT:.0%}; the CPU's own {cpu} {usual:.2%})"
+                text = told(far, LIMIT, usual)
                 if checkpointing and plain is not None:
                     same = torch.equal(found, plain)
                     text += "; the same bits as without" if same else "; NOT the bits of the same without"
@@ -107,21 +118,16 @@ def check(job: dict[str, Any], findings: Findings) -> None:
                     findings.add(name, far <= LIMIT, text, distance=far, cpu_bf16=usual)
                 if not checkpointing and attention == fastest:
                     plain = found
-                    _compare_pairs(source, folder, device, attention, packed, kind, findings)
                     again = gradient(folder, device, attention, packed, checkpointing, False)
                     same = torch.equal(again, found)
                     findings.add(f"{name}, again", same, f"{'the same' if same else 'NOT the same'} bits a second time")
-
-
-def _compare_pairs(
-    source: Path, folder: Path, device: str, attention: str, packed: bool, kind: str, findings: Findings
-) -> None:
-    """Compare the gradient of DPO, which has two answers to each prompt in a pack."""
-    name = f"gradients of pairs {kind}, {attention}"
-    with findings.trying(name):
-        exact = gradient(source, "cpu", "rows", False, False, True, pairs=True)
-        far = distance(gradient(folder, device, attention, packed, False, False, pairs=True), exact)
-        findings.add(name, far <= LIMIT, f"{far:.2%} from fp32 on the CPU (limit {LIMIT:.0%})", distance=far)
+        for method in OBJECTIVES:
+            name = f"gradients of pairs ({method}) {kind}, {fastest}"
+            with findings.trying(name):
+                exact, usual = reference(source, method)
+                far = distance(gradient(folder, device, fastest, packed, False, False, method), exact)
+                text = told(far, PAIRS_LIMIT, usual)
+                findings.add(name, far <= PAIRS_LIMIT, text, distance=far, cpu_bf16=usual)
 
 
 def _compare_rounding(one: Path, other: Path, findings: Findings) -> None:

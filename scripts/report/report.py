@@ -145,14 +145,23 @@ def page(files: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_preference(phases: Sequence[Mapping[str, Any]], files: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the phases of preference tuning, each with what its files say."""
+    """Return the phases of preference tuning, each with what its files say, and with the summary of the one before."""
     names = {
         "ledger": "pair_ledgers",
         "counts": "pair_counts",
         "summary": "pair_summaries",
         "history": "pair_histories",
     }
-    return [{**phase, **{name: files[key][n] for name, key in names.items()}} for n, phase in enumerate(phases)]
+    summaries = {
+        (arm, seed, summary["phase"]): summary
+        for (arm, seed), summary in zip(files["summary_of"], files["summaries"], strict=True)
+    }
+    found = []
+    for number, phase in enumerate(phases):
+        own = {name: files[key][number] for name, key in names.items()}
+        training = phase["training"]
+        found.append({**phase, **own, "before": summaries[training["arm"], str(training["seed"]), phase["after"]]})
+    return found
 
 
 def vega() -> Markup:

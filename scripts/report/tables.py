@@ -477,6 +477,7 @@ def preference(found: Mapping[str, Any]) -> dict[str, Table]:
                 Column("accuracy", "right answer ahead", percent),
                 Column("margin", "margin", places(3)),
                 Column("chosen_reward", "reward of right answers", places(3)),
+                Column("heldout_before", "held-out loss before", places(4)),
                 Column("heldout_loss", "held-out loss", places(4)),
             ],
             [

@@ -35,7 +35,11 @@ def test_everything_that_it_promises_is_checked(checked):
     expected = [
         "NF4 as on the CPU",
         *(f"{kind}{what}" for kind in kinds for what in ("", ", again", ", checkpointing")),
-        *(kind.replace("gradients", "gradients of pairs") for kind in kinds),
+        *(
+            kind.replace("gradients", f"gradients of pairs ({name})")
+            for kind in kinds
+            for name in ("dpo", "orpo", "kto")
+        ),
         *(f"predictions layer by layer, {what}" for what in ("base", "LoRA", "DoRA")),
         "importance",
         "importance, again",
@@ -194,20 +198,20 @@ def test_ended_by_a_signal_it_ends_its_processes_and_deletes_what_it_made(tmp_pa
     assert not psutil.wait_procs(children, timeout=10)[1]  # their ends may be seen a moment later
 
 
-@pytest.mark.parametrize("wrong", [1.1, float("nan")])
+@pytest.mark.parametrize("wrong", [1.2, float("nan")])
 def test_wrong_gradients_fail(tmp_path, monkeypatch, wrong):
     import torch
 
     from scripts.gpu_check import gradients
 
-    def computed(base, device, attention, packed, checkpointing, whole, pairs=False):
+    def computed(base, device, attention, packed, checkpointing, whole, method=None):
         return torch.ones(9) if whole else torch.full((9,), wrong)
 
     monkeypatch.setattr(gradients, "gradient", computed)
     found = Findings(tmp_path / "found.jsonl")
     gradients.check({"device": "cpu", "base": str(tmp_path / "base"), "packages": [], "threads": 1}, found)
     by_name = {finding.name: finding.status for finding in found.read()}
-    assert by_name["gradients bf16, rows"] == by_name["gradients of pairs bf16, rows"] == "FAILED"
+    assert by_name["gradients bf16, rows"] == by_name["gradients of pairs (kto) bf16, rows"] == "FAILED"
 
 
 def test_another_checkpoint_computed_layer_by_layer_fails(tmp_path, monkeypatch):

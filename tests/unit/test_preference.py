@@ -14,6 +14,7 @@ from scripts.bench import dpo
 from scripts.common.errors import GradusError
 from scripts.common.io import read_json, write_json, write_jsonl
 from scripts.common.pairs import Pair, read_pair_steps, write_pair_steps
+from scripts.common.preference import complete_preference
 from scripts.common.records import Record
 from scripts.report.sections.preference import preference
 from scripts.train.callback import PhaseCallback
@@ -320,6 +321,7 @@ def test_the_report_puts_models_before_and_after_a_phase_beside_each_other():
     phase = {
         "training": {**training, "phase": "dpo"}, "after": "hard", "method": "dpo", "ledger": ledger, "history": history,
         "counts": {"rows_asked": 20, "all_right": 6, "all_wrong": 5}, "summary": {"heldout_loss": 0.125},
+        "before": {"heldout_loss": 0.1},
     }  # fmt: skip
     found = preference([phase], "hard", models, metrics, "exact", "test", speeds)
     assert [(row["model"], row["phase"], row["value"], row["tokens"]) for row in found["models"]] == [
@@ -330,6 +332,9 @@ def test_the_report_puts_models_before_and_after_a_phase_beside_each_other():
     assert [row["model"] for row in earlier["models"]] == ["preferred"]  # `tuned` is after another phase
     row = found["phases"][0]
     assert (row["training"], row["accuracy"], row["margin"]) == ("curriculum, seed 1, after dpo", 1.0, 0.5)
+    assert row["forgotten"] and row["heldout_before"] == 0.1
+    better = {**phase, "summary": {"heldout_loss": 0.12}}
+    assert not preference([better], "hard", models, metrics, "exact", "test", speeds)["phases"][0]["forgotten"]
     assert preference([], "hard", models, metrics, "exact", "test", speeds) is None
 
 
@@ -384,3 +389,10 @@ def test_an_empty_answer_can_be_the_other_one(base, contract):
     assert len(data[0]["input_ids"]) == 3
     with pytest.raises(GradusError, match="no answer to another prompt"):
         make_dataset([replace(pair, other=None)], AutoTokenizer.from_pretrained(base), contract, 256, others=True)
+
+
+def test_the_rate_of_a_phase_follows_from_its_method():
+    """A tenth of the supervised rate broke one of three models with DPO (docs/preference.md)."""
+    section = {"phases": [{"name": "train", "levels": ["easy"]}, *({"name": m, "method": m} for m in OBJECTIVES)]}
+    complete_preference(section, 0.002)
+    assert {p["name"]: p["learning_rate"] for p in section["phases"][1:]} == {"dpo": 2e-5, "orpo": 2e-4, "kto": 2e-5}

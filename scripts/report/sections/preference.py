@@ -9,6 +9,7 @@ from scripts.report.layout import training_name
 
 Speeds = Sequence[Mapping[str, Any]]
 LAST = 10  # steps that the last values are means of
+FORGOTTEN = 1.25  # times the held-out loss before: phases beyond it made models worse (docs/preference.md)
 
 
 def preference(
@@ -22,9 +23,9 @@ def preference(
 ) -> dict[str, Any] | None:
     """Return {phases, models, metric, split}; None if there is no such phase.
 
-    `phases`: {training: {arm, seed, phase}, after, method, ledger, counts, history, summary} of each; `last`: the last
-    supervised phase; `speeds`: {model, split, rows, tokens, …}. Each phase's models come right after those of the
-    supervised phase that it goes on from.
+    `phases`: {training: {arm, seed, phase}, after, method, ledger, counts, history, summary, before: the summary of the
+    phase that it goes on from} of each; `last`: the last supervised phase; `speeds`: {model, split, rows, tokens, …}.
+    Each phase's models come right after those of the supervised phase that it goes on from.
     """
     if not phases:
         return None
@@ -47,13 +48,16 @@ def preference(
 def _row(phase: Mapping[str, Any]) -> dict[str, Any]:
     """Return how a phase went: its pairs, and means over its last steps."""
     last = phase["history"][-LAST:]
+    before, after = (phase[name]["heldout_loss"] for name in ("before", "summary"))
     return {
         "training": training_name(**phase["training"]),
         "method": phase["method"],
         **{name: phase["ledger"][name] for name in ("kept", "own", "sampled", "too_hard", "mean_tokens")},
         **{name: phase["counts"][name] for name in ("rows_asked", "all_right", "all_wrong")},
         **{name: fmean(line[name] for line in last) for name in ("accuracy", "margin", "chosen_reward")},
-        "heldout_loss": phase["summary"]["heldout_loss"],
+        "heldout_before": before,
+        "heldout_loss": after,
+        "forgotten": before is not None and after is not None and after >= FORGOTTEN * before,
     }
 
 
