@@ -25,18 +25,22 @@ from scripts.tasks.aws_commands import parse_command
 # a character of a string; the library's rule lets control characters through, which JSON does not
 CHARACTER = BuiltinRule(PRIMITIVE_RULES["char"].content.replace(r'[^"\\]', r'[^"\\\x7F\x00-\x1F]'))
 
-# Words of a command as a shell splits it, bare or quoted, that make it do nothing else: no pipes, redirections, second
-# commands, `$(…)`, backticks or `!` of its history, and none that becomes an option (`'--delete'`). A placeholder of
-# masking is a redirection from a file that does not exist: a shell then runs nothing.
+# Words of a command that a POSIX-like shell (sh, bash, zsh) splits and does nothing else with: no pipes, redirections,
+# second commands, comments, variables, braces, `$(…)`, backticks or `!` of its history, and none that becomes an option
+# (`'--delete'`). A placeholder of masking is a redirection from a file that does not exist: a shell then runs nothing.
 WORDS = r"""
 value ::= " " word
 word ::= "-"? first rest* "!"? | "-" | "''" | "\"\""
-first ::= bare | "\\" [^\r\n-] | "'" [^'-] [^']* "'" | "\"" (plain | escaped) inner
-rest ::= bare | "-" | "\\" [^\r\n] | "'" [^']* "'" | "\"" inner
-bare ::= [^ \t\r\n"'`\\|<>;&()$!-] | "$" [A-Za-z0-9_{] | "!=" | "<" [A-Z] [A-Z_]* [0-9]+ ">"
-inner ::= (plain | "-" | escaped)* [$!]? "\""
-plain ::= [^"\\`$!-]
-escaped ::= "\\" [^\r\n] | "$" [^"\\`(!] | "!" [= ]
+first ::= [^ \t\r\n"'`\\|<>;&(){$!#\x00-\x1F\x7F-] | begun
+begun ::= "!=" | placeholder | "\\" [^\r\n\x00-\x1F-] | "'" undashed single* "'" | "\"" (plain | escaped) inner
+rest ::= bare | "-" | "\\" [^\r\n\x00-\x1F] | "'" single* "'" | "\"" inner
+bare ::= [^ \t\r\n"'`\\|<>;&(){$!\x00-\x1F\x7F-] | "!=" | placeholder
+placeholder ::= "<" [A-Z] [A-Z_]* "_" [0-9]+ ">"
+single ::= [^'\x00-\x08\x0B-\x1F]
+undashed ::= [^'\x00-\x08\x0B-\x1F-]
+inner ::= (plain | "-" | escaped)* "$"? "\""
+plain ::= [^"\\`$!\x00-\x08\x0B-\x1F-]
+escaped ::= "\\" [^\r\n\x00-\x1F] | "$" [ .,/)}\]] | "!" [= ]
 """
 
 
@@ -121,7 +125,7 @@ def from_commands(commands: Iterable[str], place: str | Path) -> str:
     """Return the grammar of commands that the AWS CLI has: any operation of these commands' services, with its options
     and those global ones that occur in these commands (a model repeats what it does not know). `place`: their file.
 
-    Values are free, but for what makes a shell do something else (WORDS).
+    Values are free, except for those that make a shell do something else (WORDS).
     """
     from scripts.tasks.aws_model import GLOBAL_OPTIONS, operations  # loads botocore
 

@@ -287,6 +287,9 @@ workdocs describe-users --user-query
 """
 
 REMOVED = """
+apigateway create-rest-api --version
+apigatewayv2 create-api --version
+apigatewayv2 update-api --version
 bedrock-agent-runtime agentic-retrieve-stream
 bedrock-agent-runtime invoke-agent
 bedrock-agent-runtime invoke-flow
@@ -299,9 +302,20 @@ bedrock-agentcore invoke-harness
 bedrock-runtime converse-stream
 bedrock-runtime invoke-model-with-bidirectional-stream
 bedrock-runtime invoke-model-with-response-stream
+clouddirectory publish-schema --version
 cloudsearch define-index-field --index-field
+cloudsearchdomain search --query
+cloudsearchdomain suggest --query
+codepipeline create-custom-action-type --version
+codepipeline delete-custom-action-type --version
+codepipeline get-action-type --version
+codepipeline get-pipeline --version
 connecthealth start-medical-scribe-listening-session
+controltower create-landing-zone --version
+controltower update-landing-zone --version
+datapipeline get-pipeline-definition --version
 datapipeline put-pipeline-definition --pipeline-objects
+datapipeline query-objects --query
 devops-agent send-message
 ec2 create-image --no-no-reboot
 ec2 create-network-acl-entry --no-egress
@@ -317,6 +331,10 @@ ecs run-task --no-enable-execute-command
 ecs start-task --no-enable-execute-command
 ecs update-daemon --no-enable-execute-command
 ecs update-service --no-enable-execute-command
+eks create-cluster --version
+eks create-nodegroup --version
+eks update-cluster-version --version
+eks update-nodegroup-version --version
 emr add-instance-groups --job-flow-id
 emr add-job-flow-steps
 emr describe-job-flows
@@ -328,6 +346,13 @@ emr set-termination-protection
 emr set-unhealthy-node-replacement
 emr set-visible-to-all-users
 emr terminate-job-flows
+gamelift create-build --version
+gamelift create-script --version
+gamelift update-build --version
+gamelift update-script --version
+glue get-unfiltered-partition-metadata --region
+glue get-unfiltered-partitions-metadata --region
+glue get-unfiltered-table-metadata --region
 iotsitewise invoke-assistant
 iotwireless create-device-profile --lo-ra-wan
 iotwireless create-fuota-task --lo-ra-wan
@@ -341,18 +366,59 @@ iotwireless update-fuota-task --lo-ra-wan
 iotwireless update-multicast-group --lo-ra-wan
 iotwireless update-wireless-device --lo-ra-wan
 kinesis subscribe-to-shard
+kinesisanalytics add-application-output --output
+kinesisanalyticsv2 add-application-output --output
 lambda invoke-with-response-stream
+lex-models delete-bot-version --version
+lex-models delete-intent-version --version
+lex-models delete-slot-type-version --version
+lex-models get-export --version
+lex-models get-intent --version
+lex-models get-slot-type --version
 lexv2-runtime start-conversation
+license-manager delete-grant --version
+license-manager get-grant --version
+license-manager get-license --version
 logs get-log-object
+mturk list-qualification-types --query
+pinpoint delete-email-template --version
+pinpoint delete-in-app-template --version
+pinpoint delete-push-template --version
+pinpoint delete-sms-template --version
+pinpoint delete-voice-template --version
+pinpoint get-campaign-version --version
+pinpoint get-email-template --version
+pinpoint get-in-app-template --version
+pinpoint get-push-template --version
+pinpoint get-segment-version --version
+pinpoint get-sms-template --version
+pinpoint get-voice-template --version
+pinpoint update-email-template --version
+pinpoint update-in-app-template --version
+pinpoint update-push-template --version
+pinpoint update-sms-template --version
+pinpoint update-voice-template --version
 polly start-speech-synthesis-stream
 qbusiness chat
 rds modify-option-group
+rekognition create-stream-processor --output
+route53 delete-traffic-policy --version
+route53 get-traffic-policy --version
+route53 update-traffic-policy-comment --version
 route53domains view-billing --end
+sagemaker delete-image-version --version
+sagemaker describe-image-version --version
+sagemaker list-aliases --version
+sagemaker update-image-version --version
 sagemaker-runtime invoke-endpoint-with-response-stream
 ses delete-verified-email-address
 ses list-verified-email-addresses
 ses send-email --source
 ses verify-email-address
 sns subscribe --endpoint
+stepfunctions send-task-success --output
+swf register-activity-type --version
+swf register-workflow-type --version
 workdocs create-notification-subscription --endpoint
+workdocs describe-users --query
 """

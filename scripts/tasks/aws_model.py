@@ -95,7 +95,7 @@ def operations(service: str) -> dict[str, frozenset[str]]:
     `aws ecr get-login-password`, and options such as `aws lambda create-function --zip-file`; and it leaves out some,
     such as `aws ses verify-email-address`.
     """
-    if not re.fullmatch(r"[a-z0-9-]+", service):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", service):
         return {}
     table = dict(modeled_operations(service) or {})
     for name, options in removals().items():

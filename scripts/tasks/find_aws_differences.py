@@ -59,7 +59,7 @@ def find_differences(folder: str, services: list[str]) -> tuple[str, dict[str, l
             options, modeled = options_of(inner), known.get(operation, frozenset())
             if (more := options - modeled - GLOBAL_OPTIONS) or operation not in known:
                 added[f"{service} {operation}"] = sorted(more)
-            if less := modeled - options - GLOBAL_OPTIONS:
+            if less := modeled - options:
                 removed[f"{service} {operation}"] = sorted(less)
         for operation in known:
             if operation not in own and not operation.startswith("wait "):

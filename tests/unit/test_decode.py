@@ -247,7 +247,7 @@ COMMANDS = [
     "aws lambda invoke --function-name 'f' --payload '{\"a\": \"$(b)`c`\"}' --qualifier \\$LATEST out.json",
     'aws lambda invoke --function-name f --payload "{\\"a\\": \\"\\$(b)\\", \\"c\\": 5$}" out.json',
     "aws ses send-email --from '' --subject \"\"",
-    "aws iam create-user --user-name a! --tags \"Key=b! c,Value=d!\" 'Key=!e,Value=f' --query Users[?a!='b']",
+    "aws iam create-user --user-name a! --tags \"Key=b! c,Value=d\" 'Key=!e,Value=f' --query Users[?a!='b']",
 ]
 NO_COMMANDS = [
     "aws s3 copy a s3://b/a",
@@ -276,6 +276,17 @@ UNSAFE = [
         "\\--profile x",
         "-'-profile' x",
     ),
+    *("# 'a\nls #'", "# --dryrun", "#a", "${x:='$(ls)'}${x@P}", '"$[x=5]"', '"${ ls; }"', "\"${x#'}\" '}\";ls;: '\\'"),
+    *(
+        "$x--profile",
+        '"$x--profile"',
+        "-$x-profile",
+        "{--profile,}",
+        "-{-profile,}",
+        '"a!" ";ls;: "\'x\'"\'\\\'',
+        "<A1> a",
+    ),
+    *("-\0-profile", "'\x03\nls'", "a{b,c}"),
     *("!ls", "a!ls", '"!ls"', "''--profile x", "$'--profile' x", '"\\\n--profile" x'),
 ]
 
