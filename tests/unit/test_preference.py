@@ -321,7 +321,7 @@ def test_the_report_puts_models_before_and_after_a_phase_beside_each_other():
     phase = {
         "training": {**training, "phase": "dpo"}, "after": "hard", "method": "dpo", "ledger": ledger, "history": history,
         "counts": {"rows_asked": 20, "all_right": 6, "all_wrong": 5}, "summary": {"heldout_loss": 0.125},
-        "before": {"heldout_loss": 0.1},
+        "before": {"heldout_loss": 0.08},
     }  # fmt: skip
     found = preference([phase], "hard", models, metrics, "exact", "test", speeds)
     assert [(row["model"], row["phase"], row["value"], row["tokens"]) for row in found["models"]] == [
@@ -332,8 +332,8 @@ def test_the_report_puts_models_before_and_after_a_phase_beside_each_other():
     assert [row["model"] for row in earlier["models"]] == ["preferred"]  # `tuned` is after another phase
     row = found["phases"][0]
     assert (row["training"], row["accuracy"], row["margin"]) == ("curriculum, seed 1, after dpo", 1.0, 0.5)
-    assert row["forgotten"] and row["heldout_before"] == 0.1
-    better = {**phase, "summary": {"heldout_loss": 0.12}}
+    assert row["forgotten"] and row["heldout_before"] == 0.08
+    better = {**phase, "summary": {"heldout_loss": 0.11}}
     assert not preference([better], "hard", models, metrics, "exact", "test", speeds)["phases"][0]["forgotten"]
     assert preference([], "hard", models, metrics, "exact", "test", speeds) is None
 

@@ -9,7 +9,7 @@ from scripts.report.layout import training_name
 
 Speeds = Sequence[Mapping[str, Any]]
 LAST = 10  # steps that the last values are means of
-FORGOTTEN = 1.25  # times the held-out loss before: phases beyond it made models worse (docs/preference.md)
+FORGOTTEN = 1.4  # times the held-out loss before; what it says of one run: docs/preference.md
 
 
 def preference(
