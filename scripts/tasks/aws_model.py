@@ -67,22 +67,26 @@ def load(loader: Loader, name: str, kind: str) -> dict[str, Any]:
         return {}
 
 
-def read_table(text: str) -> dict[str, frozenset[str]]:
-    """Return {service and operation: options} from lines of aws_differences.py."""
-    lines = (line.split() for line in re.sub(r"\n +", " ", text).splitlines() if line)
-    return {f"{service} {operation}": frozenset(options) for service, operation, *options in lines}
+def read_table(text: str) -> dict[str, dict[str, frozenset[str]]]:
+    """Return {service: {operation: options}} from lines of aws_differences.py."""
+    table: dict[str, dict[str, frozenset[str]]] = {}
+    for line in re.sub(r"\n +", " ", text).split("\n"):
+        if line:
+            service, operation, *options = line.split()
+            table.setdefault(service, {})[operation] = frozenset(options)
+    return table
 
 
 @cache
-def additions() -> dict[str, frozenset[str]]:
-    """Return {service and operation: options} that the CLI adds to the service models."""
+def additions() -> dict[str, dict[str, frozenset[str]]]:
+    """Return {service: {operation: options}} that the CLI adds to the service models."""
     return read_table(ADDED)
 
 
 @cache
-def removals() -> dict[str, frozenset[str]]:
-    """Return {service and operation: options} of the service models that the CLI does not have; without options, the
-    operation itself.
+def removals() -> dict[str, dict[str, frozenset[str]]]:
+    """Return {service: {operation: options}} of the service models that the CLI does not have; without options, it does
+    not have the operation.
     """
     return read_table(REMOVED)
 
@@ -98,16 +102,13 @@ def operations(service: str) -> dict[str, frozenset[str]]:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", service):
         return {}
     table = dict(modeled_operations(service) or {})
-    for name, options in removals().items():
-        owner, operation = name.split(" ", 1)
-        if owner == service:
+    for operation, options in removals().get(service, {}).items():
+        if options:
             table[operation] -= options
-            if not options:
-                del table[operation]
-    for name, options in additions().items():
-        owner, operation = name.split(" ", 1)
-        if owner == service:
-            table[operation] = table.get(operation, frozenset()) | options
+        else:
+            del table[operation]
+    for operation, options in additions().get(service, {}).items():
+        table[operation] = table.get(operation, frozenset()) | options
     return table
 
 

@@ -264,31 +264,48 @@ NO_COMMANDS = [
     "aws config describe-config-rules",  # the CLI's name is configservice
     "aws s3 list-buckets",  # of s3api
 ]
-UNSAFE = [
-    *("| sh", "; ls", "&& ls", "> a", "< a", "<a; ls>", "<a> b", "`ls`", "$(ls)", "a$(ls)", "(ls)", "'a"),
-    *(
-        '"$(ls)"',
-        '"a`ls`"',
-        '"a$$$(ls)"',
-        '"\\\\$(ls)"',
-        "'--profile' x",
-        '"--profile" x',
-        "\\--profile x",
-        "-'-profile' x",
-    ),
-    *("# 'a\nls #'", "# --dryrun", "#a", "${x:='$(ls)'}${x@P}", '"$[x=5]"', '"${ ls; }"', "\"${x#'}\" '}\";ls;: '\\'"),
-    *(
-        "$x--profile",
-        '"$x--profile"',
-        "-$x-profile",
-        "{--profile,}",
-        "-{-profile,}",
-        '"a!" ";ls;: "\'x\'"\'\\\'',
-        "<A1> a",
-    ),
-    *("-\0-profile", "'\x03\nls'", "a{b,c}"),
-    *("!ls", "a!ls", '"!ls"', "''--profile x", "$'--profile' x", '"\\\n--profile" x'),
-]
+UNSAFE = r"""
+| sh
+; ls
+&& ls
+> a
+< a
+<a; ls>
+<a> b
+<A1> a
+'a
+`ls`
+"a`ls`"
+(ls)
+$(ls)
+a$(ls)
+"$(ls)"
+"a$$$(ls)"
+"\\$(ls)"
+"$[x=5]"
+"${ ls; }"
+${x:='$(ls)'}${x@P}
+"${x#'}" '}";ls;: '\'
+"a!" ";ls;: "'x'"\'
+!ls
+a!ls
+"!ls"
+#a
+# --dryrun
+a{b,c}
+'--profile' x
+"--profile" x
+\--profile x
+-'-profile' x
+''--profile x
+$'--profile' x
+$x--profile
+"$x--profile"
+-$x-profile
+{--profile,}
+-{-profile,}
+""".strip().split("\n")
+UNSAFE += ["# 'a\nls #'", '"\\\n--profile" x', "-\0-profile", "'\x03\nls'"]
 
 
 def test_a_grammar_of_commands_takes_what_the_cli_has(model):

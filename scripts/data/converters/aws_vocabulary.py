@@ -254,7 +254,7 @@ def make_rows(
     longer than `max_chars`, or that the AWS CLI would refuse.
     """
     files = service == "s3" and operation in FILE_REQUESTS
-    if not files and (operation not in operations_of(service) or f"{service} {operation}" in additions()):
+    if not files and (operation not in operations_of(service) or operation in additions().get(service, {})):
         return  # the CLI's own options are in no model, and may stand for required ones
     seen: set[str] = set()
     for number in range(count):
