@@ -100,8 +100,10 @@ $(VENV)/clusters/.ready: envs/clusters.in envs/clusters.lock $(VENV)/.ready
 	@$(BIN)/python -m pip --python $(VENV)/clusters/bin/python install --quiet --disable-pip-version-check --constraint envs/clusters.lock --requirement envs/clusters.in $(LOGGED)
 	@touch $@
 
+# two files of tests at a time. Threads that spin while they wait for each other would keep the other one's core busy
+# (docs/training.md, "Beside other work")
 test: tools clusters
-	$(BIN)/python -m pytest
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 # runs the small pipeline in two folders and compares every byte; TO=results/tiny/metrics.json stops the second run there
 verify: setup

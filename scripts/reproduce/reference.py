@@ -3,10 +3,9 @@
 There are two reference runs: `real`, on the real small model, and `random`, on random weights, which is faster. A
 reference run is made when it is first needed, and again when the project's sources have changed. Out:
 .work/reference/<base>/, a copy of the project with its results; reference.json in it records the sources.
-
-`python -m scripts.reproduce.reference BASE CORES` makes one.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -80,12 +79,21 @@ def run(folder: Path, cores: int, *targets: str) -> float:
     return time.monotonic() - began
 
 
-def reference(base: str, cores: int | None = None) -> Path:
+def reference(base: str) -> Path:
     """Return the folder of the finished run on `base`; run it first if there is none of the current sources.
 
-    `cores`: for the run; all by default.
+    Of several processes that ask for it at once, one runs it, and the others wait.
     """
     place = FOLDER / base
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{place}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run_if_changed(base, place)
+    return place
+
+
+def run_if_changed(base: str, place: Path) -> None:
+    """Run the small pipeline in `place`, unless it was run there with the current sources."""
     note = place / "reference.json"
     sources = source_fingerprint()
     if not note.is_file() or read_json(note)["sources"] != sources:
@@ -94,11 +102,6 @@ def reference(base: str, cores: int | None = None) -> Path:
             file=sys.stderr,
             flush=True,
         )
-        cores = cores or os.cpu_count() or 1
+        cores = os.cpu_count() or 1
         seconds = run(lay_out(place, base), cores)
         write_json(note, {"sources": sources, "cores": cores, "seconds": round(seconds)})
-    return place
-
-
-if __name__ == "__main__":
-    reference(sys.argv[1], int(sys.argv[2]))

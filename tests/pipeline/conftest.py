@@ -1,32 +1,29 @@
 """The real pipeline after one run on a few dozen real rows and a base of random weights."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.hub import Hub
-from tests.pipeline.own_rows import write_own
 from tests.project import Project
 
-# test_pipeline.py changes rows of the run, and test_to_llama_cpp.py starts torch's threads in this process
+# the longest first: `make test` runs two files at a time, and short ones fill up the end
 ORDER = [
-    "test_progress",
-    "test_gates",
-    "test_report_page",
-    "test_rating",
-    "test_version",
-    "test_storage",
-    "test_viewers",
-    "test_security",
     "test_slurm",
-    "test_judge",
     "test_preference",
     "test_experiment",
-    "test_reruns",
     "test_pipeline",
     "test_to_llama_cpp",
+    "test_own_rows",
+    "test_version",
+    "test_reruns",
+    "test_gates",
+    "test_security",
+    "test_judge",
+    "test_report_page",
+    "test_viewers",
+    "test_storage",
+    "test_rating",
+    "test_progress",
 ]
 
 
@@ -47,23 +44,3 @@ def project(reference, tmp_path_factory):
 def fresh(tmp_path):
     """The project as it comes, nothing run."""
     return Project.fresh(tmp_path / "project")
-
-
-@pytest.fixture(scope="session")
-def own_run(reference, tmp_path_factory):
-    """A fresh copy of the project, and the process that runs own_rows.py there; its output is in own.log."""
-    fresh = Project.fresh(tmp_path_factory.mktemp("own") / "project")
-    with Hub() as hub, open(fresh.folder / "own.log", "w") as log:
-        write_own(fresh, reference.results / "base", hub)
-        command, environment = fresh.command(configs=("own.yaml",), cores=1), {**os.environ, **hub.environment}
-        process = subprocess.Popen(command, cwd=fresh.folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        yield fresh, process
-        process.terminate()
-        process.wait()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def start_own_run(request):
-    """It takes as long as several tests that need one core, and goes on beside them."""
-    if any("own_run" in item.fixturenames for item in request.session.items):
-        request.getfixturevalue("own_run")

@@ -9,6 +9,7 @@ import sys
 import time
 
 import psutil
+import pytest
 
 ALL_HARD_ROWS = """
 curriculum:
@@ -17,6 +18,12 @@ curriculum:
     - {name: medium, levels: [easy, medium], rows: 16}
     - {name: hard, levels: [hard], rows: null}
 """
+
+
+@pytest.fixture(scope="module")
+def project(reference, tmp_path_factory):
+    """A copy of its own of the finished run: rows change here."""
+    return reference.copy_to(tmp_path_factory.mktemp("changing") / "copy", linked=False)
 
 
 def lines(path):
@@ -323,38 +330,6 @@ def test_a_killed_training_goes_on_to_the_same_bytes_with_one_core_or_two(projec
         found, expected = (made.folder / target / name for made in (copy, project))
         assert found.read_bytes() == expected.read_bytes()
     assert not list(copy.folder.glob(".work/train/tiny/*"))
-
-
-def test_rows_of_ones_own_go_the_whole_way(own_run):
-    """CSV, Parquet, JSONL and the Hub, in several shapes and roles, with other column names, no groups (so eval-unseen is
-    empty), another task, a local base that is not rounded, scorers that ask the base, two levels, an arm of one's own, a
-    prompt with quotes and braces, a mail address."""
-    fresh, process = own_run
-    assert process.wait() == 0, (fresh.folder / "own.log").read_text()
-    results = fresh.folder / "results/own"
-    metrics = json.loads((results / "metrics.json").read_text())
-    assert metrics["mine-1"]["eval-unseen"]["exact"] == {"n": 0, "value": None}
-    assert metrics["mine-1"]["test"]["stopped"]["n"] == 3
-    assert metrics["mine-1"]["test"]["checks_present"]["n"] <= 3  # rows without checks do not count
-    train = lines(results / "curriculum/train.jsonl")
-    turns = [row for row in train if row["source"].startswith("talks.jsonl")]
-    assert [row["prompt"] for row in turns].count("Thanks!") == 4
-    assert turns[1]["context"][1]["content"] == "ann of sales, <EMAIL_ADDRESS_1>"
-    assert "some-company" not in "".join(p.read_text() for p in results.rglob("*.json*"))
-    everywhere = [
-        row for name in ("train", "valid", "test", "eval-hard") for row in lines(results / f"curriculum/{name}.jsonl")
-    ]
-    assert sum(row["prompt"].startswith("What shade") for row in everywhere) == 6
-    assert sum(row["prompt"].endswith("a color?") for row in train) == 4
-    held_out = [row for row in everywhere if row["source"].startswith("held-out")]
-    assert [row["split"] in ("test", "eval-hard") for row in held_out] == [True] * 5
-    scores = lines(results / "curriculum/scores.jsonl")
-    assert set(scores[0]["scores"]) >= {"length", "facts", "loss"}
-    assert 'SYSTEM """Say "yes", {{ briefly }} <b>."""' in (results / "ollama/Modelfile").read_text()
-    assert json.loads((results / "fidelity.json").read_text())["passed"] is True
-    report = (results / "report.html").read_text()
-    assert "Say &#34;yes&#34;, {{ briefly }} &lt;b&gt;." in report
-    assert fresh.planned(configs=("own.yaml",)) == {}
 
 
 def test_a_bad_row_ends_the_run_before_training(fresh):

@@ -1,8 +1,6 @@
 """A tiny random llama with a tokenizer, and the chat contract that goes with it."""
 
 import shutil
-import sys
-from collections import Counter
 
 import pytest
 import torch
@@ -97,10 +95,3 @@ def random_gguf(tmp_path_factory, contract):
     path = tmp_path_factory.mktemp("gguf") / "random.gguf"
     write_random_model(path, add_bytes)
     return path
-
-
-def pytest_terminal_summary(terminalreporter):
-    hostile = sys.modules.get("tests.unit.test_hostile")
-    if hostile and hostile.COUNTED:
-        kinds = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(Counter(hostile.COUNTED).items()))
-        terminalreporter.write_line(f"{len(hostile.COUNTED)} hostile inputs refused in plain words: {kinds}")

@@ -467,7 +467,7 @@ def test_an_error_that_nobody_foresaw_is_two_lines_and_its_traceback_is_kept(tmp
 
 
 def test_at_least_a_hundred_were_refused(request):
-    """Where all of this file ran; conftest.py prints the count."""
+    """Where all of this file ran."""
     mine = [item for item in request.session.items if item.path == request.path]
     if len(mine) > 200:
         assert len(COUNTED) >= 100

@@ -1,4 +1,4 @@
-"""Rows of one's own in every shape, and the config of their run."""
+"""Rows of one's own in every shape, from the files to the GGUF."""
 
 import csv
 import gzip
@@ -6,6 +6,9 @@ import itertools
 import json
 
 import pyarrow.parquet
+
+from scripts.common.io import read_json, read_jsonl
+from tests.hub import Hub
 
 OWN = """
 run: own
@@ -76,3 +79,41 @@ def write_own(fresh, base, hub):
             handle.write(
                 json.dumps({"prompt": f"What becomes of {'violet ' * (n + 1)}?", "response": "nothing"}) + "\n"
             )
+
+
+def test_rows_of_ones_own_go_the_whole_way(fresh, reference, monkeypatch):
+    """CSV, Parquet, JSONL and the Hub, in several shapes and roles, with other column names, no groups (so eval-unseen is
+    empty), another task, a local base that is not rounded, scorers that ask the base, two levels, an arm of one's own, a
+    prompt with quotes and braces, a mail address."""
+    with Hub() as hub:
+        write_own(fresh, reference.results / "base", hub)
+        for name, value in hub.environment.items():
+            monkeypatch.setenv(name, value)
+        code, text = fresh.snakemake(configs=("own.yaml",))
+    assert code == 0, text
+    results = fresh.folder / "results/own"
+    metrics = read_json(results / "metrics.json")
+    assert metrics["mine-1"]["eval-unseen"]["exact"] == {"n": 0, "value": None}
+    assert metrics["mine-1"]["test"]["stopped"]["n"] == 3
+    assert metrics["mine-1"]["test"]["checks_present"]["n"] <= 3  # rows without checks do not count
+    train = list(read_jsonl(results / "curriculum/train.jsonl"))
+    turns = [row for row in train if row["source"].startswith("talks.jsonl")]
+    assert [row["prompt"] for row in turns].count("Thanks!") == 4
+    assert turns[1]["context"][1]["content"] == "ann of sales, <EMAIL_ADDRESS_1>"
+    assert "some-company" not in "".join(p.read_text() for p in results.rglob("*.json*"))
+    everywhere = [
+        row
+        for name in ("train", "valid", "test", "eval-hard")
+        for row in read_jsonl(results / f"curriculum/{name}.jsonl")
+    ]
+    assert sum(row["prompt"].startswith("What shade") for row in everywhere) == 6
+    assert sum(row["prompt"].endswith("a color?") for row in train) == 4
+    held_out = [row for row in everywhere if row["source"].startswith("held-out")]
+    assert [row["split"] in ("test", "eval-hard") for row in held_out] == [True] * 5
+    scores = list(read_jsonl(results / "curriculum/scores.jsonl"))
+    assert set(scores[0]["scores"]) >= {"length", "facts", "loss"}
+    assert 'SYSTEM """Say "yes", {{ briefly }} <b>."""' in (results / "ollama/Modelfile").read_text()
+    assert read_json(results / "fidelity.json")["passed"] is True
+    report = (results / "report.html").read_text()
+    assert "Say &#34;yes&#34;, {{ briefly }} &lt;b&gt;." in report
+    assert fresh.planned(configs=("own.yaml",)) == {}
