@@ -28,7 +28,9 @@ def previous_phase(wildcards):
 
 
 def phase_files(wildcards):
-    """The rows of a phase in steps, or its pairs, and the schedule; with pairs, what their reference was."""
+    """The rows of a phase in steps, or its pairs, and the schedule; with pairs, what their reference was, and how the phase
+    went that they go on from.
+    """
     of_arm = f"{wildcards.arm}/seed{wildcards.seed}"
     if preference := PREFERENCE.get(wildcards.phase):
         folder = f"results/{wildcards.run}/preference/{of_arm}"
@@ -36,6 +38,7 @@ def phase_files(wildcards):
             "rows": f"{folder}/{wildcards.phase}/steps.jsonl",
             "schedule": f"{folder}/{wildcards.phase}/schedule.json",
             "reference": f"{folder}/{preference.after}/reference.json",
+            "before": f"results/{wildcards.run}/train/{of_arm}/{preference.after}/summary.json",
         }
     folder = f"results/{wildcards.run}/curriculum/{of_arm}"
     return {"rows": f"{folder}/{wildcards.phase}.jsonl", "schedule": f"{folder}/schedule.json"}

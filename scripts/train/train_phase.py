@@ -166,6 +166,7 @@ def train_phase(
     ranks: Ranks = ALONE,
     options: Mapping[str, Any] | None = None,
     reference: str | Path | None = None,
+    before: str | Path | None = None,
 ) -> None:
     """Train one phase and write its folder (adapter, optimizer state), history and summary.
 
@@ -173,7 +174,8 @@ def train_phase(
     (rounded to NF4, or not). `work` holds checkpoints while the phase runs; a killed phase resumes from the last one
     and ends with the same bytes. It is deleted when the phase is done. `tracked_as`: <run>/<phase>, for a tracker.
     `ranks`: the processes that share this training; the first one writes. `options`: those of the method; `reference`:
-    what a preference phase's reference was, which must be `previous`.
+    what a preference phase's reference was, which must be `previous`; `before`: the summary of the phase that it goes
+    on from, whose held-out loss must not grow much.
     """
     began = time.time()
     imported = began - psutil.Process().create_time()  # since the process started
@@ -203,8 +205,8 @@ def train_phase(
     resumed = progress.step
     logging.info("starting at step %d of the phase; checkpoints in %s", resumed, checkpoints.folder)
 
-    before = checkpoints.path(resumed) if resumed else Path(previous) if previous else None
-    model = load_model(base, before / "adapter" if before else None, seed, params, device)
+    start = checkpoints.path(resumed) if resumed else Path(previous) if previous else None
+    model = load_model(base, start / "adapter" if start else None, seed, params, device)
     if params.micro_batch_tokens > 1:
         check_isolation(model, functions.single_rows(data, 3))
     ranks.require_same(
@@ -243,6 +245,7 @@ def train_phase(
             told=told,
             advice=advice,
             guard_rewards=functions.against_reference,
+            loss_before=read_json(before)["heldout_loss"] if before else None,
         )
         project, name = tracked_as.split("/", 1)
         before_this, _ = schedule_position(schedule, phase, "all")
@@ -294,8 +297,8 @@ def train_phase(
             **(options or {}),
         )
         optimizer = trainer.create_optimizer()
-        if before and (resumed or params.schedule_spans == "all"):
-            load_optimizer(optimizer, before / "optimizer.safetensors")
+        if start and (resumed or params.schedule_spans == "all"):
+            load_optimizer(optimizer, start / "optimizer.safetensors")
         if len(remaining) and not progress.stopped_early:
             trainer.train()
         ranks.require_same("ended with different adapters. Please report this as a bug in Gradus.", model)
@@ -366,6 +369,7 @@ if job := find_job(globals()):
             "method": job.params.method,
             "options": dict(job.params.options),
             "reference": job.input.get("reference"),
+            "before": job.input.get("before"),
             "previous": job.input.previous or None,
             "seed": int(job.wildcards.seed),
             "work": job.params.work,

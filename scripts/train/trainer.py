@@ -58,6 +58,18 @@ def check_rewards(rewards: Sequence[float], advice: str) -> None:
         )
 
 
+def check_held_out(loss: float, before: float, advice: str) -> None:
+    """Raise GradusError if preference tuning breaks the model: the held-out loss of right answers, in nats per token,
+    is more than three times what it was before the phase, and more than 0.1 above it. One such model fell from 74 to
+    10% of its task (docs/preference.md).
+    """
+    if loss > 3 * before and loss > before + 0.1:
+        raise GradusError(
+            f"this phase breaks the model: the held-out loss of right answers is {loss:.3f}, {loss / before:.1f} times "
+            f"what it was before the phase ({before:.3f}). {advice}"
+        )
+
+
 class PhaseTrainer(SFTTrainer):
     """One phase of training. The dataset's items are steps, in training order (see `collate_step`)."""
 

@@ -24,7 +24,7 @@ from scripts.train.ranks import Ranks
 from scripts.train.reference import describe_reference
 from scripts.train.reference_losses import others_of, reference_losses
 from scripts.train.train_phase import load_model, train_phase
-from scripts.train.trainer import check_rewards
+from scripts.train.trainer import check_held_out, check_rewards
 from tests.unit.test_phase import PARAMS, Bench, history
 
 PAIRS = [
@@ -359,6 +359,23 @@ def test_right_answers_that_are_unlearned_end_the_phase_with_its_own_settings(la
     check_rewards([-99.0] * 2, "")
     with pytest.raises(GradusError, match=r"their mean reward is -11.0 nats over the last 3 steps .* do less"):
         check_rewards([-11.0] * 3, "do less")
+
+
+def test_a_phase_that_breaks_the_model_ends_with_its_own_settings(laid):
+    """Its loss fell, and so did the margin's; only the held-out loss of right answers shows it."""
+    before = laid.folder / "before.json"
+    write_json(before, {"heldout_loss": 0.5})  # less than this model's by far
+    with pytest.raises(GradusError) as fault:
+        train_phase(**laid.preference("broken"), before=before)
+    assert "this phase breaks the model: the held-out loss of right answers is" in str(fault.value)
+    assert "times what it was before the phase (0.500). Lower learning_rate of the phase prefer" in str(fault.value)
+    assert not (laid.folder / "broken").exists()
+    write_json(before, {"heldout_loss": 5.0})
+    train_phase(**laid.preference("whole"), before=before)
+    check_held_out(0.101, 0.001, "")  # many times nearly nothing
+    check_held_out(0.19, 0.066, "")
+    with pytest.raises(GradusError, match=r"0.645, 10.1 times what it was before the phase \(0.064\). do less"):
+        check_held_out(0.645, 0.064, "do less")
 
 
 @pytest.mark.parametrize("count", [2, 3])
