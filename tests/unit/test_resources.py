@@ -67,7 +67,7 @@ def declared(tmp_path_factory):
     sizes = {"none": folder / "none", "small": 0.02, "million": 450, "ten": 4500}
     files = {name: str(size) if name == "none" else sparse(folder / name, size) for name, size in sizes.items()}
     fetched = [sparse(folder / "fetched/rows.parquet", 100), sparse(folder / "own.jsonl", 200)]
-    rows = [str(folder / "fetched"), fetched[1]]
+    rows = [str(folder / "fetched"), fetched[1], sparse(folder / "more.jsonl.gz", 10)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", DECLARED, json.dumps(files), json.dumps(rows)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -123,5 +123,5 @@ def test_a_job_that_is_tried_again_asks_for_twice_and_three_times_as_much(declar
 
 
 def test_rows_in_several_files_and_in_the_folder_of_a_fetched_source_count_together(declared):
-    assert declared["parts"]["mem_mb"][0] == 1000 + 5 * (100 + 200)
-    assert declared["parts"]["runtime"][0] == 60 + 15
+    assert declared["parts"]["mem_mb"][0] == 1000 + 5 * (6 * 100 + 9 * 10 + 200)  # compressed rows count as unpacked
+    assert declared["parts"]["runtime"][0] == 60 + 44
