@@ -103,7 +103,7 @@ $(VENV)/clusters/.ready: envs/clusters.in envs/clusters.lock $(VENV)/.ready
 # two files of tests at a time. Threads that spin while they wait for each other would keep the other one's core busy
 # (docs/training.md, "Beside other work")
 test: tools clusters
-	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses=$(or $(WORKERS),2) --dist=loadfile --no-loadscope-reorder
 
 # runs the small pipeline in two folders and compares every byte; TO=results/tiny/metrics.json stops the second run there
 verify: setup

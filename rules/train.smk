@@ -215,6 +215,7 @@ rule train_phase:
         phases=scheduled,
         method=method,
         options=method_options,
+        max_growth=max_growth,
         # checkpoints; not an output, because Snakemake deletes outputs of failed jobs
         work=".work/train/{run}/{arm}-{seed}-{phase}",
         code=lambda w: code_fingerprint("train/train_phase", *code_of(method(w))),

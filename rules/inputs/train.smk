@@ -72,6 +72,12 @@ def method(wildcards):
     )
 
 
+def max_growth(wildcards):
+    """How many times as high the held-out loss may be after a phase of preference tuning; None for any."""
+    preference = PREFERENCE.get(wildcards.phase)
+    return preference.max_growth if preference else None
+
+
 def method_options(wildcards):
     """The settings of the method of preference tuning."""
     preference = PREFERENCE.get(wildcards.phase)

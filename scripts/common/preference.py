@@ -26,6 +26,7 @@ class PreferencePhase:
     beta: float = 0.1
     order: str = "difficulty"  # easy pairs first, or random
     max_difficulty: float = 1.0  # the share of the pairs that is kept, the easiest
+    max_growth: float | None = 3.0  # how many times as high the held-out loss may be after it; None: no matter
 
 
 def is_preference(phase: Mapping[str, Any]) -> bool:

@@ -43,8 +43,9 @@ def config_of(base: str) -> str:
 
 def link_fetched(folder: Path) -> None:
     """Link the files that this project or a reference run has fetched into `folder`/data/raw; all are pinned."""
-    places = [ROOT / "data" / "raw", *sorted(FOLDER.glob("*/data/raw"))]
-    for fetched in (item for place in places if place.is_dir() for item in sorted(place.iterdir()) if item.is_dir()):
+    runs = [run for run in sorted(FOLDER.glob("*/data/raw")) if run.parents[1].suffix != ".new"]
+    places = [place for place in (ROOT / "data" / "raw", *runs) if place.is_dir()]
+    for fetched in (item for place in places for item in sorted(place.glob("[!.]*")) if item.is_dir()):
         target = folder / "data" / "raw" / fetched.name
         stale = fetched.name.startswith("random-base") and fetched.name != Path(RANDOM_BASE).name
         if not stale and not target.exists():

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from scripts.train.checkpoint import Checkpoints, Progress
 from scripts.train.ranks import ALONE, Ranks
-from scripts.train.trainer import ADVICE, check_held_out, check_loss, check_rewards
+from scripts.train.trainer import ADVICE, check_loss, check_rewards
 
 
 class PhaseCallback(TrainerCallback):
@@ -35,7 +35,7 @@ class PhaseCallback(TrainerCallback):
         told: Mapping[str, float] | None = None,
         advice: str = ADVICE,
         guard_rewards: bool = False,
-        loss_before: float | None = None,
+        check_loss_grown: Callable[[float], None] | None = None,
     ) -> None:
         """`tokens_per_step`: the tokens of each step of the phase, without padding.
 
@@ -44,7 +44,7 @@ class PhaseCallback(TrainerCallback):
         `evaluate` returns the held-out loss; it is called at the end and every `evaluate_every` steps. Of several
         `ranks`, the first saves checkpoints. `told`: what else to write of each step, kept up to date by the trainer.
         `advice`: what to do if training fails. `guard_rewards`: whether rewards of right answers must not sink.
-        `loss_before`: the held-out loss before the phase, if it must not grow much.
+        `check_loss_grown` raises GradusError if the held-out loss must not be as high as that.
         """
         self.history, self.tokens_per_step = history, tokens_per_step
         self.progress, self.checkpoints = progress, checkpoints
@@ -52,7 +52,7 @@ class PhaseCallback(TrainerCallback):
         self.checkpoint_steps, self.checkpoint_minutes = checkpoint_steps, checkpoint_minutes
         self.keep_best, self.ranks = keep_best, ranks
         self.told, self.advice, self.guard_rewards = {} if told is None else told, advice, guard_rewards
-        self.loss_before = loss_before
+        self.check_loss_grown = check_loss_grown
         self.seed, self.done, self.seconds_before = seed, progress.step, progress.seconds
         self.start = self.saved = time.monotonic()
         written = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
@@ -101,8 +101,8 @@ class PhaseCallback(TrainerCallback):
         last = step == len(self.tokens_per_step)
         if self.evaluate and (last or (self.evaluate_every and step % self.evaluate_every == 0)):
             line["heldout_loss"] = logs["eval_loss"] = self._judge(self.evaluate())
-            if self.loss_before is not None:
-                check_held_out(line["heldout_loss"], self.loss_before, self.advice)
+            if self.check_loss_grown:
+                self.check_loss_grown(line["heldout_loss"])
         with open(self.history, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
         minutes = (time.monotonic() - self.saved) / 60

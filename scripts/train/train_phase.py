@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from scripts.train.reference import require_reference
 from scripts.train.sft import heldout_loss, make_dataset
 from scripts.train.shaping import not_shaping, shaping
 from scripts.train.tracking import Tracking
-from scripts.train.trainer import ADVICE, digest
+from scripts.train.trainer import ADVICE, check_held_out, digest
 
 RANK = "from scripts.train.train_phase import train_rank; train_rank()"  # not this file: as a job, it would train
 
@@ -167,6 +168,7 @@ def train_phase(
     options: Mapping[str, Any] | None = None,
     reference: str | Path | None = None,
     before: str | Path | None = None,
+    max_growth: float | None = None,
 ) -> None:
     """Train one phase and write its folder (adapter, optimizer state), history and summary.
 
@@ -175,7 +177,7 @@ def train_phase(
     and ends with the same bytes. It is deleted when the phase is done. `tracked_as`: <run>/<phase>, for a tracker.
     `ranks`: the processes that share this training; the first one writes. `options`: those of the method; `reference`:
     what a preference phase's reference was, which must be `previous`; `before`: the summary of the phase that it goes
-    on from, whose held-out loss must not grow much.
+    on from, whose held-out loss must not grow to more than `max_growth` times as much (None: no matter).
     """
     began = time.time()
     imported = began - psutil.Process().create_time()  # since the process started
@@ -223,6 +225,11 @@ def train_phase(
     told: dict[str, float] = {}
     advice = ADVICE if method == SFT else preference_advice(phase, params.learning_rate, functions.against_reference)
 
+    grown = None
+    if before and max_growth and check:
+        loss_before = read_json(before)["heldout_loss"]
+        grown = partial(check_held_out, before=loss_before, times=max_growth, advice=advice)
+
     with (
         tempfile.TemporaryDirectory() as scratch,
         atomic_path(history if ranks.first else Path(scratch) / "history" / "unused.jsonl") as losses,
@@ -245,7 +252,7 @@ def train_phase(
             told=told,
             advice=advice,
             guard_rewards=functions.against_reference,
-            loss_before=read_json(before)["heldout_loss"] if before else None,
+            check_loss_grown=grown,
         )
         project, name = tracked_as.split("/", 1)
         before_this, _ = schedule_position(schedule, phase, "all")
@@ -370,6 +377,7 @@ if job := find_job(globals()):
             "options": dict(job.params.options),
             "reference": job.input.get("reference"),
             "before": job.input.get("before"),
+            "max_growth": job.params.max_growth,
             "previous": job.input.previous or None,
             "seed": int(job.wildcards.seed),
             "work": job.params.work,

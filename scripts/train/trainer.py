@@ -58,15 +58,15 @@ def check_rewards(rewards: Sequence[float], advice: str) -> None:
         )
 
 
-def check_held_out(loss: float, before: float, advice: str) -> None:
+def check_held_out(loss: float, before: float, times: float, advice: str) -> None:
     """Raise GradusError if preference tuning breaks the model: the held-out loss of right answers, in nats per token,
-    is more than three times what it was before the phase, and more than 0.1 above it. One such model fell from 74 to
-    10% of its task (docs/preference.md).
+    is more than so many `times` what it was before the phase and more than 0.1 above it, or not a number. A model with
+    ten times the loss fell from 74 to 10% of its task (docs/preference.md).
     """
-    if loss > 3 * before and loss > before + 0.1:
+    if not loss <= max(times * before, before + 0.1):
         raise GradusError(
-            f"this phase breaks the model: the held-out loss of right answers is {loss:.3f}, {loss / before:.1f} times "
-            f"what it was before the phase ({before:.3f}). {advice}"
+            f"this phase breaks the model: the held-out loss of right answers is {loss:.3f}, after {before:.3f} before "
+            f"the phase. {advice} (`max_growth` of the phase sets the limit: {times:g} times.)"
         )
 
 

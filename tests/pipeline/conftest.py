@@ -41,6 +41,6 @@ def project(reference, tmp_path_factory):
 
 
 @pytest.fixture
-def fresh(tmp_path):
-    """The project as it comes, nothing run."""
+def fresh(reference, tmp_path):
+    """The project as it comes, nothing run; with what `reference` has fetched."""
     return Project.fresh(tmp_path / "project")

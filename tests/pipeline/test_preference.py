@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from scripts.common.io import read_json, read_jsonl
+from scripts.common.io import read_json, read_jsonl, write_json
 from tests.fault.test_kill import run_until_killed
 from tests.project import Project
 
@@ -173,6 +173,17 @@ def test_killed_in_each_step_of_preference_tuning_it_goes_on_to_the_same_bytes(r
         there = results(run) / path.relative_to(results(copy))
         if not path.name.endswith(("history.jsonl", "speed.json", "summary.json")):  # have seconds
             assert digest(path) == digest(there), path
+
+
+def test_a_phase_that_breaks_the_model_stops_the_run(run, tmp_path):
+    copy = run.copy_to(tmp_path / "project", linked=False)
+    summary = results(copy) / "train/curriculum/seed1/train/summary.json"
+    write_json(summary, {**read_json(summary), "heldout_loss": 0.001})  # as if the phase before had been better by far
+    target = "results/preferred/train/curriculum/seed1/dpo/trained"
+    code, text = copy.snakemake("--forcerun", target, "--", target, configs=("preferred.yaml",))
+    assert code == 1
+    assert "this phase breaks the model" in text and ", after 0.001 before the phase" in text, text
+    assert not (copy.folder / target).exists()
 
 
 def test_too_few_pairs_are_said_before_the_phase(run):

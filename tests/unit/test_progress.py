@@ -444,13 +444,13 @@ def test_bars_are_read_as_tqdm_writes_them():
 
 
 def test_a_job_that_prints_far_too_much_does_not_hold_up_the_run(tmp_path):
-    outputs, began = Outputs(tmp_path), time.monotonic()
+    outputs, began = Outputs(tmp_path), time.process_time()
     (tmp_path / GONE).write_text("lost\n" + "y" * READ + "\nGradus: an error\n" + "1%|" * 70_000)
     assert read_bar((tmp_path / GONE).read_text()[-2000:]) is None
     _, reason = outputs.reason(1)
     assert reason.startswith("Gradus: an error")
     assert without_bars("9" * 200_000) == "9" * 200_000
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     (tmp_path / "99999998").write_text("Gradus: lost\n\n" + "y" * READ)
     assert outputs.messages(2, ()) == []
 

@@ -130,7 +130,7 @@ def killing(bench, name, rank, step):
         ranks = {}
         while len(ranks) < 2:  # found beforehand: ten steps are soon done
             for process in psutil.Process().children():
-                with contextlib.suppress(psutil.Error):  # the run that all tests share may have ended: a zombie
+                with contextlib.suppress(psutil.Error):  # it may have ended
                     if RANK in (command := process.cmdline()):
                         ranks[command[4]] = process
             time.sleep(0.1)
@@ -156,7 +156,7 @@ def test_with_one_process_killed_all_end_and_the_same_command_goes_on_to_the_sam
         pytest.raises(GradusError, match=rf"process {rank + 1} of the 2 of this training was killed \(SIGKILL\)"),
     ):
         train_in_processes(given, params, log)
-    assert time.monotonic() - known.pop() < 10
+    assert time.monotonic() - known.pop() < 30  # other tests run beside this one
     assert len(known) == 2
     assert not any(process.is_running() for process in known)
     assert not (trained.folder / name).exists()

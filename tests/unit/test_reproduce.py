@@ -5,6 +5,8 @@ import json
 import modulefinder
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from scripts.common.hashing import ROOT
 from scripts.common.io import write_json
 from scripts.common.machine import fingerprint
 from scripts.common.packages import differing_from_lock, normalize
+from scripts.reproduce import reference
 from scripts.reproduce.compare_runs import compare_bits, compare_metrics
 from scripts.reproduce.verify import made
 from scripts.version.restore import set_dates
@@ -35,6 +38,22 @@ def test_equal_runs_are_equal_and_times_do_not_count():
     one = manifest(rows_jsonl="1", report_html="2")
     two = manifest(rows_jsonl="1", report_html="3")
     assert compare_bits(one, two) == {"equal": True, "files": {"results/r/rows.jsonl": "1"}, "differing": {}}
+
+
+def test_of_two_that_want_a_reference_run_one_makes_it(tmp_path, monkeypatch):
+    made = []
+
+    def run(folder, cores):
+        made.append(folder)
+        time.sleep(0.3)
+        return 0.3
+
+    monkeypatch.setattr(reference, "FOLDER", tmp_path)
+    monkeypatch.setattr(reference, "lay_out", lambda folder, base: folder.mkdir(exist_ok=True) or folder)
+    monkeypatch.setattr(reference, "run", run)
+    with ThreadPoolExecutor(2) as both:
+        assert list(both.map(reference.reference, ["random", "random"])) == [tmp_path / "random"] * 2
+    assert made == [tmp_path / "random"]
 
 
 def test_the_seconds_of_an_experiments_trainings_do_not_count_and_its_effects_do():
