@@ -175,7 +175,7 @@ families: setup
 gpu-check: setup
 	@$(BIN)/python -m scripts.gpu_check $${SIZES:+--sizes $$SIZES} $${MINUTES:+--minutes "$$MINUTES"}
 
-# checkpoints of random weights in the shapes of Qwen 2.5 1.5B and Llama 3.2 3B through every stage, on the CPU: one to two hours
+# checkpoints of random weights in the shapes of Qwen 2.5 1.5B and Llama 3.2 3B through every stage, on the CPU: about 40 minutes
 # on two cores with nothing else running, and 36 GB of free disk space; they are deleted on the way
 sizes: setup
 	$(BIN)/python -m scripts.bench.sizes

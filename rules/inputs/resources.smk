@@ -9,7 +9,7 @@ from scripts.common.sources import ROW_FILES
 from scripts.common.weights import weights_mb
 
 LONGEST = 3 * 24 * 60  # minutes
-# minutes for each MB of rows: ten times what the slowest data stage takes (docs/data.md, How it scales)
+# minutes for each MB of rows: 16 times what the slowest data stage takes (docs/data.md, How it scales)
 OF_ROWS = 0.05
 # minutes for each MB of weights that are read or written: ten times the slowest (docs/training.md, At real sizes)
 OF_WEIGHTS = 0.01
