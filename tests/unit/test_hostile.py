@@ -471,3 +471,4 @@ def test_at_least_a_hundred_were_refused(request):
     mine = [item for item in request.session.items if item.path == request.path]
     if len(mine) > 200:
         assert len(COUNTED) >= 100
+        assert set(COUNTED) == {"GGUF", "config", "dataset", "model folder"}
